@@ -1,0 +1,26 @@
+//! Standin: TCP connections that outlive their server.
+//!
+//! Start with `ARCHITECTURE.md` beside this crate. The map, from the packet up:
+//!
+//! * [`time`], [`ids`]: the values every module shares.
+//! * [`wire`]: packets to values and back; total, never panics.
+//! * [`tcp`]: one connection's TCP, RFC 9293; knows two horizons and nothing of replication.
+//! * [`service`]: what answers on a port, as a deterministic function of its input.
+//! * [`replica`]: records, log positions, group commit, the replication stream.
+//! * [`role`]: who owns the address: heartbeats, epochs, takeover.
+//! * [`neighbour`]: ARP and neighbour discovery for the service address.
+//! * [`engine`]: composes the above; still pure.
+//! * `runtime` (feature `runtime`): the only module that touches the host.
+#![cfg_attr(not(feature = "runtime"), forbid(unsafe_code))]
+
+pub mod ids;
+pub mod neighbour;
+pub mod replica;
+pub mod role;
+pub mod service;
+pub mod tcp;
+pub mod time;
+pub mod wire;
+
+#[cfg(feature = "runtime")]
+pub mod runtime;
