@@ -9,14 +9,12 @@ pub struct SeqNum(pub u32);
 impl SeqNum {
     /// This number moved forward by `count`, modulo 2³².
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the operand is a count, not another number")]
     pub const fn add(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
     }
 
     /// This number moved back by `count`, modulo 2³².
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the operand is a count, not another number")]
     pub const fn sub(self, count: u32) -> Self {
         Self(self.0.wrapping_sub(count))
     }
