@@ -17,9 +17,9 @@ impl Engine {
     /// Applies one record of the primary's log.
     pub(super) fn apply(&mut self, now: Instant, record: &Record<'_>) -> Result<(), Violation> {
         match *record {
-            Record::Opened { conn, snapshot: _, tuple, service, hard, app } => {
+            Record::Opened { conn, snapshot: _, tuple, kind, hard, app } => {
                 let hard = Hard::decode(hard).map_err(|_| contradiction("connection state does not decode"))?;
-                self.apply_opened(now, conn, tuple, service, hard, app)
+                self.apply_opened(now, conn, tuple, kind, hard, app)
             }
             Record::Input { conn, offset, ts_recent, bytes } => {
                 let Held { app, hard, active, mut env, .. } = self.held(conn)?;
@@ -34,10 +34,10 @@ impl Engine {
             }
             Record::PeerFinished { conn, offset } => {
                 let Held { app, hard, peer_finished, mut env, .. } = self.held(conn)?;
-                if hard.received + 1 != offset || hard.peer_fin {
+                if hard.received != offset || hard.peer_fin {
                     return Err(contradiction("end of input is not where the input ends"));
                 }
-                hard.received = offset;
+                hard.received = offset + 1;
                 hard.peer_fin = true;
                 *peer_finished = true;
                 app.on_peer_finished(&mut env);

@@ -27,6 +27,7 @@ mod status;
 mod table;
 mod takeover;
 
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use crate::ids::{ConnId, Lsn};
@@ -37,7 +38,7 @@ use crate::service::{Pins, Store};
 use crate::tcp::isn::Secret;
 use crate::tcp::wheel::Wheel;
 use crate::time::{Duration, Instant};
-use crate::wire::Reassembler;
+use crate::wire::{MacAddr, Reassembler};
 
 use link::Link;
 use outbox::Outbox;
@@ -90,6 +91,10 @@ pub struct Engine {
     follower: Option<Follower>,
     /// How many connections the snapshot that is arriving was to have.
     expected: u32,
+    /// Who answered a probe for the service address.
+    holder: Option<(IpAddr, MacAddr)>,
+    /// Held connections that this node could not continue byte for byte (I7).
+    unprotected: u32,
     /// What the peer's last heartbeat said.
     peer: Option<Heartbeat>,
 
@@ -129,6 +134,8 @@ impl Engine {
             progress_due: Instant::ZERO,
             follower: None,
             expected: 0,
+            holder: None,
+            unprotected: 0,
             peer: None,
             actions: VecDeque::new(),
             pins: Pins::default(),
@@ -236,7 +243,7 @@ impl Engine {
                 }
                 Event::ProbeClear => self.roles.on_probe(now, ProbeResult::Clear),
                 Event::ProbeInUse { address, mac } => {
-                    self.actions.push_back(Action::Exit(ExitReason::AddressInUse { address, mac }));
+                    self.holder = Some((address, mac));
                     self.roles.on_probe(now, ProbeResult::InUse);
                 }
             }

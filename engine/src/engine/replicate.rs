@@ -83,7 +83,7 @@ impl Engine {
         let (hard, app) = scratch.split_at(split);
         connection.replicated = true;
         let (tuple, service) = (connection.tuple, connection.service);
-        Some(log.append(&Record::Opened { conn: id, snapshot, tuple, service, hard, app }))
+        Some(log.append(&Record::Opened { conn: id, tuple, kind: service, snapshot, hard, app }))
     }
 
     /// Moves the snapshot on by one turn's share.

@@ -4,6 +4,7 @@
 
 use super::connection::Body;
 use super::Engine;
+use super::outbox::Loose;
 use crate::ids::{ConnId, Lsn};
 use crate::replica::Record;
 use crate::service::{App, Env};
@@ -49,7 +50,13 @@ impl Engine {
             }
         }
         match verdict {
-            Verdict::Closed(cause) => self.end(id, cause),
+            Verdict::Closed(cause) => {
+                // A reset may have to go out.
+                if let Some(last) = connection.tcb_mut().and_then(|tcb| tcb.poll_transmit(now, &mut |_| 0)) {
+                    self.outbox.push(Loose::Segment(connection.tuple, last));
+                }
+                self.end(id, cause);
+            }
             Verdict::Accepted | Verdict::Dropped(_) => self.touch(now, id),
         }
     }
@@ -65,7 +72,7 @@ impl Engine {
         if finished && !connection.peer_finished {
             connection.peer_finished = true;
             if connection.replicated {
-                last = Some(log.append(&Record::PeerFinished { conn: id, offset: received }));
+                last = Some(log.append(&Record::PeerFinished { conn: id, offset: received - 1 }));
             }
             connection.app.on_peer_finished(&mut env);
         }
@@ -160,10 +167,10 @@ impl Engine {
             CloseCause::Done => self.stats.closed += 1,
             CloseCause::Reset => self.stats.reset_by_peer += 1,
             CloseCause::Aborted => self.stats.aborted += 1,
-            CloseCause::TimedOut | CloseCause::KeepaliveTimeout => self.stats.timed_out += 1,
+            CloseCause::TimedOut | CloseCause::KeepaliveTimeout | CloseCause::Unreachable => self.stats.timed_out += 1,
         }
         if connection.replicated {
-            self.log.append(&Record::Closed { conn: id, cause: cause as u8 });
+            self.log.append(&Record::Closed { conn: id, cause: cause.code() });
         }
         let mut app = connection.app;
         app.close(self.store.as_mut());

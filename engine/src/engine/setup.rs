@@ -80,19 +80,18 @@ pub enum LinkInput<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExitReason {
     /// Another host answers for a service address.
-    #[error("service address {address} is in use by {mac}")]
+    #[error("another host holds the service address{}", holder_text(holder))]
     AddressInUse {
-        /// The address.
-        address: IpAddr,
-        /// Who answered.
-        mac: MacAddr,
+        /// Which address, and whose hardware address answered for it.
+        holder: Option<(IpAddr, MacAddr)>,
     },
-    /// The role machine gave up.
-    #[error("{0}")]
-    Role(String),
     /// An orderly shutdown is complete.
     #[error("shut down")]
     Shutdown,
+}
+
+fn holder_text(holder: &Option<(IpAddr, MacAddr)>) -> String {
+    holder.map(|(address, mac)| format!(": {mac} answers for {address}")).unwrap_or_default()
 }
 
 /// How much a report matters.
@@ -128,7 +127,9 @@ pub enum Action {
     },
     /// Connect to the peer's replication address.
     Dial,
-    /// End the replication stream.
+    /// Connect only to learn whether the peer's host refuses, and close at once.
+    Knock,
+    /// End the replication stream, and a dial under way.
     HangUp,
     /// Tell the operator.
     Report(Level, String),

@@ -4,8 +4,8 @@ use super::connection::{Body, Connection};
 use super::setup::{Action, ExitReason, Level};
 use super::Engine;
 use crate::ids::{ConnId, Epoch};
-use crate::replica::Frame;
-use crate::role;
+use crate::replica::{Follower, Frame};
+use crate::role::{self, Change, Held};
 use crate::service::Env;
 use crate::tcp::{Horizon, Tcb};
 use crate::time::{Duration, Instant};
@@ -23,36 +23,48 @@ impl Engine {
     }
 
     fn carry_out(&mut self, now: Instant, action: role::Action) {
+        use role::Action as Do;
         match action {
-            role::Action::Probe => self.neighbour.probe(now),
-            role::Action::Dial => self.actions.push_back(Action::Dial),
-            role::Action::HangUp => self.hang_up(),
-            role::Action::Own { epoch, cause } => self.take_over(now, epoch, &cause),
-            role::Action::StandBy => self.stand_by(now),
-            role::Action::StandDown { cause } => {
-                self.report(Level::Warn, format!("standing down: {cause}"));
-                self.stand_by(now);
+            Do::Probe => self.neighbour.probe(now),
+            Do::Dial => self.actions.push_back(Action::Dial),
+            Do::Knock => self.actions.push_back(Action::Knock),
+            Do::HangUp => self.hang_up(),
+            Do::Announce => self.neighbour.announce(now),
+            Do::Own(change) => self.take_over(now, &change),
+            Do::StandBy(change) => {
+                self.report(Level::Info, change.to_string());
+                self.stand_by();
             }
-            role::Action::GoSimplex { epoch, cause } => {
-                self.report(Level::Warn, format!("epoch {epoch}: simplex, unprotected: {cause}"));
+            Do::StandDown(change) => {
+                self.report(Level::Warn, change.to_string());
+                self.stand_by();
+            }
+            Do::GoSimplex(change) => {
+                self.report(Level::Warn, format!("unprotected: {change}"));
                 self.detach_standby(now);
             }
-            role::Action::GoDuplex => {
-                let connections = self.table.len();
-                self.report(Level::Info, format!("duplex: the standby holds all {connections} connections"));
+            Do::GoDuplex(change) => {
+                self.report(Level::Info, format!("{change}; {} connections protected", self.table.len()));
             }
-            role::Action::HandOver { epoch } => self.hand_over(now, epoch),
-            role::Action::Report { warn, line } => {
-                self.report(if warn { Level::Warn } else { Level::Info }, line);
-            }
-            role::Action::Exit(reason) => {
-                self.actions.push_back(Action::Exit(ExitReason::Role(reason.to_string())));
-            }
+            Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
+            Do::Report(line) => self.report(Level::Warn, line.to_string()),
+            Do::Exit(role::Exit::AddressInUse) => self.actions.push_back(Action::Exit(self.in_use())),
         }
     }
 
+    /// Why the address cannot be ours, as far as the probe told.
+    fn in_use(&self) -> ExitReason {
+        ExitReason::AddressInUse { holder: self.holder }
+    }
+
     /// Becomes the owner. The old one is fenced by now: the role machine saw to that.
-    fn take_over(&mut self, now: Instant, epoch: Epoch, cause: &role::Cause) {
+    fn take_over(&mut self, now: Instant, change: &Change) {
+        if change.held == Held::Doubtful {
+            // I6: what may have gone on elsewhere cannot be continued; its clients are reset when
+            // they next speak.
+            self.stats.not_continued += self.table.len() as u64;
+            self.forget_connections();
+        }
         let connections = self.table.len();
         self.arm_state(now);
         self.actions.push_back(Action::InstallRoutes);
@@ -64,10 +76,7 @@ impl Engine {
             self.stats.takeovers += 1;
             self.stats.carried += connections as u64;
         }
-        self.report(
-            Level::Info,
-            format!("epoch {epoch}: primary, {connections} connections carried over: {cause}"),
-        );
+        self.report(Level::Info, format!("{change}; {connections} connections carried on"));
         if self.link.is_up() {
             self.attach_standby();
         }
@@ -125,7 +134,7 @@ impl Engine {
     }
 
     /// The planned way: silent first, then everything the log still lacks, then the baton.
-    fn hand_over(&mut self, now: Instant, epoch: Epoch) {
+    fn hand_over(&mut self, now: Instant, epoch: Epoch, change: &Change) {
         self.owner = false;
         self.neighbour.silence();
         self.actions.push_back(Action::RemoveRoutes);
@@ -133,11 +142,11 @@ impl Engine {
         self.flush_log(now);
         let lsn = self.log.last();
         Frame::Handover { epoch, lsn }.encode(&mut self.link.output);
-        self.report(Level::Info, format!("handing over to the standby as epoch {epoch}"));
+        self.report(Level::Info, change.to_string());
     }
 
     /// Joins as standby: silent, without an address, without state.
-    fn stand_by(&mut self, now: Instant) {
+    fn stand_by(&mut self) {
         if self.owner {
             self.owner = false;
             self.neighbour.silence();
@@ -148,7 +157,7 @@ impl Engine {
         self.attached = false;
         self.snapshot = None;
         self.log.reset();
-        self.begin_following(now);
+        self.follower = Some(Follower::new());
     }
 
     /// Drops every connection without a word to anybody.
