@@ -81,6 +81,14 @@ impl Connection {
         }
     }
 
+    /// Says what the connection may reveal.
+    pub(super) fn set_horizon(&mut self, horizon: Horizon) {
+        self.horizon = horizon;
+        if let Body::Live(tcb) = &mut self.body {
+            tcb.set_horizon(horizon);
+        }
+    }
+
     /// Tells the TCB where the application stands: input consumed, output available, end.
     pub(super) fn settle(&mut self) {
         let Body::Live(tcb) = &mut self.body else { return };

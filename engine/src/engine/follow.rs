@@ -2,29 +2,31 @@
 
 use super::connection::{Body, Connection};
 use super::Engine;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Lsn};
 use crate::replica::{Record, Violation};
 use crate::service::{App, Env};
 use crate::tcp::Hard;
 use crate::time::Instant;
 
-/// A record that the codec let through and that cannot be true here.
-fn contradiction(what: &'static str) -> Violation {
-    Violation::Contradiction(what)
-}
+/// Why a record that decodes cannot be true here.
+type Why = &'static str;
 
 impl Engine {
     /// Applies one record of the primary's log.
-    pub(super) fn apply(&mut self, now: Instant, record: &Record<'_>) -> Result<(), Violation> {
+    pub(super) fn apply(&mut self, now: Instant, lsn: Lsn, record: &Record<'_>) -> Result<(), Violation> {
+        self.apply_record(now, record).map_err(|why| Violation::Contradiction { lsn, why })
+    }
+
+    fn apply_record(&mut self, now: Instant, record: &Record<'_>) -> Result<(), Why> {
         match *record {
             Record::Opened { conn, snapshot: _, tuple, kind, hard, app } => {
-                let hard = Hard::decode(hard).map_err(|_| contradiction("connection state does not decode"))?;
+                let hard = Hard::decode(hard).map_err(|_| "connection state does not decode")?;
                 self.apply_opened(now, conn, tuple, kind, hard, app)
             }
             Record::Input { conn, offset, ts_recent, bytes } => {
                 let Held { app, hard, active, mut env, .. } = self.held(conn)?;
                 if hard.received != offset {
-                    return Err(contradiction("input does not follow the input before it"));
+                    return Err("input does not follow the input before it");
                 }
                 hard.received += bytes.len() as u64;
                 hard.ts_recent = ts_recent;
@@ -35,7 +37,7 @@ impl Engine {
             Record::PeerFinished { conn, offset } => {
                 let Held { app, hard, peer_finished, mut env, .. } = self.held(conn)?;
                 if hard.received != offset || hard.peer_fin {
-                    return Err(contradiction("end of input is not where the input ends"));
+                    return Err("end of input is not where the input ends");
                 }
                 hard.received = offset + 1;
                 hard.peer_fin = true;
@@ -45,7 +47,7 @@ impl Engine {
             }
             Record::Pin { conn, bytes } => {
                 let Held { app, mut env, .. } = self.held(conn)?;
-                app.on_pin(bytes, &mut env).map_err(|_| contradiction("pin does not decode"))
+                app.on_pin(bytes, &mut env).map_err(|_| "pin does not decode")
             }
             Record::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
                 let Held { app, hard, mut env, .. } = self.held(conn)?;
@@ -58,7 +60,7 @@ impl Engine {
                 Ok(())
             }
             Record::Closed { conn, cause: _ } => {
-                let connection = self.table.remove(conn).ok_or(contradiction("closed connection is unknown"))?;
+                let connection = self.table.remove(conn).ok_or("closed connection is unknown")?;
                 let mut app = connection.app;
                 app.close(self.store.as_mut());
                 Ok(())
@@ -83,27 +85,27 @@ impl Engine {
         service: u16,
         hard: Hard,
         app: &[u8],
-    ) -> Result<(), Violation> {
-        let port = self.setup.services.get(usize::from(service)).ok_or(contradiction("service is unknown"))?;
+    ) -> Result<(), Why> {
+        let port = self.setup.services.get(usize::from(service)).ok_or("service is unknown")?;
         let mut env =
             Env { store: self.store.as_mut(), lead: false, pins: &mut self.pins, wall: self.wall };
         let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
-            .map_err(|_| contradiction("application state does not decode"))?;
+            .map_err(|_| "application state does not decode")?;
         let mut connection = Box::new(Connection::new(id, tuple, service, app, Body::Held(hard), now));
         if let Body::Held(hard) = &connection.body {
             connection.peer_finished = hard.peer_fin;
             connection.handshake_logged = hard.handshake_done;
             connection.fin_logged = hard.fin_acked;
         }
-        self.table.insert(connection).map_err(|_| contradiction("connection's place is taken"))
+        self.table.insert(connection).map_err(|_| "connection's place is taken")
     }
 
     /// The held connection that a record speaks of.
-    fn held(&mut self, id: ConnId) -> Result<Held<'_>, Violation> {
+    fn held(&mut self, id: ConnId) -> Result<Held<'_>, Why> {
         let Self { table, store, pins, wall, .. } = self;
-        let connection = table.get_mut(id).ok_or(contradiction("record of an unknown connection"))?;
+        let connection = table.get_mut(id).ok_or("record of an unknown connection")?;
         let Connection { app, body, peer_finished, active, .. } = connection;
-        let Body::Held(hard) = body else { return Err(contradiction("record of a connection that is ours")) };
+        let Body::Held(hard) = body else { return Err("record of a connection that is ours") };
         let env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
         Ok(Held { app, hard, peer_finished, active, env })
     }

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
 use super::outbox::Loose;
+use super::replicate::append_input;
 use super::settle::Before;
 use super::Engine;
 use crate::ids::ConnId;
@@ -187,7 +188,7 @@ impl Engine {
         let mut last = None;
         let verdict = tcb.on_segment(now, segment, &mut |bytes| {
             if replicated {
-                last = Some(log.append_input(id, offset, ts_recent, bytes));
+                last = append_input(log, id, offset, ts_recent, bytes).or(last);
             }
             offset += bytes.len() as u64;
             stats.bytes_in += bytes.len() as u64;

@@ -3,8 +3,8 @@
 use super::setup::{Action, Level, LinkInput};
 use super::Engine;
 use crate::ids::{Epoch, Lsn};
-use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, VERSIONS};
-use crate::role::{Beat, LinkEvent, Path};
+use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, Part, Refusal, Versions};
+use crate::role::{Beat, BeatRole, Echo, LinkEvent, Path};
 use crate::time::Instant;
 
 /// How far the two ends have come.
@@ -81,20 +81,20 @@ impl Engine {
 
     fn hello(&self) -> Hello {
         Hello {
-            versions: VERSIONS,
+            versions: Versions::OURS,
             node: self.setup.node,
             boot: self.setup.boot,
-            role: self.roles.role().code(),
+            role: self.roles.beat_role().to_u8(),
             epoch: self.roles.epoch(),
-            config: self.setup.parts.clone(),
+            config: self.setup.parts.iter().map(|(name, digest)| Part::new(name, *digest)).collect(),
         }
     }
 
     fn on_link_data(&mut self, now: Instant, bytes: &[u8]) {
         let mut reader = core::mem::take(&mut self.link.reader);
-        reader.push(bytes);
+        let mut input = bytes;
         let result = loop {
-            match reader.next() {
+            match reader.next(&mut input) {
                 Ok(Some(frame)) => {
                     if let Err(why) = self.on_link_frame(now, &frame) {
                         break Err(why);
@@ -122,19 +122,24 @@ impl Engine {
             (Stage::Up, Frame::Log { first, epoch, clock, records }) => {
                 self.on_log(now, *first, *epoch, *clock, records).map_err(|violation| violation.to_string())
             }
-            (Stage::Up, Frame::Confirm { lsn }) if self.attached => {
+            (Stage::Up, Frame::Confirm { lsn, .. }) if self.attached => {
                 self.on_confirm(now, *lsn);
                 Ok(())
             }
             // A confirmation that crossed a change of role.
             (Stage::Up, Frame::Confirm { .. }) => Ok(()),
             (Stage::Up, Frame::Handover { epoch, lsn }) => self.on_handover(now, *epoch, *lsn),
-            (_, Frame::Refuse { reason }) => {
-                self.report(Level::Warn, format!("the peer refuses us: {reason}"));
+            (_, Frame::Refuse { text, .. }) => {
+                self.report(Level::Warn, format!("the peer refuses us: {text}"));
                 self.hang_up();
                 self.roles.on_link(now, LinkEvent::Incompatible);
                 Ok(())
             }
+            (_, Frame::Ping { token }) => {
+                Frame::Pong { token: *token }.encode(&mut self.link.output);
+                Ok(())
+            }
+            (_, Frame::Pong { .. }) => Ok(()),
             (Stage::Greeting, _) => Err("expected a greeting".to_owned()),
             (_, Frame::Hello(_)) => Err("a second greeting".to_owned()),
             (Stage::Down, _) => Err("a frame on a closed link".to_owned()),
@@ -144,14 +149,14 @@ impl Engine {
     fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
         if let Err(mismatch) = self.hello().compare(hello) {
             let reason = mismatch.to_string();
-            Frame::Refuse { reason: &reason }.encode(&mut self.link.output);
+            Frame::Refuse { reason: Refusal::Incompatible, text: &reason }.encode(&mut self.link.output);
             self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
-            self.hang_up();
+            self.refuse();
             self.roles.on_link(now, LinkEvent::Incompatible);
             return Ok(());
         }
         self.link.stage = Stage::Up;
-        let role = crate::role::PeerRole::from_code(hello.role).ok_or("the peer has an unknown role")?;
+        let role = BeatRole::from_u8(hello.role).ok_or("the peer has an unknown role")?;
         self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });
         let owned_before = self.owner;
         self.follow_roles(now);
@@ -165,10 +170,11 @@ impl Engine {
         // Records that crossed a change of role are nobody's.
         let Some(mut follower) = self.follower.take() else { return Ok(()) };
         let fresh = follower.applied() == Lsn::ZERO;
-        let mut batch = follower.open(first, epoch, records)?;
+        follower.on_log(first, epoch)?;
         self.clock.heard(now, clock, fresh);
-        while let Some(record) = batch.next()? {
-            self.apply(now, &record)?;
+        let mut records = records;
+        while let Some((lsn, record)) = follower.next(&mut records)? {
+            self.apply(now, lsn, &record)?;
         }
         self.follower = Some(follower);
         self.follow_roles(now);
@@ -188,13 +194,9 @@ impl Engine {
     /// One confirmation for everything that arrived together.
     fn confirm(&mut self) {
         if let Some(lsn) = self.follower.as_mut().and_then(Follower::confirm) {
-            Frame::Confirm { lsn }.encode(&mut self.link.output);
+            let unprotected = self.unprotected;
+            Frame::Confirm { lsn, unprotected }.encode(&mut self.link.output);
         }
-    }
-
-    /// Starts to listen for a primary's log from its beginning.
-    pub(super) fn begin_following(&mut self, _now: Instant) {
-        self.follower = Some(Follower::new());
     }
 
     /// The peer broke the protocol: the stream ends, and says why.
@@ -230,10 +232,30 @@ impl Engine {
 
     /// What goes out with a beat besides what the role machine says.
     pub(super) fn heartbeat(&mut self, now: Instant, beat: &Beat) -> Vec<u8> {
-        let clock = if self.owner { self.clock.at(now).as_nanos() } else { 0 };
-        let unprotected = self.count_unprotected();
-        let mut bytes = Vec::with_capacity(128);
-        heartbeat_of(beat, clock, unprotected).encode(&mut bytes);
-        bytes
+        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok } = *beat;
+        Heartbeat {
+            node,
+            role: role.to_u8(),
+            synced,
+            lan_ok,
+            boot,
+            epoch,
+            sequence,
+            sent,
+            echo: echo.sent,
+            echo_boot: echo.boot,
+            applied: self.follower.as_ref().map_or(Lsn::ZERO, Follower::applied),
+            clock: if self.owner { self.clock.at(now).as_nanos() } else { 0 },
+            unprotected: self.unprotected,
+        }
+        .encode()
+        .to_vec()
     }
+}
+
+/// What the role machine needs of a heartbeat. `None`: a role that this version does not know.
+fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
+    let Heartbeat { node, role, synced, lan_ok, boot, epoch, sequence, sent, echo, echo_boot, .. } = *heartbeat;
+    let echo = Echo { boot: echo_boot, sent: echo };
+    Some(Beat { node, boot, sequence, epoch, role: BeatRole::from_u8(role)?, sent, echo, synced, lan_ok })
 }

@@ -30,7 +30,7 @@ mod takeover;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use crate::ids::{ConnId, Lsn};
+use crate::ids::ConnId;
 use crate::neighbour::Neighbour;
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
 use crate::role::{Path, Roles};
@@ -42,6 +42,7 @@ use crate::wire::{MacAddr, Reassembler};
 
 use link::Link;
 use outbox::Outbox;
+use replicate::SnapshotEnd;
 use setup::PairClock;
 use table::Table;
 
@@ -83,8 +84,8 @@ pub struct Engine {
     /// Whether records go to a standby.
     attached: bool,
     log: Log,
-    snapshot: Option<Snapshot>,
-    snapshot_end: Option<Lsn>,
+    snapshot: Snapshot,
+    snapshot_end: SnapshotEnd,
     /// Connections whose progress the standby does not know yet.
     progress: Vec<ConnId>,
     progress_due: Instant,
@@ -128,8 +129,8 @@ impl Engine {
             link: Link::default(),
             attached: false,
             log: Log::new(),
-            snapshot: None,
-            snapshot_end: None,
+            snapshot: Snapshot::new(),
+            snapshot_end: SnapshotEnd::None,
             progress: Vec::new(),
             progress_due: Instant::ZERO,
             follower: None,
@@ -199,7 +200,7 @@ impl Engine {
             let alarms = self.wheel.next().unwrap_or(Instant::NEVER);
             let progress = if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
             let fragments = self.reassembler.deadline().unwrap_or(Instant::NEVER);
-            let snapshot = if self.snapshot.is_some() { Instant::ZERO } else { Instant::NEVER };
+            let snapshot = if self.snapshot_end == SnapshotEnd::Due { Instant::ZERO } else { Instant::NEVER };
             deadline = deadline.min(alarms).min(progress).min(fragments).min(snapshot);
         }
         deadline

@@ -1,9 +1,12 @@
 //! The primary's side of replication: records out, confirmations in, snapshots for a newcomer.
 
-use super::connection::{Body, Connection};
 use super::Engine;
+use super::connection::{Body, Connection};
+use super::settle::Before;
+use super::setup::Level;
+use super::table::slot_of;
 use crate::ids::{ConnId, Lsn};
-use crate::replica::{Record, Snapshot};
+use crate::replica::{Log, Output, Record};
 use crate::tcp::Horizon;
 use crate::time::{Duration, Instant};
 
@@ -16,25 +19,49 @@ const SNAPSHOT_BUDGET: usize = 256 * 1024;
 /// Unconfirmed bytes beyond which the snapshot waits, so that live traffic keeps its latency.
 const SNAPSHOT_BACKLOG: u64 = 2 * 1024 * 1024;
 
+/// The longest input record: longer runs are split, so that any fits into a frame.
+const INPUT_MAX: usize = 256 * 1024;
+
+/// How far the snapshot for a newcomer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SnapshotEnd {
+    /// There is none under way.
+    None,
+    /// Its end has not been appended.
+    Due,
+    /// Its end is at this position, to be confirmed.
+    At(Lsn),
+}
+
+/// Appends in-order input of a connection. Returns the last record's position.
+pub(super) fn append_input(log: &mut Log, conn: ConnId, mut offset: u64, ts_recent: u32, bytes: &[u8]) -> Option<Lsn> {
+    let mut last = None;
+    for bytes in bytes.chunks(INPUT_MAX) {
+        last = log.append(&Record::Input { conn, offset, ts_recent, bytes }).ok();
+        offset += bytes.len() as u64;
+    }
+    last
+}
+
 impl Engine {
     /// A standby attached: from now on new connections are replicated, old ones as the snapshot
     /// reaches them.
     pub(super) fn attach_standby(&mut self) {
-        self.log.reset();
+        self.reset_log();
         self.detach_connections();
         self.attached = true;
-        self.log.append(&Record::SnapshotBegin { connections: self.table.len() as u32 });
-        self.snapshot = Some(Snapshot::new(self.table.slots()));
-        self.snapshot_end = None;
+        let connections = self.table.len() as u32;
+        self.append(&Record::SnapshotBegin { connections });
+        self.snapshot.start(self.table.slots(), connections);
+        self.snapshot_end = SnapshotEnd::Due;
     }
 
     /// The standby is gone for good: horizons open (simplex).
     pub(super) fn detach_standby(&mut self, now: Instant) {
         self.attached = false;
-        self.snapshot = None;
-        self.snapshot_end = None;
+        self.snapshot_end = SnapshotEnd::None;
         self.detach_connections();
-        self.log.reset();
+        self.reset_log();
         let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
         for id in ids {
             self.touch(now, id);
@@ -46,10 +73,7 @@ impl Engine {
             connection.replicated = false;
             connection.progressed = false;
             connection.pending = Default::default();
-            connection.horizon = Horizon::OPEN;
-            if let Body::Live(tcb) = &mut connection.body {
-                tcb.set_horizon(Horizon::OPEN);
-            }
+            connection.set_horizon(Horizon::OPEN);
         }
         self.progress.clear();
     }
@@ -59,64 +83,79 @@ impl Engine {
         if !self.attached {
             return;
         }
+        self.snapshot.on_opened(slot_of(id));
         let Some(lsn) = self.append_opened(id, false) else { return };
         let Some(connection) = self.table.get_mut(id) else { return };
-        self.log.note(&mut connection.pending, id, lsn, 0, 0);
-        connection.horizon = Horizon { opened: false, received: 0, output: 0 };
-        if let Body::Live(tcb) = &mut connection.body {
-            tcb.set_horizon(connection.horizon);
-        }
+        let limit = self.log.note(&mut connection.pending, id, lsn, 0, 0);
+        assert!(limit.is_some(), "a new connection has no record before its first");
+        connection.set_horizon(Horizon::SHUT);
     }
 
+    /// Appends everything there is to know of a connection; from here on each of its records
+    /// means something to the standby. `None`: it is too large to be protected.
     fn append_opened(&mut self, id: ConnId, snapshot: bool) -> Option<Lsn> {
         let ahead = self.clock.ahead_millis();
-        let Self { table, log, scratch, .. } = self;
-        let connection = table.get_mut(id)?;
+        let connection = self.table.get_mut(id)?;
         let Body::Live(tcb) = &connection.body else { return None };
         let mut hard = tcb.hard();
         // Timestamp offsets travel relative to the pair's clock.
         hard.ts_offset = hard.ts_offset.wrapping_sub(ahead);
-        scratch.clear();
-        hard.encode(scratch);
-        let split = scratch.len();
-        connection.app.snapshot(scratch);
-        let (hard, app) = scratch.split_at(split);
-        connection.replicated = true;
-        let (tuple, service) = (connection.tuple, connection.service);
-        Some(log.append(&Record::Opened { conn: id, tuple, kind: service, snapshot, hard, app }))
+        let mut state = core::mem::take(&mut self.scratch);
+        state.clear();
+        hard.encode(&mut state);
+        let split = state.len();
+        connection.app.snapshot(&mut state);
+        let (tuple, kind) = (connection.tuple, connection.service);
+        let (hard, app) = state.split_at(split);
+        let appended = self.log.append(&Record::Opened { conn: id, tuple, kind, snapshot, hard, app });
+        self.scratch = state;
+        match appended {
+            Ok(lsn) => {
+                self.table.get_mut(id)?.replicated = true;
+                Some(lsn)
+            }
+            Err(why) => {
+                self.report(Level::Warn, format!("{tuple:?} is not protected: {why}"));
+                None
+            }
+        }
     }
 
     /// Moves the snapshot on by one turn's share.
     pub(super) fn advance_snapshot(&mut self) {
-        let Some(mut snapshot) = self.snapshot.take() else { return };
-        let start = self.log.backlog_bytes();
-        while let Some(slot) = snapshot.peek() {
-            let used = self.log.backlog_bytes() - start;
-            if used > SNAPSHOT_BUDGET as u64 || self.log.backlog_bytes() > SNAPSHOT_BACKLOG {
-                self.snapshot = Some(snapshot);
-                return;
-            }
-            snapshot.advance();
+        if self.snapshot_end != SnapshotEnd::Due || self.log.backlog_bytes() > SNAPSHOT_BACKLOG {
+            return;
+        }
+        self.snapshot.begin_turn(SNAPSHOT_BUDGET);
+        while let Some(slot) = self.snapshot.next_slot() {
             self.snapshot_slot(slot);
         }
-        self.snapshot_end = Some(self.log.append(&Record::SnapshotEnd));
+        if self.snapshot.is_complete() {
+            let end = self.append(&Record::SnapshotEnd);
+            self.snapshot_end = end.map_or(SnapshotEnd::None, SnapshotEnd::At);
+        }
     }
 
     fn snapshot_slot(&mut self, slot: usize) {
         let Some(connection) = self.table.in_slot_mut(slot) else { return };
-        if connection.replicated {
-            return;
-        }
         let id = connection.id;
         let Body::Live(tcb) = &connection.body else { return };
-        let (received, output) = (tcb.received(), connection.app.output_end());
-        let Some(lsn) = self.append_opened(id, true) else { return };
-        let Some(connection) = self.table.get_mut(id) else { return };
         // What it may reveal is what it may have revealed already, alone.
-        connection.horizon = Horizon { opened: true, received, output };
-        self.log.note(&mut connection.pending, id, lsn, received, output);
-        if let Body::Live(tcb) = &mut connection.body {
-            tcb.set_horizon(connection.horizon);
+        let standing = Before::of(tcb, &connection.app);
+        let bytes = self.log.backlog_bytes();
+        let Some(lsn) = self.append_opened(id, true) else { return };
+        self.snapshot.on_sent((self.log.backlog_bytes() - bytes) as usize);
+        self.hold_back(id, standing, lsn);
+    }
+
+    /// Output commit (I1, I2): from now on nothing that depends on the record `lsn` shows before
+    /// the standby holds it. `before` is where the connection stood without it.
+    pub(super) fn hold_back(&mut self, id: ConnId, before: Before, lsn: Lsn) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let Body::Live(tcb) = &connection.body else { return };
+        let received = tcb.received();
+        if let Some(output) = self.log.note(&mut connection.pending, id, lsn, received, before.output) {
+            connection.set_horizon(Horizon { opened: true, received: before.received, output });
         }
     }
 
@@ -127,20 +166,26 @@ impl Engine {
         }
         while let Some(commit) = self.log.poll_commit() {
             let Some(connection) = self.table.get_mut(commit.conn) else { continue };
-            self.log.commit(&mut connection.pending, &commit);
-            connection.horizon = match connection.pending.is_clear() {
-                true => Horizon::OPEN,
-                false => Horizon { opened: true, received: commit.received, output: commit.output },
-            };
-            if let Body::Live(tcb) = &mut connection.body {
-                tcb.set_horizon(connection.horizon);
-            }
+            connection.set_horizon(match commit.output {
+                Output::All => Horizon::OPEN,
+                Output::UpTo(output) => Horizon { opened: true, received: commit.received, output },
+            });
             self.touch(now, commit.conn);
         }
-        if self.snapshot_end.is_some_and(|end| end <= lsn) {
-            self.snapshot_end = None;
+        if matches!(self.snapshot_end, SnapshotEnd::At(end) if end <= lsn) {
+            self.snapshot_end = SnapshotEnd::None;
             self.roles.on_duplex(now);
         }
+    }
+
+    /// Appends a record that cannot be too large.
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Option<Lsn> {
+        self.log.append(record).ok()
+    }
+
+    /// An empty log that goes on where the last one ended: no position has two meanings.
+    pub(super) fn reset_log(&mut self) {
+        self.log.reset(self.log.appended().next());
     }
 
     /// Appends what changed since the last progress record of one connection.
@@ -149,7 +194,7 @@ impl Engine {
         let Connection { body: Body::Live(tcb), replicated: true, .. } = connection else { return };
         let hard = tcb.hard();
         connection.progressed = false;
-        self.log.append(&Record::Progress {
+        self.append(&Record::Progress {
             conn: id,
             acked: hard.acked,
             window: hard.snd_wnd,

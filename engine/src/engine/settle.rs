@@ -3,12 +3,13 @@
 //! event can forget one of them.
 
 use super::connection::Body;
-use super::Engine;
 use super::outbox::Loose;
+use super::table::slot_of;
+use super::Engine;
 use crate::ids::{ConnId, Lsn};
 use crate::replica::Record;
 use crate::service::{App, Env};
-use crate::tcp::{CloseCause, Horizon, Tcb, Verdict};
+use crate::tcp::{CloseCause, Tcb, Verdict};
 use crate::time::Instant;
 
 /// Where a connection stood before an event.
@@ -72,7 +73,7 @@ impl Engine {
         if finished && !connection.peer_finished {
             connection.peer_finished = true;
             if connection.replicated {
-                last = Some(log.append(&Record::PeerFinished { conn: id, offset: received - 1 }));
+                last = log.append(&Record::PeerFinished { conn: id, offset: received - 1 }).ok().or(last);
             }
             connection.app.on_peer_finished(&mut env);
         }
@@ -85,7 +86,7 @@ impl Engine {
         }
         for pin in pins.drain(..) {
             if connection.replicated {
-                last = Some(log.append(&Record::Pin { conn: id, bytes: &pin }));
+                last = log.append(&Record::Pin { conn: id, bytes: &pin }).ok().or(last);
             }
         }
         last
@@ -107,18 +108,6 @@ impl Engine {
         connection.handshake_logged = handshake;
         connection.fin_logged = fin;
         self.log_progress(id);
-    }
-
-    /// Output commit (I1, I2): nothing that depends on the record `lsn` shows before it is held.
-    fn hold_back(&mut self, id: ConnId, before: Before, lsn: Lsn) {
-        let Some(connection) = self.table.get_mut(id) else { return };
-        let Body::Live(tcb) = &mut connection.body else { return };
-        let was_clear = connection.pending.is_clear();
-        self.log.note(&mut connection.pending, id, lsn, tcb.received(), before.output);
-        if was_clear {
-            connection.horizon = Horizon { opened: true, received: before.received, output: before.output };
-            tcb.set_horizon(connection.horizon);
-        }
     }
 
     /// Queues a connection that may have something to send, and sets its alarm.
@@ -169,8 +158,9 @@ impl Engine {
             CloseCause::Aborted => self.stats.aborted += 1,
             CloseCause::TimedOut | CloseCause::KeepaliveTimeout | CloseCause::Unreachable => self.stats.timed_out += 1,
         }
+        self.snapshot.on_closed(slot_of(id));
         if connection.replicated {
-            self.log.append(&Record::Closed { conn: id, cause: cause.code() });
+            self.append(&Record::Closed { conn: id, cause: cause.code() });
         }
         let mut app = connection.app;
         app.close(self.store.as_mut());

@@ -1,8 +1,10 @@
 //! What an operator may know of the engine at a moment.
 
+use super::replicate::SnapshotEnd;
 use super::stats::Stats;
 use super::Engine;
 use crate::ids::{Epoch, Node};
+use crate::replica::Progress;
 use crate::role::{Path, Role};
 use crate::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ pub struct Status {
     pub half_open: usize,
     /// Connections that the standby has been sent, and all there are, while it is brought up to
     /// date.
-    pub snapshot: Option<(usize, usize)>,
+    pub snapshot: Option<Progress>,
     /// The log's last position, and the last that the standby confirmed.
     pub log: (u64, u64),
     /// Bytes of the log that are not confirmed.
@@ -66,8 +68,8 @@ impl Engine {
             protected: self.protected(&peer),
             connections: self.table.len(),
             half_open: self.half_open,
-            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.progress()),
-            log: (self.log.last().0, self.log.confirmed().0),
+            snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot.progress()),
+            log: (self.log.appended().0, self.log.confirmed().0),
             backlog_bytes: self.log.backlog_bytes(),
             peer,
             stats: self.stats,

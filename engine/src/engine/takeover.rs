@@ -1,6 +1,7 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::connection::{Body, Connection};
+use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use super::Engine;
 use crate::ids::{ConnId, Epoch};
@@ -91,7 +92,7 @@ impl Engine {
         self.table.rebuild_free();
         self.half_open = 0;
         self.attached = false;
-        self.log.reset();
+        self.reset_log();
         let ahead = self.clock.ahead_millis();
         let Self { table, store, pins, wall, setup, half_open, .. } = self;
         for connection in table.iter_mut() {
@@ -105,14 +106,11 @@ impl Engine {
             }
             connection.replicated = false;
             connection.pending = Default::default();
-            connection.horizon = Horizon::OPEN;
             connection.queued = false;
             connection.armed = Instant::NEVER;
             *half_open += usize::from(!connection.handshake_logged);
+            connection.set_horizon(Horizon::OPEN);
             connection.settle();
-            if let Body::Live(tcb) = &mut connection.body {
-                tcb.set_horizon(Horizon::OPEN);
-            }
         }
         self.ready.clear();
         self.wheel.clear();
@@ -140,7 +138,7 @@ impl Engine {
         self.actions.push_back(Action::RemoveRoutes);
         self.flush_progress(now, true);
         self.flush_log(now);
-        let lsn = self.log.last();
+        let lsn = self.log.appended();
         Frame::Handover { epoch, lsn }.encode(&mut self.link.output);
         self.report(Level::Info, change.to_string());
     }
@@ -155,9 +153,9 @@ impl Engine {
         self.forget_connections();
         self.outbox.clear();
         self.attached = false;
-        self.snapshot = None;
-        self.log.reset();
-        self.follower = Some(Follower::new());
+        self.snapshot_end = SnapshotEnd::None;
+        self.reset_log();
+        self.follower = Some(Follower::new(self.roles.epoch()));
     }
 
     /// Drops every connection without a word to anybody.

@@ -181,12 +181,14 @@ fn heartbeat() {
         sequence: 0x33,
         sent: 0x44,
         echo: 0x55,
+        echo_boot: 0x56,
         applied: Lsn(0x66),
         clock: 0x77,
         unprotected: 0x88,
     };
     let numbers = "1100000000000000 2200000000000000 3300000000000000 4400000000000000 \
-                   5500000000000000 6600000000000000 7700000000000000 88000000";
+                   5500000000000000 5600000000000000 6600000000000000 7700000000000000 \
+                   88000000";
     for (synced, lan_ok, flags) in [(false, false, 0), (true, false, 1), (false, true, 2)] {
         let heartbeat = heartbeat(synced, lan_ok);
         expect(&heartbeat.encode(), &format!("01 01 02 {flags:02x} {numbers}"));

@@ -35,6 +35,8 @@ pub struct Heartbeat {
     pub sent: u64,
     /// The latest `sent` of the receiver's that the sender has heard; 0 is none.
     pub echo: u64,
+    /// The receiver's process whose clock `echo` is of.
+    pub echo_boot: u64,
     /// Standby: the last record applied. Primary: the last one appended. For reports only: what
     /// commits is the confirmation on the stream.
     pub applied: Lsn,
@@ -46,7 +48,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Length of an encoded heartbeat, bytes.
-    pub const LEN: usize = 4 + 7 * 8 + 4;
+    pub const LEN: usize = 4 + 8 * 8 + 4;
 
     /// The datagram's plain text.
     pub fn encode(&self) -> [u8; Self::LEN] {
@@ -60,6 +62,7 @@ impl Heartbeat {
             sequence,
             sent,
             echo,
+            echo_boot,
             applied,
             clock,
             unprotected,
@@ -67,7 +70,7 @@ impl Heartbeat {
         let flags = if synced { FLAG_SYNCED } else { 0 } | if lan_ok { FLAG_LAN_OK } else { 0 };
         let mut bytes = [0; Self::LEN];
         bytes[..4].copy_from_slice(&[FORMAT, node_code(node), role, flags]);
-        let numbers = [boot, epoch.0, sequence, sent, echo, applied.0, clock];
+        let numbers = [boot, epoch.0, sequence, sent, echo, echo_boot, applied.0, clock];
         for (place, number) in bytes[4..].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
@@ -97,6 +100,7 @@ impl Heartbeat {
             sequence: fields.u64()?,
             sent: fields.u64()?,
             echo: fields.u64()?,
+            echo_boot: fields.u64()?,
             applied: fields.lsn()?,
             clock: fields.u64()?,
             unprotected: fields.u32()?,

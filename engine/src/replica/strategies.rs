@@ -199,9 +199,9 @@ pub(super) fn frame() -> impl Strategy<Value = OwnedFrame> {
 
 /// Any heartbeat.
 pub(super) fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-    (node(), any::<(u8, bool, bool)>(), any::<[u64; 6]>(), lsn(), any::<u32>()).prop_map(
+    (node(), any::<(u8, bool, bool)>(), any::<[u64; 7]>(), lsn(), any::<u32>()).prop_map(
         |(node, (role, synced, lan_ok), numbers, applied, unprotected)| {
-            let [boot, epoch, sequence, sent, echo, clock] = numbers;
+            let [boot, epoch, sequence, sent, echo, echo_boot, clock] = numbers;
             let epoch = Epoch(epoch);
             Heartbeat {
                 node,
@@ -213,6 +213,7 @@ pub(super) fn heartbeat() -> impl Strategy<Value = Heartbeat> {
                 sequence,
                 sent,
                 echo,
+                echo_boot,
                 applied,
                 clock,
                 unprotected,

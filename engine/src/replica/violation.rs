@@ -86,6 +86,14 @@ pub enum Violation {
         /// What may stand here.
         expected: &'static str,
     },
+    /// A record that decodes and cannot be true.
+    #[error("record {lsn} contradicts the log: {why}", lsn = lsn.0)]
+    Contradiction {
+        /// Its position.
+        lsn: Lsn,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The standby confirms what it was never sent.
     #[error("the standby confirms record {confirmed}, expected at most {sent}, the last one sent", confirmed = confirmed.0, sent = sent.0)]
     ConfirmedUnsent {
