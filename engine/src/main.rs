@@ -1,2 +1,9 @@
 //! The `standin` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use standin::runtime::cli;
+
+fn main() -> ExitCode {
+    cli::main(|_, _| Err("this build has no engine".into()))
+}

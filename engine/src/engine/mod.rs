@@ -34,7 +34,7 @@ use crate::ids::ConnId;
 use crate::neighbour::Neighbour;
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
 use crate::role::{Path, Roles};
-use crate::service::{Pins, Store};
+use crate::service::{PinBytes, Store};
 use crate::tcp::isn::Secret;
 use crate::tcp::wheel::Wheel;
 use crate::time::{Duration, Instant};
@@ -100,7 +100,7 @@ pub struct Engine {
     peer: Option<Heartbeat>,
 
     actions: VecDeque<Action>,
-    pins: Pins,
+    pins: Vec<PinBytes>,
     scratch: Vec<u8>,
     stats: Stats,
 }
@@ -139,7 +139,7 @@ impl Engine {
             unprotected: 0,
             peer: None,
             actions: VecDeque::new(),
-            pins: Pins::default(),
+            pins: Vec::new(),
             scratch: Vec::new(),
             stats: Stats::default(),
             setup,

@@ -1,9 +1,31 @@
 //! The only part that touches the host: sockets, devices, files, threads, signals and the clock.
+//!
+//! The engine is a pure machine; this module feeds it and does what it says. One thread turns one
+//! `mio` loop for the whole data path. What may block (disk, control requests, log output) lives on
+//! helper threads that answer through a bounded channel and a waker.
+//!
+//! * [`cli`]: the `standin` command. [`config`]: the one file that both nodes read.
+//! * [`clock`]: where time comes from. [`logging`]: log lines that can never block the loop.
+//! * [`key`], [`secure`], [`seal`]: the pre-shared key, the encrypted stream, sealed datagrams.
+//! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
+//! * [`control`]: the control socket, both ends.
+//! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
+//!   back.
 
+pub mod beat;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
 pub mod host;
 mod journal;
+pub mod key;
 pub mod lan;
+pub mod link;
+pub mod logging;
 pub mod netlink;
+pub mod seal;
+pub mod secure;
 pub mod sys;
 mod sysctl;
 pub mod tun;

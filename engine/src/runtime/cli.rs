@@ -1,0 +1,340 @@
+//! The `standin` command.
+//!
+//! It exits with 0 when it did what it was asked, 1 when it could not, 2 when it was asked wrongly:
+//! usage or configuration.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+
+use super::clock::Clock;
+use super::config::Config;
+use super::control::{self, Answer, Request};
+use super::key::PairKey;
+use crate::ids::Node;
+use crate::time::Duration;
+
+/// It was asked wrongly.
+const MISTAKEN: u8 = 2;
+/// How long a switchover may take before the command stops watching it.
+const SWITCHOVER_WATCH: Duration = Duration::from_secs(10);
+
+/// TCP connections that outlive their server.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CliCommand,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum CliCommand {
+    /// Run the engine of one node in the foreground
+    Run {
+        /// The configuration, the same file on both nodes
+        #[arg(long)]
+        config: PathBuf,
+        /// Which node this host is
+        #[arg(long, value_parser = parse_node)]
+        node: Node,
+    },
+    /// Check a configuration and say everything that is wrong with it
+    Check {
+        /// The configuration
+        file: PathBuf,
+        /// Also check the files and directories that this node needs on this host
+        #[arg(long, value_parser = parse_node)]
+        node: Option<Node>,
+    },
+    /// Write a new key file; both nodes need the same one
+    Key {
+        /// Where; an existing file is left alone
+        file: PathBuf,
+    },
+    /// Show what an engine is doing
+    Status {
+        /// Which engine
+        #[command(flatten)]
+        engine: EngineArgs,
+        /// Print the whole status as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand the service addresses to the other node; no connection is lost
+    Switchover {
+        /// Which engine
+        #[command(flatten)]
+        engine: EngineArgs,
+        /// Return once it has begun
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+/// Which engine is meant.
+#[derive(Args, Debug)]
+pub struct EngineArgs {
+    /// Its control socket
+    #[arg(long, conflicts_with_all = ["config", "node"], required_unless_present = "node")]
+    socket: Option<PathBuf>,
+    /// The configuration that names the socket; without it the default path is taken
+    #[arg(long, requires = "node")]
+    config: Option<PathBuf>,
+    /// Which node this host is
+    #[arg(long, value_parser = parse_node)]
+    node: Option<Node>,
+}
+
+/// How a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// Usage or configuration.
+    Mistaken(String),
+    /// Anything else.
+    Failed(String),
+}
+
+fn parse_node(text: &str) -> Result<Node, String> {
+    match text {
+        "a" => Ok(Node::A),
+        "b" => Ok(Node::B),
+        _ => Err("a node is a or b".into()),
+    }
+}
+
+/// Runs the command line. `run` runs an engine to its end.
+pub fn main(run: impl FnOnce(&Config, Node) -> Result<(), String>) -> ExitCode {
+    let result = match Cli::parse().command {
+        CliCommand::Run { config, node } => start(&config, node, run),
+        CliCommand::Check { file, node } => check(&file, node),
+        CliCommand::Key { file } => make_key(&file),
+        CliCommand::Status { engine, json } => status(&engine, json),
+        CliCommand::Switchover { engine, no_wait } => switchover(&engine, no_wait),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(why)) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Mistaken(why)) => {
+            complain(&why);
+            ExitCode::from(MISTAKEN)
+        }
+    }
+}
+
+/// One message on standard error, if anyone is there to read it.
+fn complain(why: &str) {
+    let _ = writeln!(std::io::stderr(), "standin: {why}");
+}
+
+/// Lines on standard output; a closed pipe is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    Config::load(file).map_err(|error| Failure::Mistaken(error.to_string()))
+}
+
+fn start(
+    file: &Path,
+    node: Node,
+    run: impl FnOnce(&Config, Node) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let config = load(file)?;
+    let complaints = config.check_host(node);
+    if !complaints.is_empty() {
+        return Err(Failure::Mistaken(complaints.join("\n")));
+    }
+    run(&config, node).map_err(Failure::Failed)
+}
+
+fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
+    let config = load(file)?;
+    if let Some(node) = node {
+        let mut complaints = config.check_host(node);
+        if let Some(key_file) = &config.key_file {
+            match PairKey::read(key_file) {
+                Err(error) => complaints.push(error.to_string()),
+                Ok(read) => {
+                    if let Some(mode) = read.loose_mode {
+                        let name = key_file.display();
+                        say(&format!("warning: {name} has mode {mode:04o}, 0600 is wanted"));
+                    }
+                }
+            }
+        }
+        if !complaints.is_empty() {
+            return Err(Failure::Mistaken(complaints.join("\n")));
+        }
+    }
+    let kind = if config.is_pair() { "a pair" } else { "one node" };
+    let (services, addresses) = (config.services.len(), config.addresses.len());
+    say(&format!("{}: {kind}, services {services}, addresses {addresses}", file.display()));
+    Ok(())
+}
+
+fn make_key(file: &Path) -> Result<(), Failure> {
+    PairKey::generate()
+        .and_then(|key| key.write_new(file))
+        .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn socket(engine: &EngineArgs) -> Result<PathBuf, Failure> {
+    match (&engine.socket, &engine.config, engine.node) {
+        (Some(socket), _, _) => Ok(socket.clone()),
+        (None, Some(file), Some(node)) => {
+            let config = load(file)?;
+            let configured = config.node(node);
+            let missing = || Failure::Mistaken(format!("node {node} is not configured"));
+            Ok(configured.ok_or_else(missing)?.control_socket.clone())
+        }
+        (None, None, Some(node)) => Ok(format!("/run/standin/{node}.sock").into()),
+        (None, _, None) => Err(Failure::Mistaken("--socket or --node is needed".into())),
+    }
+}
+
+fn ask(socket: &Path, request: Request) -> Result<Answer, Failure> {
+    let answer = control::ask(socket, request)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", socket.display())))?;
+    match answer {
+        Answer { ok: true, .. } => Ok(answer),
+        Answer { error, .. } => Err(Failure::Failed(error.unwrap_or_else(|| "refused".into()))),
+    }
+}
+
+fn status(engine: &EngineArgs, json: bool) -> Result<(), Failure> {
+    let answer = ask(&socket(engine)?, Request::Status)?;
+    let status = answer.status.unwrap_or_default();
+    if json {
+        say(&serde_json::to_string_pretty(&status).unwrap_or_default());
+    } else {
+        say(describe(&status).trim_end());
+    }
+    Ok(())
+}
+
+/// The status for a person: one value a line, those within others indented.
+fn describe(status: &Value) -> String {
+    fn lines(value: &Value, depth: usize, out: &mut String) {
+        let Value::Object(map) = value else { return };
+        let width = map.keys().map(String::len).max().unwrap_or(0);
+        for (key, value) in map {
+            let indent = "  ".repeat(depth);
+            let key = key.replace('_', " ");
+            match value {
+                Value::Object(_) => {
+                    out.push_str(&format!("{indent}{key}:\n"));
+                    lines(value, depth + 1, out);
+                }
+                Value::String(text) => out.push_str(&format!("{indent}{key:width$}  {text}\n")),
+                Value::Array(items) => {
+                    let items: Vec<String> = items.iter().map(item).collect();
+                    out.push_str(&format!("{indent}{key:width$}  {}\n", items.join(", ")));
+                }
+                Value::Null => out.push_str(&format!("{indent}{key:width$}  -\n")),
+                Value::Bool(_) | Value::Number(_) => {
+                    out.push_str(&format!("{indent}{key:width$}  {value}\n"));
+                }
+            }
+        }
+    }
+    fn item(value: &Value) -> String {
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+    let mut out = String::new();
+    lines(status, 0, &mut out);
+    out
+}
+
+/// Begins a switchover and watches until this engine is no longer primary.
+fn switchover(engine: &EngineArgs, no_wait: bool) -> Result<(), Failure> {
+    let socket = socket(engine)?;
+    ask(&socket, Request::Switchover)?;
+    if no_wait {
+        return Ok(());
+    }
+    let until = Clock.now() + SWITCHOVER_WATCH;
+    while Clock.now() < until {
+        thread::sleep(Duration::from_millis(20));
+        let status = ask(&socket, Request::Status)?.status.unwrap_or_default();
+        let role = status.get("role").and_then(Value::as_str).unwrap_or_default();
+        if role == "standby" {
+            return Ok(());
+        }
+    }
+    Err(Failure::Failed("the switchover has begun and is not complete".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        for good in [
+            "standin run --config f --node a",
+            "standin check f",
+            "standin check f --node b",
+            "standin key f",
+            "standin status --json --config f --node b",
+            "standin status --socket s",
+            "standin switchover --node a",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "standin",
+            "standin run --config f --node c",
+            "standin status",
+            "standin status --config f",
+            "standin status --socket s --node a",
+        ] {
+            let error = parse(bad).expect_err(bad);
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_socket_is_found() {
+        let found = |line: &str| match parse(line).unwrap().command {
+            CliCommand::Status { engine, .. } => socket(&engine).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found("standin status --socket /s"), Path::new("/s"));
+        assert_eq!(found("standin status --node b"), Path::new("/run/standin/b.sock"));
+    }
+
+    #[test]
+    fn the_status_reads_as_lines() {
+        let status = json!({
+            "role": "primary",
+            "peer": null,
+            "log": { "sent": 3, "confirmed_lsn": 2 },
+            "addresses": ["10.0.0.1", "fd00::1"],
+        });
+        assert_eq!(
+            describe(&status),
+            "addresses  10.0.0.1, fd00::1\n\
+             log:\n  confirmed lsn  2\n  sent           3\n\
+             peer       -\n\
+             role       primary\n"
+        );
+    }
+}

@@ -1,0 +1,303 @@
+//! The configuration: one file, the same on both nodes.
+//!
+//! ```toml
+//! [pair]
+//! key-file = "/etc/standin/key"
+//! addresses = ["10.77.0.100", "fd77::100"]
+//!
+//! [node.a]
+//! lan-interface = "eth0"
+//! lan-address = "10.77.0.1"
+//! replication-address = "10.78.0.1"
+//!
+//! [node.b]                                  # leave it out for a single engine
+//! lan-interface = "eth0"
+//! lan-address = "10.77.0.2"
+//! replication-address = "10.78.0.2"
+//!
+//! [[service]]
+//! kind = "files"
+//! port = 80
+//! root = "/srv/www"
+//! ```
+//!
+//! Reading goes in two steps: [`raw`] takes the text apart and knows where each value stands,
+//! [`check`] gives it meaning. Every complaint names file, line and column, and all are made at
+//! once. What must be the same on both nodes is digested by part ([`Config::parts`]), so that a
+//! pair that disagrees can say in what.
+
+mod check;
+mod problem;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use core::time::Duration;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::ids::Node;
+
+pub use problem::{ConfigError, Problem};
+
+/// A configuration in which every value is in its range and nothing contradicts anything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The key file, resolved against the configuration's directory. Always there in a pair; a
+    /// single engine without one makes up its secrets at each start.
+    pub key_file: Option<PathBuf>,
+    /// The service addresses: at least one, none twice.
+    pub addresses: Vec<IpAddr>,
+    /// What a primary does that cannot know whether its silent peer lives.
+    pub lost_peer: LostPeer,
+    /// Node `a`, or the only one.
+    pub a: NodeConfig,
+    /// Node `b`; without it the engine runs alone.
+    pub b: Option<NodeConfig>,
+    /// Ports of the engines' own traffic.
+    pub ports: Ports,
+    /// Heartbeats and what follows from their absence.
+    pub timing: Timing,
+    /// TCP towards the clients.
+    pub tcp: Tcp,
+    /// What answers, at least one.
+    pub services: Vec<Service>,
+}
+
+/// Policy for a peer that is neither heard nor proven dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LostPeer {
+    /// Serve on alone: availability first.
+    #[default]
+    Continue,
+    /// Stay silent until the peer is back: nothing unprotected is ever served.
+    Stop,
+}
+
+/// One host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// The interface on which clients reach the service addresses, at most 15 bytes.
+    pub lan_interface: String,
+    /// Own addresses towards the peer; always there in a pair.
+    pub paths: Option<Paths>,
+    /// The control socket, an absolute path.
+    pub control_socket: PathBuf,
+    /// Where the engine keeps what it must not forget, an absolute path.
+    pub state_directory: PathBuf,
+    /// The name of the TUN device, at most 15 bytes.
+    pub tun: String,
+}
+
+/// Own addresses of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Paths {
+    /// On the service LAN, for heartbeats.
+    pub lan: IpAddr,
+    /// On the replication network.
+    pub replication: IpAddr,
+}
+
+/// Ports of the engines' own traffic, on their own addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// TCP, replication address.
+    pub replication: u16,
+    /// UDP, both addresses.
+    pub heartbeat: u16,
+}
+
+/// Heartbeats. `detection` is at least three times `heartbeat`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// From one heartbeat to the next, 1 ms to 10 s.
+    pub heartbeat: Duration,
+    /// Silence on both paths after which the peer counts as gone, up to 60 s.
+    pub detection: Duration,
+}
+
+/// TCP towards the clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tcp {
+    /// The largest window offered, in bytes, 4 KiB to 64 MiB.
+    pub receive_buffer: u32,
+    /// Output kept for a connection until it is acknowledged, in bytes, 4 KiB to 64 MiB.
+    pub send_buffer: u32,
+    /// Probing of idle connections; off unless configured, RFC 9293 §3.8.4 (MUST-24).
+    pub keepalive: Option<Keepalive>,
+    /// How long data may stay unacknowledged, 1 s to a day.
+    pub user_timeout: Duration,
+    /// Length of TIME-WAIT, 1 s to 4 min.
+    pub time_wait: Duration,
+    /// Half-open connections kept before cookies take over, 1 to 1 Mi.
+    pub backlog: u32,
+    /// Connections at a time, 1 to 16 Mi.
+    pub max_connections: u32,
+    /// Whether to use segmentation and checksum offload of the TUN device where the kernel has it.
+    pub offload: bool,
+}
+
+/// Probing of idle connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// Idle time before the first probe, 1 s to 7 days.
+    pub idle: Duration,
+    /// From probe to probe, 1 s to 1 h.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection, 1 to 100.
+    pub probes: u32,
+}
+
+/// What answers on one port of every service address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// The port.
+    pub port: u16,
+    /// What it does.
+    pub kind: ServiceKind,
+}
+
+/// The built-in services.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ServiceKind {
+    /// RFC 862.
+    Echo,
+    /// RFC 863.
+    Discard,
+    /// RFC 864.
+    Chargen,
+    /// Static files over HTTP/1.1.
+    Files {
+        /// The directory served, an absolute path.
+        root: PathBuf,
+    },
+}
+
+impl ServiceKind {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Discard => "discard",
+            Self::Chargen => "chargen",
+            Self::Files { .. } => "files",
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file. Relative paths in it are relative to where it lies.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| ConfigError::whole(&name, error))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&name, directory, &text)
+    }
+
+    /// Reads `text`; `name` stands in front of complaints.
+    pub fn parse(name: &str, directory: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: raw::File = toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            // The parser's words go on over several lines; a complaint has one.
+            let message = error.message().trim().replace('\n', ", ");
+            ConfigError::new(name, text, vec![Problem { span, message }])
+        })?;
+        check::check(file, directory).map_err(|problems| ConfigError::new(name, text, problems))
+    }
+
+    /// The host `node`, if it is configured.
+    #[must_use]
+    pub const fn node(&self, node: Node) -> Option<&NodeConfig> {
+        match node {
+            Node::A => Some(&self.a),
+            Node::B => self.b.as_ref(),
+        }
+    }
+
+    /// Whether there are two nodes.
+    #[must_use]
+    pub const fn is_pair(&self) -> bool {
+        self.b.is_some()
+    }
+
+    /// Addresses of the replication link: own and the peer's. `None` without a peer.
+    #[must_use]
+    pub fn replication(&self, node: Node) -> Option<(SocketAddr, SocketAddr)> {
+        let (own, peer) = self.both_paths(node)?;
+        let at = |address| SocketAddr::new(address, self.ports.replication);
+        Some((at(own.replication), at(peer.replication)))
+    }
+
+    /// Addresses of the heartbeats, own and the peer's: replication network first, then LAN.
+    #[must_use]
+    pub fn heartbeats(&self, node: Node) -> Option<[(SocketAddr, SocketAddr); 2]> {
+        let (own, peer) = self.both_paths(node)?;
+        let at = |address| SocketAddr::new(address, self.ports.heartbeat);
+        Some([(at(own.replication), at(peer.replication)), (at(own.lan), at(peer.lan))])
+    }
+
+    fn both_paths(&self, node: Node) -> Option<(Paths, Paths)> {
+        Some((self.node(node)?.paths?, self.node(node.peer())?.paths?))
+    }
+
+    /// What only the host itself can tell to be wrong: files and directories that `node` needs.
+    #[must_use]
+    pub fn check_host(&self, node: Node) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if self.node(node).is_none() {
+            complaints.push(format!("node {node} is not configured"));
+        }
+        for service in &self.services {
+            if let ServiceKind::Files { root } = &service.kind
+                && !root.is_dir()
+            {
+                let (port, root) = (service.port, root.display());
+                complaints.push(format!("root of service {port}: {root} is not a directory"));
+            }
+        }
+        complaints
+    }
+
+    /// What must be the same on both nodes, digested by part. What concerns one host only is left
+    /// out, and so are the roots of `files`: contents are compared file by file when they are
+    /// served.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(&'static str, u64)> {
+        let Self { key_file: _, addresses, lost_peer, a: _, b, ports, timing, tcp, services } =
+            self;
+        let Tcp {
+            receive_buffer,
+            send_buffer,
+            keepalive,
+            user_timeout,
+            time_wait,
+            backlog,
+            max_connections,
+            offload: _,
+        } = tcp;
+        let services: Vec<_> =
+            services.iter().map(|service| (service.port, service.kind.name())).collect();
+        let tcp = format!(
+            "{receive_buffer} {send_buffer} {keepalive:?} {user_timeout:?} {time_wait:?} {backlog} \
+             {max_connections}"
+        );
+        vec![
+            ("addresses", digest(&format!("{addresses:?}"))),
+            ("lost-peer", digest(&format!("{lost_peer:?} {}", b.is_some()))),
+            ("ports", digest(&format!("{} {}", ports.replication, ports.heartbeat))),
+            ("timing", digest(&format!("{:?} {:?}", timing.heartbeat, timing.detection))),
+            ("tcp", digest(&tcp)),
+            ("services", digest(&format!("{services:?}"))),
+        ]
+    }
+}
+
+fn digest(text: &str) -> u64 {
+    let hash = blake3::hash(text.as_bytes());
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}

@@ -1,0 +1,126 @@
+//! The file as it is written: every value with its place, nothing checked but its type.
+
+use core::time::Duration;
+use std::net::IpAddr;
+
+use humantime_serde::re::humantime;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) pair: Spanned<Pair>,
+    pub(super) node: Nodes,
+    #[serde(default)]
+    pub(super) ports: Ports,
+    #[serde(default)]
+    pub(super) timing: Timing,
+    #[serde(default)]
+    pub(super) tcp: Tcp,
+    pub(super) service: Vec<Spanned<Service>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Pair {
+    pub(super) key_file: Option<Spanned<String>>,
+    pub(super) addresses: Spanned<Vec<Spanned<IpAddr>>>,
+    pub(super) lost_peer: Option<super::LostPeer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Nodes {
+    pub(super) a: Spanned<Node>,
+    pub(super) b: Option<Spanned<Node>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) lan_interface: Spanned<String>,
+    pub(super) lan_address: Option<Spanned<IpAddr>>,
+    pub(super) replication_address: Option<Spanned<IpAddr>>,
+    pub(super) control_socket: Option<Spanned<String>>,
+    pub(super) state_directory: Option<Spanned<String>>,
+    pub(super) tun: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Ports {
+    pub(super) replication: Option<Spanned<u16>>,
+    pub(super) heartbeat: Option<Spanned<u16>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Timing {
+    pub(super) heartbeat: Option<Spanned<Span>>,
+    pub(super) detection: Option<Spanned<Span>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Tcp {
+    pub(super) receive_buffer: Option<Spanned<Size>>,
+    pub(super) send_buffer: Option<Spanned<Size>>,
+    pub(super) keepalive: Option<Keepalive>,
+    pub(super) user_timeout: Option<Spanned<Span>>,
+    pub(super) time_wait: Option<Spanned<Span>>,
+    pub(super) backlog: Option<Spanned<u32>>,
+    pub(super) max_connections: Option<Spanned<u32>>,
+    pub(super) offload: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Keepalive {
+    pub(super) idle: Option<Spanned<Span>>,
+    pub(super) interval: Option<Spanned<Span>>,
+    pub(super) probes: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Service {
+    pub(super) kind: Kind,
+    pub(super) port: Spanned<u16>,
+    pub(super) root: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    Echo,
+    Discard,
+    Chargen,
+    Files,
+}
+
+/// A duration with its unit, such as `"50ms"`.
+#[derive(Clone, Copy)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(source)?;
+        humantime::parse_duration(&text)
+            .map(Self)
+            .map_err(|error| D::Error::custom(format!("\"{text}\" is no duration: {error}")))
+    }
+}
+
+/// A number of bytes with its unit, such as `"64MiB"`.
+#[derive(Clone, Copy)]
+pub(super) struct Size(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(source)?;
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Self(size.as_u64()))
+            .map_err(|error| D::Error::custom(format!("\"{text}\" is no size: {error}")))
+    }
+}

@@ -1,0 +1,287 @@
+use super::*;
+
+const PAIR: &str = r#"[pair]
+key-file = "pair.key"
+addresses = ["10.77.0.100", "fd77::100"]
+
+[node.a]
+lan-interface = "eth0"
+lan-address = "10.77.0.1"
+replication-address = "10.78.0.1"
+
+[node.b]
+lan-interface = "eth0"
+lan-address = "10.77.0.2"
+replication-address = "10.78.0.2"
+
+[[service]]
+kind = "echo"
+port = 7
+
+[[service]]
+kind = "files"
+port = 80
+root = "/srv/www"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("pair.toml", Path::new("/etc/standin"), text)
+}
+
+/// What is said about [`PAIR`] with one piece replaced.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(PAIR.contains(from), "{from}");
+    parse(&PAIR.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+fn with(more: &str) -> String {
+    parse(&format!("{PAIR}{more}")).unwrap_err().to_string()
+}
+
+fn node(last: u8, name: char) -> NodeConfig {
+    NodeConfig {
+        lan_interface: "eth0".into(),
+        paths: Some(Paths { lan: [10, 77, 0, last].into(), replication: [10, 78, 0, last].into() }),
+        control_socket: format!("/run/standin/{name}.sock").into(),
+        state_directory: "/run/standin".into(),
+        tun: "standin0".into(),
+    }
+}
+
+#[test]
+fn a_short_file_has_the_documented_defaults() {
+    let config = parse(PAIR).unwrap();
+    assert_eq!(
+        config,
+        Config {
+            key_file: Some("/etc/standin/pair.key".into()),
+            addresses: vec!["10.77.0.100".parse().unwrap(), "fd77::100".parse().unwrap()],
+            lost_peer: LostPeer::Continue,
+            a: node(1, 'a'),
+            b: Some(node(2, 'b')),
+            ports: Ports { replication: 7701, heartbeat: 7702 },
+            timing: Timing {
+                heartbeat: Duration::from_millis(10),
+                detection: Duration::from_millis(50),
+            },
+            tcp: Tcp {
+                receive_buffer: 1 << 20,
+                send_buffer: 1 << 20,
+                keepalive: None,
+                user_timeout: Duration::from_secs(900),
+                time_wait: Duration::from_secs(60),
+                backlog: 4096,
+                max_connections: 1 << 20,
+                offload: true,
+            },
+            services: vec![
+                Service { port: 7, kind: ServiceKind::Echo },
+                Service { port: 80, kind: ServiceKind::Files { root: "/srv/www".into() } },
+            ],
+        }
+    );
+    let (own, peer) = config.replication(Node::B).unwrap();
+    assert_eq!(
+        (own.to_string(), peer.to_string()),
+        ("10.78.0.2:7701".to_owned(), "10.78.0.1:7701".to_owned())
+    );
+    let [_, (own, peer)] = config.heartbeats(Node::A).unwrap();
+    assert_eq!(
+        (own.to_string(), peer.to_string()),
+        ("10.77.0.1:7702".to_owned(), "10.77.0.2:7702".to_owned())
+    );
+}
+
+#[test]
+fn every_value_can_be_set() {
+    let text = PAIR.replace("[pair]", "[pair]\nlost-peer = \"stop\"").replace(
+        "[node.b]",
+        "control-socket = \"/tmp/a\"\nstate-directory = \"/var/lib/standin\"\ntun = \"si0\"\n\
+         [node.b]",
+    ) + r#"
+[ports]
+replication = 1
+heartbeat = 2
+[timing]
+heartbeat = "5ms"
+detection = "15ms"
+[tcp]
+receive-buffer = "64KiB"
+send-buffer = "2MiB"
+keepalive = { idle = "1m", interval = "2s", probes = 3 }
+user-timeout = "30s"
+time-wait = "1s"
+backlog = 10
+max-connections = 11
+offload = false
+"#;
+    let config = parse(&text).unwrap();
+    let s = Duration::from_secs;
+    assert_eq!(config.lost_peer, LostPeer::Stop);
+    assert_eq!(config.a.control_socket, Path::new("/tmp/a"));
+    assert_eq!(config.a.state_directory, Path::new("/var/lib/standin"));
+    assert_eq!(config.a.tun, "si0");
+    assert_eq!(config.ports, Ports { replication: 1, heartbeat: 2 });
+    assert_eq!(config.timing.detection, Duration::from_millis(15));
+    assert_eq!(
+        config.tcp,
+        Tcp {
+            receive_buffer: 65536,
+            send_buffer: 2 << 20,
+            keepalive: Some(Keepalive { idle: s(60), interval: s(2), probes: 3 }),
+            user_timeout: s(30),
+            time_wait: s(1),
+            backlog: 10,
+            max_connections: 11,
+            offload: false,
+        }
+    );
+}
+
+#[test]
+fn one_node_needs_neither_key_nor_peer_addresses() {
+    let text = "[pair]\naddresses = [\"10.0.0.9\"]\n[node.a]\nlan-interface = \"eth0\"\n\
+                [[service]]\nkind = \"discard\"\nport = 9\n";
+    let config = parse(text).unwrap();
+    assert!(!config.is_pair());
+    assert_eq!((config.key_file.as_ref(), config.a.paths), (None, None));
+    assert_eq!((config.replication(Node::A), config.heartbeats(Node::A)), (None, None));
+    assert_eq!(config.check_host(Node::B), ["node b is not configured"]);
+}
+
+#[test]
+fn syntax_and_type_errors_have_a_place() {
+    assert_eq!(
+        complaint("port = 7\n", "port = 70000\n"),
+        "pair.toml:17:8: invalid value: integer `70000`, expected u16"
+    );
+    assert_eq!(
+        complaint("lan-interface", "lan_interface"),
+        "pair.toml:6:1: unknown field `lan_interface`, expected one of `lan-interface`, \
+         `lan-address`, `replication-address`, `control-socket`, `state-directory`, `tun`"
+    );
+    assert_eq!(
+        complaint("\"echo\"", "\"ecko\""),
+        "pair.toml:16:8: unknown variant `ecko`, expected one of `echo`, `discard`, `chargen`, \
+         `files`"
+    );
+}
+
+#[test]
+fn durations_and_sizes_are_read_with_their_unit() {
+    assert_eq!(
+        with("[timing]\ndetection = \"fast\"\n"),
+        "pair.toml:24:13: \"fast\" is no duration: expected number at 0"
+    );
+    assert_eq!(
+        with("[tcp]\nsend-buffer = \"64 miles\"\n").split(": ").next(),
+        Some("pair.toml:24:15")
+    );
+    assert_eq!(
+        with("[timing]\nheartbeat = \"0ms\"\n"),
+        "pair.toml:24:13: heartbeat is 1ms to 10s, not 0s"
+    );
+    assert_eq!(
+        with("[tcp]\nreceive-buffer = \"1GiB\"\n"),
+        "pair.toml:24:18: receive-buffer is 4 KiB to 64 MiB, not 1.0 GiB"
+    );
+    assert_eq!(with("[tcp]\nbacklog = 0\n"), "pair.toml:24:11: backlog is 1 to 1048576, not 0");
+}
+
+#[test]
+fn contradictions_have_a_place() {
+    assert_eq!(
+        with("[timing]\nheartbeat = \"20ms\"\n"),
+        "pair.toml:24:13: detection (50ms) is less than three times heartbeat (20ms): one lost \
+         datagram would look like a lost host"
+    );
+    assert_eq!(
+        complaint("\"fd77::100\"", "\"10.77.0.100\""),
+        "pair.toml:3:29: service address 10.77.0.100 is named twice"
+    );
+    assert_eq!(
+        complaint("10.77.0.100", "10.77.0.2"),
+        "pair.toml:3:14: service address 10.77.0.2 is also the lan-address of node b"
+    );
+    assert_eq!(
+        complaint("10.77.0.100", "224.0.0.1"),
+        "pair.toml:3:14: 224.0.0.1 cannot be a service address: it is a multicast address"
+    );
+    assert_eq!(complaint("port = 80", "port = 7"), "pair.toml:21:8: port 7 has a service already");
+    assert_eq!(
+        complaint("10.78.0.2", "10.78.0.1"),
+        "pair.toml:13:23: replication-address is the same on both nodes"
+    );
+    assert_eq!(
+        complaint("10.77.0.2", "fd77::2"),
+        "pair.toml:12:15: lan-address is IPv4 on one node and IPv6 on the other"
+    );
+    assert_eq!(
+        complaint("10.78.0.1", "10.77.0.1"),
+        "pair.toml:8:23: replication-address is the lan-address: the two paths must be separate, \
+         or one cable cuts both"
+    );
+}
+
+#[test]
+fn missing_and_superfluous_values_have_a_place() {
+    assert_eq!(
+        complaint("root = \"/srv/www\"\n", ""),
+        "pair.toml:19:1: service \"files\" needs a root"
+    );
+    assert_eq!(
+        complaint("port = 7\n", "port = 7\nroot = \"/srv\"\n"),
+        "pair.toml:18:8: service \"echo\" has no root"
+    );
+    assert_eq!(complaint("/srv/www", "www"), "pair.toml:22:8: \"www\" is not an absolute path");
+    assert_eq!(
+        complaint("key-file = \"pair.key\"\n", ""),
+        "pair.toml:1:1: two nodes need a key-file (\"standin key FILE\" makes one)"
+    );
+    assert_eq!(
+        complaint("lan-address = \"10.77.0.2\"\n", ""),
+        "pair.toml:10:1: node b of a pair needs a lan-address"
+    );
+    assert_eq!(
+        complaint("\"eth0\"", "\"a very long interface\""),
+        "pair.toml:6:17: \"a very long interface\" cannot be an interface: 1 to 15 bytes, no \
+         space, colon or slash"
+    );
+}
+
+#[test]
+fn all_complaints_come_at_once_in_the_order_of_the_text() {
+    let text = PAIR.replace("port = 80", "port = 0").replace("fd77::100", "::1");
+    assert_eq!(
+        parse(&text).unwrap_err().to_string(),
+        "pair.toml:3:29: ::1 cannot be a service address: it is a loopback address\n\
+         pair.toml:21:8: a port is 1 to 65535"
+    );
+}
+
+#[test]
+fn parts_differ_where_the_nodes_would_disagree() {
+    let parts = |text: &str| parse(text).unwrap().parts();
+    let differing = |from: &str, to: &str| {
+        let other = parts(&PAIR.replacen(from, to, 1));
+        let pairs = parts(PAIR).into_iter().zip(other);
+        pairs.filter(|(one, two)| one != two).map(|(one, _)| one.0).collect::<Vec<_>>()
+    };
+    assert_eq!(differing("10.77.0.100", "10.77.0.101"), ["addresses"]);
+    assert_eq!(differing("port = 7\n", "port = 8\n"), ["services"]);
+    assert_eq!(differing("[pair]", "[timing]\ndetection = \"60ms\"\n[pair]"), ["timing"]);
+    assert_eq!(differing("[pair]", "[tcp]\nbacklog = 1\n[pair]"), ["tcp"]);
+    assert_eq!(differing("[pair]", "[ports]\nheartbeat = 1\n[pair]"), ["ports"]);
+    assert_eq!(differing("[pair]", "[pair]\nlost-peer = \"stop\""), ["lost-peer"]);
+    assert_eq!(differing("eth0", "eth7"), [""; 0], "a host's own affair");
+    assert_eq!(differing("[pair]", "[tcp]\noffload = false\n[pair]"), [""; 0]);
+}
+
+#[test]
+fn the_host_is_asked_for_its_directories() {
+    let config = parse(&PAIR.replace("/srv/www", "/nowhere/at/all")).unwrap();
+    assert_eq!(
+        config.check_host(Node::A),
+        ["root of service 80: /nowhere/at/all is not a directory"]
+    );
+}

@@ -1,0 +1,388 @@
+//! The control socket: one JSON object a line, both ways.
+//!
+//! ```text
+//!   {"command":"status"}      →  {"ok":true,"age_ms":12,"status":{…}}
+//!   {"command":"switchover"}  →  {"ok":true}   or   {"ok":false,"error":"no standby"}
+//! ```
+//!
+//! Threads of their own serve it, so that a client that dawdles costs the data path nothing. The
+//! status is a snapshot that the loop publishes; its age tells whether the loop still turns. What
+//! changes something goes to the loop through a bounded channel, with a waker.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::Waker;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::clock::Clock;
+use crate::time::{Duration, Instant};
+
+/// Clients at a time; more are turned away.
+const CLIENTS_MAX: usize = 8;
+/// Longest request line, in bytes.
+const REQUEST_MAX: u64 = 4096;
+/// How long a client may keep silent, or not read.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the loop may take to answer a command.
+const LOOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Commands waiting for the loop.
+const COMMANDS_MAX: usize = 16;
+/// Longest answer that a client takes, in bytes.
+const ANSWER_MAX: u64 = 16 << 20;
+
+/// What a client asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The published snapshot.
+    Status,
+    /// Hand the role to the peer.
+    Switchover,
+}
+
+/// What a client is told.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether it was done.
+    pub ok: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Age of the snapshot in milliseconds: far above the publishing interval means that the loop
+    /// does not turn.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_ms: Option<u64>,
+    /// The snapshot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<serde_json::Value>,
+}
+
+impl Answer {
+    const fn done() -> Self {
+        Self { ok: true, error: None, age_ms: None, status: None }
+    }
+
+    fn refused(error: impl Into<String>) -> Self {
+        Self { ok: false, error: Some(error.into()), age_ms: None, status: None }
+    }
+}
+
+/// Something for the loop to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Hand the role to the peer; the answer says whether that has begun.
+    Switchover {
+        /// Where the answer goes. Never blocks; nobody may be waiting any more.
+        reply: Sender<Result<(), String>>,
+    },
+}
+
+/// The snapshot that the loop publishes.
+type Published<S> = Mutex<Option<(Instant, S)>>;
+
+/// The loop's end. The socket's file goes with it.
+#[derive(Debug)]
+pub struct Control<S> {
+    published: Arc<Published<S>>,
+    commands: Receiver<Command>,
+    path: PathBuf,
+}
+
+impl<S: Serialize + Clone + Send + 'static> Control<S> {
+    /// Opens the socket at `path` and serves it. Only its owner can connect. A socket that a dead
+    /// engine left behind is replaced, a live one is an error.
+    pub fn open(path: &Path, waker: Arc<Waker>) -> io::Result<Self> {
+        let listener = listen(path)?;
+        let published = Arc::new(Mutex::new(None));
+        let (sender, commands) = bounded(COMMANDS_MAX);
+        let office = Office { published: Arc::clone(&published), commands: sender, waker };
+        thread::Builder::new().name("control".into()).spawn(move || office.serve(&listener))?;
+        Ok(Self { published, commands, path: path.to_owned() })
+    }
+
+    /// Makes `status` what clients see from now on.
+    pub fn publish(&self, now: Instant, status: S) {
+        *self.published.lock() = Some((now, status));
+    }
+
+    /// The next command, if there is one.
+    #[must_use]
+    pub fn next_command(&self) -> Option<Command> {
+        self.commands.try_recv().ok()
+    }
+}
+
+impl<S> Drop for Control<S> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The threads' end.
+struct Office<S> {
+    published: Arc<Published<S>>,
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl<S: Serialize + Clone + Send + 'static> Office<S> {
+    fn serve(self, listener: &UnixListener) {
+        let office = Arc::new(self);
+        let clients = Arc::new(AtomicUsize::new(0));
+        for client in listener.incoming() {
+            let Ok(client) = client else {
+                // Out of descriptors, most likely: waiting is all that helps.
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            if clients.load(Ordering::Relaxed) >= CLIENTS_MAX {
+                let _ = answer(&client, &Answer::refused("too many clients"));
+                continue;
+            }
+            clients.fetch_add(1, Ordering::Relaxed);
+            let (office, count) = (Arc::clone(&office), Arc::clone(&clients));
+            let spawned = thread::Builder::new().name("control client".into()).spawn(move || {
+                if let Err(error) = office.attend(&client) {
+                    log::debug!("control client: {error}");
+                }
+                count.fetch_sub(1, Ordering::Relaxed);
+            });
+            if spawned.is_err() {
+                clients.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// One client, until it leaves.
+    fn attend(&self, client: &UnixStream) -> io::Result<()> {
+        client.set_read_timeout(Some(CLIENT_PATIENCE))?;
+        client.set_write_timeout(Some(CLIENT_PATIENCE))?;
+        let mut lines = BufReader::new(client);
+        loop {
+            let mut line = String::new();
+            let length = lines.by_ref().take(REQUEST_MAX).read_line(&mut line)?;
+            if length == 0 {
+                return Ok(());
+            }
+            if !line.ends_with('\n') && length as u64 == REQUEST_MAX {
+                return answer(client, &Answer::refused("the request is too long"));
+            }
+            answer(client, &self.handle(&line))?;
+        }
+    }
+
+    fn handle(&self, line: &str) -> Answer {
+        match serde_json::from_str(line) {
+            Ok(Request::Status) => self.status(),
+            Ok(Request::Switchover) => self.switchover(),
+            Err(error) => Answer::refused(format!("not a request: {error}")),
+        }
+    }
+
+    fn status(&self) -> Answer {
+        // Copied out under the lock, written outside of it: the loop publishes into the same.
+        let Some((at, status)) = self.published.lock().clone() else {
+            return Answer::refused("no status yet");
+        };
+        match serde_json::to_value(status) {
+            Ok(status) => {
+                let age = Clock.now().since(at).as_millis();
+                let age_ms = Some(u64::try_from(age).unwrap_or(u64::MAX));
+                Answer { age_ms, status: Some(status), ..Answer::done() }
+            }
+            Err(error) => Answer::refused(error.to_string()),
+        }
+    }
+
+    fn switchover(&self) -> Answer {
+        let (reply, result) = bounded(1);
+        if self.commands.try_send(Command::Switchover { reply }).is_err() {
+            return Answer::refused("the engine is busy");
+        }
+        if let Err(error) = self.waker.wake() {
+            return Answer::refused(error.to_string());
+        }
+        match result.recv_timeout(LOOP_PATIENCE) {
+            Ok(Ok(())) => Answer::done(),
+            Ok(Err(why)) => Answer::refused(why),
+            Err(_) => Answer::refused("the engine does not answer"),
+        }
+    }
+}
+
+fn answer(mut client: &UnixStream, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    client.write_all(&line)
+}
+
+/// Binds under a passing name and moves the socket into place once nobody else can connect: the
+/// permissions are never wider, and a stale socket is replaced in one step.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another engine serves this control socket",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            use std::os::unix::fs::FileTypeExt as _;
+            if !fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket"));
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    let mut passing = path.as_os_str().to_owned();
+    passing.push("~");
+    let passing = PathBuf::from(passing);
+    match fs::remove_file(&passing) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&passing)?;
+    fs::set_permissions(&passing, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&passing, path)?;
+    Ok(listener)
+}
+
+/// The client's side: asks one thing at `path`.
+pub fn ask(path: &Path, request: Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
+    stream.set_write_timeout(Some(CLIENT_PATIENCE))?;
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Events, Poll, Token};
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Serialize)]
+    struct Status {
+        role: &'static str,
+    }
+
+    fn path(name: &str) -> PathBuf {
+        let directory =
+            std::env::temp_dir().join(format!("standin-control-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        directory.join("a.sock")
+    }
+
+    fn open(path: &Path) -> (Poll, io::Result<Control<Status>>) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        (poll, Control::open(path, waker))
+    }
+
+    fn raw(path: &Path, line: &[u8]) -> String {
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.write_all(line).unwrap();
+        let mut text = String::new();
+        BufReader::new(stream).read_line(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn status_is_what_the_loop_published_last() {
+        let path = path("status");
+        let (_poll, control) = open(&path);
+        let control = control.unwrap();
+        assert_eq!(
+            raw(&path, b"{\"command\":\"status\"}\n"),
+            "{\"ok\":false,\"error\":\"no status yet\"}\n"
+        );
+        control.publish(Clock.now(), Status { role: "standby" });
+        control.publish(Clock.now(), Status { role: "primary" });
+        let answer = ask(&path, Request::Status).unwrap();
+        assert!(answer.age_ms.is_some_and(|age| age < 60_000));
+        assert_eq!(
+            answer,
+            Answer {
+                age_ms: answer.age_ms,
+                status: Some(json!({ "role": "primary" })),
+                ..Answer::done()
+            }
+        );
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn switchover_is_the_loops_to_answer() {
+        let path = path("switchover");
+        let (mut poll, control) = open(&path);
+        let control = control.unwrap();
+        let asking = thread::spawn({
+            let path = path.clone();
+            move || [0; 2].map(|_| ask(&path, Request::Switchover).unwrap())
+        });
+        for result in [Ok(()), Err("no standby".to_owned())] {
+            let mut events = Events::with_capacity(4);
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "the waker wakes");
+            let Some(Command::Switchover { reply }) = control.next_command() else {
+                panic!("a command")
+            };
+            reply.try_send(result).unwrap();
+        }
+        assert_eq!(asking.join().unwrap(), [Answer::done(), Answer::refused("no standby")]);
+    }
+
+    #[test]
+    fn nonsense_is_answered_and_bounded() {
+        let path = path("nonsense");
+        let (_poll, control) = open(&path);
+        let _control = control.unwrap();
+        assert_eq!(
+            raw(&path, b"{\"command\":\"explode\"}\n"),
+            "{\"ok\":false,\"error\":\"not a request: unknown variant `explode`, expected \
+             `status` or `switchover` at line 1 column 20\"}\n"
+        );
+        let long = [b'x'; 4096];
+        assert_eq!(raw(&path, &long), "{\"ok\":false,\"error\":\"the request is too long\"}\n");
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let path = path("stale");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a dead engine leaves its socket");
+        let (_poll, control) = open(&path);
+        let control = control.unwrap();
+        let (_poll, second) = open(&path);
+        assert_eq!(
+            second.err().map(|error| error.to_string()).as_deref(),
+            Some("another engine serves this control socket")
+        );
+        drop(control);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,321 @@
+//! Sealed datagrams: what makes a heartbeat believable.
+//!
+//! ```text
+//!   "SIHB" version path | sender's boot | receiver's boot | counter | AES-256-GCM(heartbeat)
+//!     4       1     1           8                8              8         n + 16
+//! ```
+//!
+//! A heartbeat can move the role, so a recorded one must be worth nothing. Within a run the counter
+//! only grows. Across runs the key differs, since it is derived from the sender's boot id; that is
+//! also why a nonce, the counter, can never be used twice. And a run once replaced is never heard
+//! again: a *change* of run is believed only if the datagram names the receiver's own run, which no
+//! recording from before can do. (The first contact has nothing to change and is believed at once.)
+
+use arrayvec::ArrayVec;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::key::{PairKey, Purpose};
+use crate::ids::Node;
+
+const MAGIC: &[u8; 4] = b"SIHB";
+const VERSION: u8 = 1;
+const HEADER_LEN: usize = 30;
+const TAG_LEN: usize = 16;
+/// The largest plaintext: one Ethernet frame holds the datagram with room to spare.
+pub const BEAT_MAX: usize = 1024;
+/// Bytes that sealing adds.
+pub const SEAL_OVERHEAD: usize = HEADER_LEN + TAG_LEN;
+/// Former runs of the peer that are remembered. A peer that restarts more often than this within
+/// one run of ours has other troubles.
+const RETIRED_MAX: usize = 64;
+
+/// A way between the two nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    /// The replication network.
+    Replication,
+    /// The service LAN.
+    Lan,
+}
+
+impl Path {
+    /// Both ways.
+    pub const ALL: [Self; 2] = [Self::Replication, Self::Lan];
+
+    /// A small number for tables.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Replication => 0,
+            Self::Lan => 1,
+        }
+    }
+}
+
+impl core::fmt::Display for Path {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Replication => "replication",
+            Self::Lan => "lan",
+        })
+    }
+}
+
+/// Why a datagram is not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotBelieved {
+    /// Not one of ours at all.
+    #[error("not a heartbeat of Standin")]
+    NotStandin,
+    /// Ours, of another version.
+    #[error("a heartbeat of version {0}")]
+    Version(u8),
+    /// Sealed for the other path.
+    #[error("a heartbeat of the other path")]
+    OtherPath,
+    /// Altered, or sealed with another key.
+    #[error("a heartbeat under another key")]
+    Forged,
+    /// Heard before, or overtaken by a later one.
+    #[error("a heartbeat out of its time")]
+    Late,
+    /// From a run of the peer that has ended, or not addressed to this run.
+    #[error("a heartbeat of another run")]
+    OtherRun,
+}
+
+/// Seals what this node sends and opens what its peer sent.
+pub struct Seal {
+    key: PairKey,
+    node: Node,
+    boot: u64,
+    sealing: LessSafeKey,
+    counter: u64,
+    peer: Option<Peer>,
+    retired: ArrayVec<u64, RETIRED_MAX>,
+}
+
+impl core::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Seal").field("node", &self.node).field("boot", &self.boot).finish()
+    }
+}
+
+struct Peer {
+    boot: u64,
+    opening: LessSafeKey,
+    /// The highest counter heard on each path.
+    last: [u64; 2],
+}
+
+struct Header {
+    path: u8,
+    from: u64,
+    to: u64,
+    counter: u64,
+}
+
+impl Seal {
+    /// `boot` is this run's number, from [`random_boot`](super::key::random_boot).
+    #[must_use]
+    pub fn new(key: PairKey, node: Node, boot: u64) -> Self {
+        let sealing = cipher(&key, node, boot);
+        Self { key, node, boot, sealing, counter: 0, peer: None, retired: ArrayVec::new() }
+    }
+
+    /// The datagram that carries `plain` on `path`, written over `out`.
+    pub fn seal(&mut self, path: Path, plain: &[u8], out: &mut Vec<u8>) {
+        assert!(plain.len() <= BEAT_MAX, "a heartbeat fits one frame");
+        self.counter += 1;
+        let to = self.peer.as_ref().map_or(0, |peer| peer.boot);
+        out.clear();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&[VERSION, path.index() as u8]);
+        out.extend_from_slice(&self.boot.to_be_bytes());
+        out.extend_from_slice(&to.to_be_bytes());
+        out.extend_from_slice(&self.counter.to_be_bytes());
+        out.extend_from_slice(plain);
+        let (header, body) = out.split_at_mut(HEADER_LEN);
+        let tag =
+            self.sealing.seal_in_place_separate_tag(nonce(self.counter), Aad::from(&*header), body);
+        match tag {
+            Ok(tag) => out.extend_from_slice(tag.as_ref()),
+            // Only a plaintext of many gigabytes can fail; a datagram cut short is not believed.
+            Err(_) => out.clear(),
+        }
+    }
+
+    /// Opens `datagram` in its place and returns the plaintext, if it is to be believed.
+    pub fn open<'a>(
+        &mut self,
+        path: Path,
+        datagram: &'a mut [u8],
+    ) -> Result<&'a [u8], NotBelieved> {
+        let header = parse(datagram)?;
+        if usize::from(header.path) != path.index() {
+            return Err(NotBelieved::OtherPath);
+        }
+        if self.retired.contains(&header.from) {
+            return Err(NotBelieved::OtherRun);
+        }
+        let (aad, body) = datagram.split_at_mut(HEADER_LEN);
+        match &mut self.peer {
+            Some(peer) if peer.boot == header.from => {
+                let last = &mut peer.last[path.index()];
+                if header.counter <= *last {
+                    return Err(NotBelieved::Late);
+                }
+                let plain = open_in_place(&peer.opening, header.counter, aad, body)?;
+                *last = header.counter;
+                Ok(plain)
+            }
+            Some(_) if header.to != self.boot => Err(NotBelieved::OtherRun),
+            Some(_) | None => {
+                let opening = cipher(&self.key, self.node.peer(), header.from);
+                let plain = open_in_place(&opening, header.counter, aad, body)?;
+                self.meet(header.from, opening, path, header.counter);
+                Ok(plain)
+            }
+        }
+    }
+
+    /// A new run of the peer has proved itself.
+    fn meet(&mut self, boot: u64, opening: LessSafeKey, path: Path, counter: u64) {
+        if let Some(former) = self.peer.take() {
+            if self.retired.is_full() {
+                self.retired.remove(0);
+            }
+            self.retired.push(former.boot);
+        }
+        let mut last = [0; 2];
+        last[path.index()] = counter;
+        self.peer = Some(Peer { boot, opening, last });
+    }
+}
+
+fn cipher(key: &PairKey, node: Node, boot: u64) -> LessSafeKey {
+    let bytes = key.derive(Purpose::Beats { node, boot });
+    match UnboundKey::new(&AES_256_GCM, &bytes) {
+        Ok(key) => LessSafeKey::new(key),
+        Err(_) => unreachable!("AES-256 takes 32 bytes"),
+    }
+}
+
+/// One key per run and a counter that never repeats in it: unique.
+fn nonce(counter: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&counter.to_be_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+fn open_in_place<'a>(
+    key: &LessSafeKey,
+    counter: u64,
+    aad: &[u8],
+    body: &'a mut [u8],
+) -> Result<&'a [u8], NotBelieved> {
+    match key.open_in_place(nonce(counter), Aad::from(aad), body) {
+        Ok(plain) => Ok(plain),
+        Err(_) => Err(NotBelieved::Forged),
+    }
+}
+
+fn parse(datagram: &[u8]) -> Result<Header, NotBelieved> {
+    let number = |at: usize| {
+        let bytes = datagram.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    };
+    if datagram.get(..4) != Some(MAGIC) || datagram.len() < SEAL_OVERHEAD {
+        return Err(NotBelieved::NotStandin);
+    }
+    if datagram[4] != VERSION {
+        return Err(NotBelieved::Version(datagram[4]));
+    }
+    Ok(Header { path: datagram[5], from: number(6), to: number(14), counter: number(22) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(digit: &[u8; 1]) -> PairKey {
+        PairKey::parse(&digit.repeat(64)).unwrap()
+    }
+
+    fn node(node: Node, boot: u64) -> Seal {
+        Seal::new(key(b"4"), node, boot)
+    }
+
+    fn sealed(from: &mut Seal, path: Path, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        from.seal(path, plain, &mut out);
+        out
+    }
+
+    fn hears(to: &mut Seal, path: Path, datagram: &[u8]) -> Result<Vec<u8>, NotBelieved> {
+        to.open(path, &mut datagram.to_vec()).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn beats_pass_on_both_paths() {
+        let (mut a, mut b) = (node(Node::A, 1), node(Node::B, 2));
+        for path in Path::ALL {
+            let beat = sealed(&mut a, path, b"tick");
+            assert_eq!(beat.len(), 4 + SEAL_OVERHEAD);
+            assert_eq!(hears(&mut b, path, &beat), Ok(b"tick".to_vec()));
+        }
+        let answer = sealed(&mut b, Path::Lan, b"tock");
+        assert_eq!(hears(&mut a, Path::Lan, &answer), Ok(b"tock".to_vec()));
+    }
+
+    #[test]
+    fn repeated_and_late_beats_are_not_believed() {
+        let (mut a, mut b) = (node(Node::A, 1), node(Node::B, 2));
+        let first = sealed(&mut a, Path::Lan, b"1");
+        let second = sealed(&mut a, Path::Lan, b"2");
+        assert!(hears(&mut b, Path::Lan, &second).is_ok());
+        assert_eq!(hears(&mut b, Path::Lan, &second), Err(NotBelieved::Late));
+        assert_eq!(hears(&mut b, Path::Lan, &first), Err(NotBelieved::Late));
+    }
+
+    #[test]
+    fn reflected_diverted_and_altered_beats_are_not_believed() {
+        let (mut a, mut b) = (node(Node::A, 1), node(Node::B, 2));
+        let beat = sealed(&mut a, Path::Lan, b"tick");
+        assert_eq!(hears(&mut a, Path::Lan, &beat), Err(NotBelieved::Forged), "its own");
+        assert_eq!(hears(&mut b, Path::Replication, &beat), Err(NotBelieved::OtherPath));
+        for at in 5..beat.len() {
+            let mut altered = beat.clone();
+            altered[at] ^= 1;
+            assert!(hears(&mut b, Path::Lan, &altered).is_err(), "byte {at}");
+        }
+        let mut stranger = Seal::new(key(b"5"), Node::A, 1);
+        let other = sealed(&mut stranger, Path::Lan, b"tick");
+        assert_eq!(hears(&mut b, Path::Lan, &other), Err(NotBelieved::Forged));
+        assert_eq!(hears(&mut b, Path::Lan, b"hello"), Err(NotBelieved::NotStandin));
+        let mut future = beat.clone();
+        future[4] = 9;
+        assert_eq!(hears(&mut b, Path::Lan, &future), Err(NotBelieved::Version(9)));
+        assert!(hears(&mut b, Path::Lan, &beat).is_ok(), "and none of it did harm");
+    }
+
+    #[test]
+    fn restart_is_believed_once_it_names_this_run() {
+        let (mut old, mut b) = (node(Node::A, 1), node(Node::B, 2));
+        let recorded = sealed(&mut old, Path::Lan, b"old");
+        assert!(hears(&mut b, Path::Lan, &recorded).is_ok());
+        let later = sealed(&mut old, Path::Lan, b"old, unheard");
+
+        let mut new = node(Node::A, 3);
+        let unaddressed = sealed(&mut new, Path::Lan, b"new");
+        assert_eq!(hears(&mut b, Path::Lan, &unaddressed), Err(NotBelieved::OtherRun));
+        let greeting = sealed(&mut b, Path::Lan, b"hello");
+        assert!(hears(&mut new, Path::Lan, &greeting).is_ok());
+        let addressed = sealed(&mut new, Path::Lan, b"new");
+        assert_eq!(hears(&mut b, Path::Lan, &addressed), Ok(b"new".to_vec()));
+
+        assert_eq!(hears(&mut b, Path::Lan, &later), Err(NotBelieved::OtherRun));
+        let back = sealed(&mut old, Path::Replication, b"again");
+        assert_eq!(hears(&mut b, Path::Replication, &back), Err(NotBelieved::OtherRun));
+    }
+}
