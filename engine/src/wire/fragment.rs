@@ -22,8 +22,8 @@ use super::extension::{self, ChainStart};
 use super::ip::{ECN_CE, ECN_NOT_ECT, protocol};
 use super::{DropReason, FragmentInfo, IpPacket};
 use crate::time::{Duration, Instant};
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
 
 /// The timeout that RFC 8200 §4.5 asks for, and within the 15 to 120 seconds common for IPv4.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -437,7 +437,9 @@ fn check_fragment(ip: &IpPacket<'_>, fragment: FragmentInfo) -> Result<(), DropR
     let length = ip.payload.len();
     let max = if ip.src.is_ipv4() { V4_MAX } else { V6_MAX };
     let end = (fragment.offset as usize).saturating_add(length);
-    if length == 0 || end > max || (fragment.more && length % 8 != 0) || fragment.offset % 8 != 0 {
+    let aligned = fragment.offset.is_multiple_of(8);
+    let whole_words = length.is_multiple_of(8) || !fragment.more;
+    if length == 0 || end > max || !aligned || !whole_words {
         return Err(DropReason::FragmentSize);
     }
     if ip.src.is_ipv6() && fragment.offset == 0 { check_header_chain(ip) } else { Ok(()) }
