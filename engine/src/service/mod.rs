@@ -313,10 +313,8 @@ impl App {
     }
 
     fn echo(&mut self, input: &[u8], lead: bool) -> usize {
-        let room = match lead {
-            true => u64::from(self.output_buffer).saturating_sub(self.output.unacked()),
-            false => u64::MAX,
-        };
+        let limit = self.output.acked().saturating_add(u64::from(self.output_buffer));
+        let room = if lead { limit.saturating_sub(self.output.end()) } else { u64::MAX };
         let count = room.min(input.len() as u64) as usize;
         self.output.push_bytes(&input[..count]);
         count

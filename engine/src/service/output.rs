@@ -170,12 +170,6 @@ impl Output {
         self.end
     }
 
-    /// Bytes not yet acknowledged.
-    #[must_use]
-    pub const fn unacked(&self) -> u64 {
-        self.end.saturating_sub(self.acked)
-    }
-
     /// Bytes of memory that the stored bytes take; bodies and the pattern take next to none.
     #[must_use]
     pub const fn held(&self) -> usize {

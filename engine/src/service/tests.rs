@@ -90,7 +90,7 @@ pub(super) fn library() -> MemoryStore {
 
 #[test]
 fn an_idle_app_is_small() {
-    assert!(size_of::<App>() <= 176, "{}", size_of::<App>());
+    assert!(size_of::<App>() <= 160, "{}", size_of::<App>());
     let mut node = Node::new(Kind::Echo, &MemoryStore::new(), true, 100);
     node.input(b"hello");
     node.acked(5);
