@@ -53,6 +53,7 @@ pub(crate) struct Files {
     root: u16,
     place: At,
     /// Pins not yet used; on a standby only, and there hardly ever.
+    #[expect(clippy::box_collection, reason = "nearly always absent, and then 8 bytes for 32")]
     pins: Option<Box<VecDeque<Pin>>>,
 }
 
