@@ -16,7 +16,7 @@
 //! allowed to say more than the standby has heard acknowledged, and every byte that may have left
 //! must exist here before anyone can take over.
 //!
-//! Services: echo (RFC 862), discard (RFC 863), chargen (RFC 864), files (HTTP/1.1, [`files`]).
+//! Services: echo (RFC 862), discard (RFC 863), chargen (RFC 864), files (HTTP/1.1, in `files/`).
 //! When the client closes its side, echo finishes after the last byte has been echoed, discard at
 //! once, files behind the last complete request. Chargen goes on until the client resets or stops
 //! acknowledging: it has no last byte that both nodes could name.

@@ -208,7 +208,7 @@ impl Output {
         }
     }
 
-    /// Appends a body. `verify` asks the store about our copy first, if the body is still wanted.
+    /// Appends a body, and asks the store about our copy unless that is known or no longer matters.
     pub(crate) fn push_body(&mut self, mut body: Body, store: &mut dyn Store) {
         let length = body.length();
         self.end = self.end.saturating_add(length);

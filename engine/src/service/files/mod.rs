@@ -1,8 +1,8 @@
 //! Static files over HTTP/1.1: GET and HEAD, persistent connections, pipelining, ranges,
 //! conditional requests. RFC 9110 and 9112.
 //!
-//! Requests are answered one by one in their order. A head is found ([`head`]), read
-//! ([`request`]), the store is asked or a pin taken, the reply follows from both ([`answer`]), and
+//! Requests are answered one by one in their order. A head is found ([`mod@head`]), read
+//! ([`request`]), the store is asked or a pin taken, the reply follows from both ([`mod@answer`]), and
 //! the request's own body is read over ([`framing`]) up to the next head:
 //!
 //! ```text
