@@ -4,7 +4,7 @@ use super::replicate::SnapshotEnd;
 use super::stats::Stats;
 use super::Engine;
 use crate::ids::{Epoch, Node};
-use crate::replica::Progress;
+use crate::replica::SnapshotProgress;
 use crate::role::{Path, Role};
 use crate::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub struct Status {
     pub half_open: usize,
     /// Connections that the standby has been sent, and all there are, while it is brought up to
     /// date.
-    pub snapshot: Option<Progress>,
+    pub snapshot: Option<SnapshotProgress>,
     /// The log's last position, and the last that the standby confirmed.
     pub log: (u64, u64),
     /// Bytes of the log that are not confirmed.

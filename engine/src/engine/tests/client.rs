@@ -149,10 +149,10 @@ impl Client {
     }
 
     pub(super) fn assert_good(&self) {
-        assert_eq!(self.wrong, None, "a wrong byte: {self:?}");
+        assert_eq!(self.wrong, None, "a wrong byte: {}", self.story());
         match self.mode {
-            Mode::Echo(total) => assert_eq!(self.received, total, "{self:?}"),
-            Mode::Upload(total) => assert_eq!((self.received, self.tcb.acked()), (0, total), "{self:?}"),
+            Mode::Echo(total) => assert_eq!(self.received, total, "{}", self.story()),
+            Mode::Upload(total) => assert_eq!((self.received, self.tcb.acked()), (0, total), "{}", self.story()),
             Mode::Chargen(total) => assert!(self.received >= total),
             Mode::Fetch => {
                 let body = self.head.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at as u64 + 4);
@@ -160,6 +160,12 @@ impl Client {
                 assert_eq!(self.received - body.expect("a head"), 3_000_000);
             }
         }
+    }
+
+    /// Where it stands, for a failure's message.
+    pub(super) fn story(&self) -> String {
+        let Self { tuple, tcb, mode, received, .. } = self;
+        format!("{tuple:?} {mode:?}: {:?}, received {received}, acked {}", tcb.state(), tcb.acked())
     }
 
     /// Bytes received so far.

@@ -287,7 +287,8 @@ impl World {
             }
         }
         for client in &self.clients {
-            story += &format!("{client:?}\n");
+            story += &client.story();
+            story.push('\n');
         }
         story
     }
