@@ -92,9 +92,9 @@ impl<K: Copy> Wheel<K> {
             return;
         }
         // What lies beyond the wheel waits in its last slot and is placed again from there.
-        let tick_in = tick.min(self.now | (SPAN - 1));
+        let tick_in = tick.min((self.now | (SPAN - 1)).max(self.now + 1));
         let highest = 63 - (self.now ^ tick_in).max(1).leading_zeros();
-        let level = (highest / BITS) as usize;
+        let level = ((highest / BITS) as usize).min(LEVELS - 1);
         let slot = (tick_in >> (BITS * level as u32)) as usize % SLOTS;
         self.levels[level].used |= 1 << slot;
         self.levels[level].slots[slot].push((tick, key));
