@@ -54,6 +54,9 @@ impl Tcb {
             self.snd.probe_due = false;
             return self.probe(now, fetch);
         }
+        if self.snd.blocked {
+            return None;
+        }
         if let Some(part) = self.lost_part() {
             // New data waits behind lost data, whatever holds that back.
             return self.retransmission(now, part, fetch);
@@ -129,6 +132,7 @@ impl Tcb {
         let transmit = self.segment(now, part.start..part.start + len, fetch)?;
         self.snd.resent = part.start + transmit.len();
         self.snd.timed = None;
+        self.note_sent(now, part.start, &transmit);
         if first {
             self.timers.resend = Instant::NEVER;
         }
@@ -154,7 +158,7 @@ impl Tcb {
     fn new_data(&mut self, now: Instant, fetch: Fetch<'_>) -> Option<Transmit> {
         self.snd.limited = Limited::ByOther;
         let available = self.output_limit() - self.snd.nxt;
-        if available == 0 || self.snd.blocked {
+        if available == 0 {
             return None;
         }
         self.restart_after_idle(now);
@@ -169,7 +173,7 @@ impl Tcb {
         debug_assert!(self.snd.lost <= start, "new data is not lost");
         let idle = self.bytes_in_flight() == 0;
         let transmit = self.segment(now, start..start + len, fetch)?;
-        self.snd.nxt = start + transmit.len();
+        self.note_sent(now, start, &transmit);
         if idle {
             self.snd.progress_at = now;
             self.snd.recover = self.snd.recover.max(self.snd.una);
@@ -179,10 +183,16 @@ impl Tcb {
             self.snd.timed = Some((self.snd.nxt, now));
         }
         self.arm_resend(now);
+        Some(transmit)
+    }
+
+    /// What a segment from offset `start` did to SND.NXT and the state. A FIN may join the
+    /// retransmission of what precedes it, so this holds for every way of sending.
+    fn note_sent(&mut self, now: Instant, start: u64, transmit: &Transmit) {
+        self.snd.nxt = self.snd.nxt.max(start + transmit.len());
         if transmit.flags.contains(Flags::FIN) {
             self.note_fin_sent(now);
         }
-        Some(transmit)
     }
 
     /// How much of the `available` output may go now, RFC 9293 §3.8.6.2.1 without Nagle: a full
@@ -264,11 +274,8 @@ impl Tcb {
         let Some(transmit) = self.segment(now, start..start + len, fetch) else {
             return Some(self.empty_probe(now));
         };
-        self.snd.nxt = self.snd.nxt.max(start + transmit.len());
+        self.note_sent(now, start, &transmit);
         self.arm_resend(now);
-        if transmit.flags.contains(Flags::FIN) {
-            self.note_fin_sent(now);
-        }
         Some(transmit)
     }
 

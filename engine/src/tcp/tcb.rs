@@ -259,7 +259,8 @@ impl Tcb {
         self.rcv.fin = hard.peer_fin.then(|| hard.received.saturating_sub(1));
         self.rcv.ts_recent = hard.ts_recent;
         // At least what the predecessor may have advertised (I4), creeping included.
-        let window = self.window_max().min(u64::from(self.settings.receive_buffer + EDGE_SLACK));
+        let window =
+            self.window_max().min(u64::from(self.settings.receive_buffer) + u64::from(EDGE_SLACK));
         self.rcv.edge = hard.received_edge.max(hard.received + window);
         // Any acceptable segment is newer than what we know of the peer's window.
         self.snd.wl1 = self.rcv_seq_of(self.rcv.nxt).sub(1 << 30);
