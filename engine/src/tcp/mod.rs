@@ -40,6 +40,7 @@ pub mod isn;
 mod path;
 mod receive;
 mod reset;
+mod resume;
 mod rtt;
 mod scoreboard;
 mod send;

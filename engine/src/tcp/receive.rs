@@ -171,7 +171,7 @@ impl Tcb {
         let down = window / unit;
         let (keeps, bound) =
             (ack + down * unit >= self.rcv.edge, self.edge_target() + u64::from(EDGE_SLACK));
-        let up = down + u64::from(!keeps && ack + window <= bound && window % unit != 0);
+        let up = down + u64::from(!keeps && ack + window <= bound && !window.is_multiple_of(unit));
         let field = u16::try_from(up).unwrap_or(u16::MAX);
         self.rcv.edge = self.rcv.edge.max(ack + (u64::from(field) << self.rcv_scale));
         field

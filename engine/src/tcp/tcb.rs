@@ -7,11 +7,11 @@ use super::cookie;
 use super::receive::AckDue;
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
-use super::settings::{EDGE_SLACK, Settings};
+use super::settings::Settings;
 use super::transmit::{
     Horizon, MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN, TIMESTAMPS_LEN, mss_for, syn_window,
 };
-use super::{CloseCause, Hard, State, Verdict};
+use super::{CloseCause, State, Verdict};
 use crate::time::{Duration, Instant};
 use crate::wire::{SackBlock, Segment, SeqNum, TcpOptions};
 use std::sync::Arc;
@@ -160,10 +160,10 @@ pub(super) struct Timers {
 
 /// What an opening knows of the packets' path.
 #[derive(Clone, Copy)]
-struct Link {
-    ts_offset: u32,
-    mtu: u16,
-    ipv6: bool,
+pub(super) struct Link {
+    pub(super) ts_offset: u32,
+    pub(super) mtu: u16,
+    pub(super) ipv6: bool,
 }
 
 impl Tcb {
@@ -223,78 +223,7 @@ impl Tcb {
         tcb
     }
 
-    /// Goes on with another host's connection (DESIGN §7).
-    ///
-    /// The caller then gives the output (`set_output_end`, `finish`), the horizons, and calls
-    /// [`Tcb::nudge`]. SND.NXT starts again at SND.UNA. The peer may have acknowledged more than
-    /// `hard` knows, so acknowledgments of anything that exists are believed, at first within
-    /// 2³⁰ bytes and then within the peer's largest window.
-    pub fn resume(settings: &Arc<Settings>, now: Instant, hard: &Hard) -> Self {
-        let Hard { ts_offset, mtu, ipv6, .. } = *hard;
-        let mut tcb = Self::new(settings, now, hard.iss, Link { ts_offset, mtu, ipv6 });
-        tcb.irs = hard.irs;
-        tcb.peer_mss = hard.peer_mss.max(MSS_MIN);
-        tcb.snd_scale = hard.snd_scale.min(14);
-        tcb.rcv_scale = hard.rcv_scale.min(14);
-        tcb.sack = hard.sack;
-        tcb.timestamps = hard.timestamps;
-        tcb.active_open = hard.active_open;
-        tcb.snd.una = hard.acked;
-        tcb.snd.nxt = hard.acked;
-        tcb.snd.end = hard.acked;
-        tcb.snd.leap = hard.acked + LEAP_FIRST;
-        tcb.snd.wnd = hard.snd_wnd.min(WINDOW_MAX);
-        tcb.snd.wnd_max = tcb.snd.wnd;
-        tcb.snd.rtt = Rtt::from_hint(hard.srtt);
-        tcb.snd.congestion = Congestion::new(tcb.initial_window());
-        tcb.resume_input(hard);
-        tcb.resume_state(now, hard);
-        tcb
-    }
-
-    fn resume_input(&mut self, hard: &Hard) {
-        self.rcv.nxt = hard.received;
-        self.rcv.acked = hard.received;
-        self.rcv.consumed = hard.consumed.min(hard.received);
-        self.rcv.fin = hard.peer_fin.then(|| hard.received.saturating_sub(1));
-        self.rcv.ts_recent = hard.ts_recent;
-        // At least what the predecessor may have advertised (I4), creeping included.
-        let window =
-            self.window_max().min(u64::from(self.settings.receive_buffer) + u64::from(EDGE_SLACK));
-        self.rcv.edge = hard.received_edge.max(hard.received + window);
-        // Any acceptable segment is newer than what we know of the peer's window.
-        self.snd.wl1 = self.rcv_seq_of(self.rcv.nxt).sub(1 << 30);
-        self.snd.wl2 = self.seq_of(self.snd.una);
-    }
-
-    fn resume_state(&mut self, now: Instant, hard: &Hard) {
-        self.state = match (hard.handshake_done, hard.syn_received) {
-            (false, false) => State::SynSent,
-            (false, true) => State::SynReceived,
-            (true, _) => State::Established,
-        };
-        self.syn_due = !hard.handshake_done;
-        if !hard.handshake_done {
-            self.snd.leap = 0;
-        }
-        if hard.peer_fin {
-            self.transition(now, State::CloseWait, "resumed");
-        }
-        match (hard.fin_acked, hard.peer_fin) {
-            (false, _) => self.arm_keepalive(now),
-            (true, false) => {
-                self.transition(now, State::FinWait1, "resumed");
-                self.transition(now, State::FinWait2, "resumed");
-            }
-            // Who finished first is not known any more. Waiting is safe in both cases.
-            (true, true) => {
-                self.state = State::Closing;
-                self.transition(now, State::TimeWait, "resumed");
-            }
-        }
-    }
-
-    fn new(settings: &Arc<Settings>, now: Instant, iss: SeqNum, link: Link) -> Self {
+    pub(super) fn new(settings: &Arc<Settings>, now: Instant, iss: SeqNum, link: Link) -> Self {
         let Link { ts_offset, mtu, ipv6 } = link;
         let edge = u64::from(syn_window(settings));
         let mut tcb = Self {
@@ -516,57 +445,6 @@ impl Tcb {
         allowed.then(|| self.seq_of(self.snd.nxt).add(self.snd.wnd_max).add(1))
     }
 
-    /// What survives a takeover.
-    pub fn hard(&self) -> Hard {
-        Hard {
-            iss: self.iss,
-            irs: self.irs,
-            snd_scale: self.snd_scale,
-            rcv_scale: self.rcv_scale,
-            peer_mss: self.peer_mss,
-            sack: self.sack,
-            timestamps: self.timestamps,
-            ts_offset: self.ts_offset,
-            ts_recent: self.rcv.ts_recent,
-            mtu: self.mtu,
-            ipv6: self.ipv6,
-            active_open: self.active_open,
-            handshake_done: self.state.synchronized(),
-            syn_received: self.state.synchronized() || self.state == State::SynReceived,
-            acked: self.acked(),
-            snd_wnd: self.snd.wnd,
-            received: self.rcv.nxt,
-            consumed: self.rcv.consumed,
-            received_edge: self.rcv.edge,
-            peer_fin: self.peer_finished(),
-            fin_acked: self.fin_acked(),
-            srtt: self.srtt().unwrap_or_default(),
-        }
-    }
-
-    /// A takeover is complete for this connection: it acts at once (DESIGN §7). With output that
-    /// is not acknowledged, an initial window of it goes out from SND.UNA; without, an ACK tells
-    /// the peer that the path is good.
-    pub fn nudge(&mut self, now: Instant) {
-        self.snd.backoff = 0;
-        self.snd.progress_at = now;
-        self.rcv.heard_at = now;
-        self.timers.resend = Instant::NEVER;
-        self.snd.congestion = Congestion::new(self.initial_window());
-        if !self.state.synchronized() {
-            self.syn_due = self.state != State::Closed;
-            return;
-        }
-        if self.state.may_send() {
-            self.mark_all_lost();
-        }
-        if self.state.may_send() && self.output_limit() > self.snd.una {
-            self.snd.probe_due = self.snd.wnd == 0;
-        } else {
-            self.rcv.forced = 1;
-        }
-    }
-
     // ---- shared by the other files ----
 
     /// The only place where the state changes while a connection runs.
@@ -708,9 +586,6 @@ impl Timers {
     }
 }
 
-/// How far beyond what we know the first ACK after a takeover may reach: half of what sequence
-/// arithmetic can tell apart.
-const LEAP_FIRST: u64 = 1 << 30;
 /// The largest window there is, RFC 7323 §2.3.
 pub(super) const WINDOW_MAX: u32 = 65_535 << 14;
 /// The end of an endless output stream.
