@@ -359,3 +359,26 @@ fn closed_port_resets_everything_but_resets() {
     assert_eq!((acked.seq, acked.flags), (ISS.add(8), Flags::RST));
     assert_eq!(reset_for(&segment(0, 0, Flags::RST, b"")), None);
 }
+
+#[test]
+fn syn_cookie_opens_the_connection_its_syn_asked_for() {
+    use crate::tcp::cookie;
+    use crate::tcp::isn::Secret;
+    use crate::wire::FourTuple;
+    let (secret, settings) = (Secret { key: [3; 16] }, Arc::new(Settings::default()));
+    let tuple =
+        FourTuple { local: ([10, 0, 0, 1], 80).into(), remote: ([10, 0, 0, 2], 999).into() };
+    let mut pair = Pair::opening(Start::default());
+    let (now, syn) = (pair.now, pair.client().take_sent().remove(0));
+    let head = cookie::syn_ack(&settings, &secret, &tuple, &syn.segment(), now, 500, 1500);
+    pair.client().receive(now, &Packet { head, bytes: Vec::new() }.segment());
+    let ack = pair.client().poll(now).unwrap();
+    let facts = cookie::decode(&secret, &tuple, &ack.segment(), now).unwrap();
+    let tcb = Tcb::accept_cookie(&settings, now, &ack.segment(), &facts, 500, 1500, false);
+    pair.ends[SERVER] = End::new(tcb);
+    assert_eq!(pair.server().receive(now, &ack.segment()), Verdict::Accepted);
+    assert_eq!(pair.server().tcb.mss(), 1448);
+    pair.client().write(&pattern(200_000, 1));
+    pair.server().write(&pattern(200_000, 2));
+    pair.run_until(|pair| pair.ends.iter().all(|end| end.input.len() == 200_000));
+}
