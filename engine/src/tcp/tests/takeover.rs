@@ -1,0 +1,139 @@
+//! Another host goes on with the connection, and the client notices nothing (I4).
+
+use super::pair::{CLIENT, Pair, SERVER, Start, Weather, dropped, pattern};
+use crate::tcp::{Hard, Horizon, State, Tcb};
+use crate::time::Duration;
+use crate::wire::Flags;
+use std::sync::Arc;
+
+/// The hard state as a standby may know it: what may lag does, what must be exact is.
+fn lagging(old: &Hard, now: &Hard, committed: u64) -> Hard {
+    Hard {
+        received: now.received.min(committed),
+        peer_fin: now.peer_fin && committed >= now.received,
+        handshake_done: now.handshake_done,
+        fin_acked: old.fin_acked,
+        ..old.clone()
+    }
+}
+
+#[test]
+fn streams_go_on_byte_for_byte() {
+    for seed in 1..25 {
+        let start = Start { seed, iss: [u32::MAX - 5000, u32::MAX - 7000], ..Start::default() };
+        let mut pair = Pair::established_with(start);
+        let (up, down) = (pattern(700_000, 3), pattern(900_000, 4));
+        pair.weather = Weather { loss: seed % 3 * 15, reorder: 30, duplicate: 10 };
+        pair.server().commit = Some(Duration::from_millis(2));
+        pair.server().tcb.set_horizon(Horizon { opened: true, received: 0, output: 0 });
+        pair.client().write(&up);
+        pair.server().write(&down);
+        let snapshot = pair.random() % 150;
+        pair.run_for(Duration::from_millis(snapshot));
+        let old = pair.server().tcb.hard();
+        let lag = pair.random() % 40;
+        pair.run_for(Duration::from_millis(lag));
+        let committed = pair.server().tcb.horizon.received;
+        let hard = lagging(&old, &pair.server().tcb.hard(), committed);
+        // The old host falls silent; its last words may still be under way.
+        pair.server().dead = true;
+        let gap = pair.random() % 20;
+        pair.run_for(Duration::from_millis(gap));
+        pair.take_over(&hard, false);
+        pair.server().tcb.finish();
+        pair.client().tcb.finish();
+        pair.run_until(|pair| pair.ends.iter().all(|end| end.tcb.peer_finished()));
+        assert!(pair.ends[SERVER].input == up && pair.ends[CLIENT].input == down, "seed {seed}");
+        let resets = |packet: &super::pair::Packet| packet.head.flags.contains(Flags::RST);
+        assert!(!pair.server().take_sent().iter().any(resets), "no reset");
+    }
+}
+
+#[test]
+fn output_goes_out_at_once() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(100_000, 1));
+    let hard = pair.server().tcb.hard();
+    pair.flush();
+    pair.wire.clear();
+    pair.take_over(&hard, false);
+    pair.server().take_sent();
+    pair.flush();
+    let sent: usize = pair.server().take_sent().iter().map(|packet| packet.bytes.len()).sum();
+    assert_eq!(sent, 14_480, "an initial window");
+}
+
+#[test]
+fn idle_connection_says_one_acknowledgment() {
+    let mut pair = Pair::established();
+    let hard = pair.server().tcb.hard();
+    pair.take_over(&hard, false);
+    pair.server().take_sent();
+    pair.client().take_sent();
+    pair.run_for(Duration::from_secs(5));
+    assert_eq!(pair.server().take_sent().len(), 1);
+    assert_eq!(pair.client().take_sent().len(), 0, "and needs no answer");
+}
+
+#[test]
+fn client_that_has_more_than_we_know_moves_us_on() {
+    let mut pair = Pair::established();
+    let hard = pair.server().tcb.hard();
+    let down = pattern(300_000, 1);
+    pair.server().write(&down);
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() == 300_000);
+    pair.run_for(Duration::from_secs(1));
+    pair.take_over(&hard, false);
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.server().tcb.acked(), 300_000);
+    assert_eq!(pair.server().tcb.bytes_in_flight(), 0);
+    let more = pattern(1000, 2);
+    pair.server().write(&more);
+    pair.run_for(Duration::from_millis(100));
+    assert!(pair.client().input[300_000..] == more);
+}
+
+#[test]
+fn fin_that_the_client_has_is_not_sent_again() {
+    let mut pair = Pair::established();
+    pair.server().write(b"bye");
+    pair.server().tcb.finish();
+    let hard = pair.server().tcb.hard();
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.client().tcb.state(), State::CloseWait);
+    pair.take_over(&hard, true);
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.server().tcb.state(), State::FinWait2);
+    pair.client().tcb.finish();
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.server().tcb.state(), State::TimeWait);
+    assert!(pair.client().tcb.closed());
+}
+
+#[test]
+fn handshake_in_flight_completes() {
+    let mut pair = Pair::opening(Start::default());
+    pair.flush();
+    pair.wire.clear();
+    let hard = pair.server().tcb.hard();
+    pair.take_over(&hard, false);
+    pair.client().write(b"hello");
+    pair.run_until(|pair| pair.ends[SERVER].input == b"hello");
+    assert_eq!(dropped(&pair.ends[CLIENT]), []);
+}
+
+#[test]
+fn every_state_resumes() {
+    let pair = Pair::established();
+    let base = pair.ends[SERVER].tcb.hard();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let state = |hard: Hard| Tcb::resume(&settings, pair.now, &hard).state();
+    let fins = |peer_fin, fin_acked| Hard { peer_fin, fin_acked, received: 9, ..base.clone() };
+    assert_eq!(state(fins(false, false)), State::Established);
+    assert_eq!(state(fins(true, false)), State::CloseWait);
+    assert_eq!(state(fins(false, true)), State::FinWait2);
+    assert_eq!(state(fins(true, true)), State::TimeWait);
+    assert_eq!(state(Hard { handshake_done: false, ..base.clone() }), State::SynReceived);
+    let syn_sent = Hard { handshake_done: false, syn_received: false, ..base.clone() };
+    assert_eq!(state(syn_sent), State::SynSent);
+}
