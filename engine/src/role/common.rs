@@ -29,6 +29,9 @@ pub(super) struct Common {
     known: Epoch,
     /// The highest epoch that this process owned or followed.
     pub(super) served: Epoch,
+    /// A process that can no longer own up to this epoch: dead, or bound to a lease that we took
+    /// over. Claims of its that were still under way, or are made before it notices, are void.
+    superseded: Option<(u64, Epoch)>,
     pub(super) next_dial: Instant,
     pub(super) next_beat: Instant,
     sequence: u64,
@@ -91,13 +94,7 @@ pub(super) enum Pause {
 }
 
 impl Common {
-    pub(super) fn new(
-        now: Instant,
-        node: Node,
-        boot: u64,
-        timing: Timing,
-        policy: Policy,
-    ) -> Self {
+    pub(super) fn new(now: Instant, node: Node, boot: u64, timing: Timing, policy: Policy) -> Self {
         Self {
             node,
             boot,
@@ -111,6 +108,7 @@ impl Common {
             detector: Detector::new(now, &timing),
             known: Epoch::NONE,
             served: Epoch::NONE,
+            superseded: None,
             next_dial: now,
             next_beat: now,
             sequence: 0,
@@ -135,6 +133,9 @@ impl Common {
     pub(super) fn advance(&mut self, now: Instant) -> Pause {
         let gap = now.since(self.last);
         self.last = self.last.max(now);
+        if !self.policy.paired {
+            return Pause::None;
+        }
         if gap <= self.timing.pause() {
             return Pause::None;
         }
@@ -167,9 +168,7 @@ impl Common {
             }
             Standing::Successor => self.meet(now, path, beat, Heard::Successor),
             // Silent for longer than any beat is under way: whoever speaks now is the successor.
-            Standing::Unproven
-                if self.detector.silence_on_both(now) >= self.timing.startup() =>
-            {
+            Standing::Unproven if self.detector.silence_on_both(now) >= self.timing.startup() => {
                 self.meet(now, path, beat, Heard::Successor)
             }
             Standing::Unproven => Heard::Nothing,
@@ -222,7 +221,14 @@ impl Common {
         self.link = Link::Up { boot };
         self.note_epoch(epoch);
         let known = self.peer.map(|peer| peer.boot);
-        if known == Some(boot) {
+        if let Some(peer) = &mut self.peer
+            && peer.boot == boot
+        {
+            // Only a later epoch shows that the Hello is younger than the latest beat.
+            if epoch > peer.epoch {
+                peer.epoch = epoch;
+                peer.role = role;
+            }
             return LinkNews::Up;
         }
         self.peer = Some(Peer::greet(now, boot, epoch, role));
@@ -304,7 +310,20 @@ impl Common {
 
     /// Whether the peer may be speaking: it said so and is not silent on both paths.
     pub(super) fn peer_owns(&self, now: Instant) -> bool {
-        self.peer.is_some_and(|peer| peer.role.owns()) && !self.detector.is_silent_on_both(now)
+        self.claimant().is_some() && !self.detector.is_silent_on_both(now)
+    }
+
+    /// The peer, if the last it said is that it owns, and it can.
+    pub(super) fn claimant(&self) -> Option<Peer> {
+        let void = |peer: &Peer| {
+            self.superseded.is_some_and(|(boot, epoch)| peer.boot == boot && peer.epoch <= epoch)
+        };
+        self.peer.filter(|peer| peer.role.owns() && !void(peer))
+    }
+
+    /// The peer's process cannot own any more in any epoch up to `epoch`.
+    pub(super) fn supersede(&mut self, epoch: Epoch) {
+        self.superseded = self.peer.map(|peer| (peer.boot, epoch));
     }
 
     pub(super) fn report(&mut self, report: Report) {

@@ -15,8 +15,6 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joining {
     since: Instant,
-    /// What a takeover from here would know.
-    held: Held,
     stage: Stage,
     /// Since when it asks the peer's consent.
     asking: Option<Instant>,
@@ -49,14 +47,9 @@ enum Claim {
 }
 
 impl Joining {
-    /// At a cold start.
-    pub(super) const fn start(now: Instant) -> Self {
-        Self::after(now, Held::Nothing)
-    }
-
-    /// After another role.
-    pub(super) const fn after(now: Instant, held: Held) -> Self {
-        Self { since: now, held, stage: Stage::Looking, asking: None, renounced: false }
+    /// At a start, or after a role that ended.
+    pub(super) const fn from(now: Instant) -> Self {
+        Self { since: now, stage: Stage::Looking, asking: None, renounced: false }
     }
 
     pub(super) const fn beat_role(&self) -> BeatRole {
@@ -94,15 +87,10 @@ impl Joining {
 
     /// What is due.
     pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
-        if !common.policy.paired && !common.lan_ok {
-            return Outcome::Stay;
+        if common.peer_owns(now) {
+            return Outcome::Follow(Cause::PeerOwns);
         }
-        if let Stage::InUse(until) = self.stage
-            && now >= until
-        {
-            common.actions.push_back(Action::Exit(Exit::AddressInUse));
-            self.stage = Stage::Looking;
-        }
+        self.check_foreign_owner(common, now);
         let claim = self.claim(common, now);
         self.ask(common, now, claim);
         if claim == Claim::No {
@@ -111,12 +99,25 @@ impl Joining {
         self.probe(common, now);
         let clear = matches!(self.stage, Stage::Clear(_));
         match claim {
-            Claim::Agreed if clear => Outcome::Own(Cause::PeerAgreed, self.held),
+            Claim::Agreed if clear => Outcome::Own(Cause::PeerAgreed, Held::Nothing),
             Claim::Free if clear && common.policy.paired => {
-                Outcome::Own(Cause::NobodyThere, self.held)
+                Outcome::Own(Cause::NobodyThere, Held::Nothing)
             }
-            Claim::Free if clear => Outcome::Own(Cause::Unpaired, self.held),
+            Claim::Free if clear => Outcome::Own(Cause::Unpaired, Held::Nothing),
             Claim::Agreed | Claim::Free | Claim::Ask | Claim::No => Outcome::Stay,
+        }
+    }
+
+    /// Somebody answered for the address. A peer that is known may be the one, cut off from us but
+    /// for its announcements: keep looking. Otherwise a stranger has it.
+    fn check_foreign_owner(&mut self, common: &mut Common, now: Instant) {
+        if let Stage::InUse(until) = self.stage
+            && now >= until
+        {
+            if common.peer.is_none() {
+                common.actions.push_back(Action::Exit(Exit::AddressInUse));
+            }
+            self.stage = Stage::Looking;
         }
     }
 
@@ -193,17 +194,4 @@ impl Joining {
             BeatRole::Primary | BeatRole::Parting => false,
         }
     }
-
-    pub(super) fn deadline(&self, common: &Common) -> Instant {
-        let patience = [common.timing.detection * 2, common.timing.startup()];
-        let last = common.last;
-        let silence = common.detector.silence_on_both(last);
-        patience
-            .into_iter()
-            .filter(|wait| *wait > silence)
-            .map(|wait| last + (wait - silence))
-            .min()
-            .unwrap_or(last + common.timing.heartbeat)
-    }
 }
-

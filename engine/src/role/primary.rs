@@ -79,7 +79,7 @@ impl Primary {
     /// I3: until when this owner may speak.
     pub(super) fn speak_until(&self, common: &Common) -> Instant {
         let now = common.last;
-        if now < self.looking || common.peer_owns(now) {
+        if !common.lan_ok || now < self.looking || common.peer_owns(now) {
             return Instant::ZERO;
         }
         match self.mode {
@@ -106,6 +106,14 @@ impl Primary {
             self.looking = now + common.timing.detection;
         }
         common.report(Report::Paused { lasted, gated });
+    }
+
+    /// The LAN carrier changed. Who was cut off from everything cannot know whether somebody else
+    /// owns by now, and looks before it speaks.
+    pub(super) fn on_lan(&mut self, common: &Common, now: Instant) {
+        if common.lan_ok && common.policy.paired && common.detector.is_silent_on_both(now) {
+            self.looking = now + common.timing.detection;
+        }
     }
 
     /// The peer said something new, or is another process.
@@ -143,13 +151,14 @@ impl Primary {
 
     /// An earlier epoch also claims: we are silent until it is not heard claiming any more.
     fn note_conflict(&mut self, common: &mut Common) {
-        let Some(peer) = common.peer else { return };
-        if peer.role.owns() && !self.conflict {
-            common.report(Report::Conflict { theirs: peer.epoch });
-        } else if !peer.role.owns() && self.conflict {
-            common.actions.push_back(Action::Announce);
+        match common.claimant() {
+            Some(peer) if !self.conflict => {
+                common.report(Report::Conflict { theirs: peer.epoch });
+            }
+            None if self.conflict => common.actions.push_back(Action::Announce),
+            Some(_) | None => {}
         }
-        self.conflict = peer.role.owns();
+        self.conflict = common.claimant().is_some();
     }
 
     /// The peer's process is dead.
@@ -192,9 +201,9 @@ impl Primary {
 impl Duplex {
     /// Clients cannot reach us and could reach the standby: let it own.
     fn leave_dead_lan(&self, common: &Common, now: Instant) -> Outcome {
-        let able = common.peer.is_some_and(|peer| {
-            peer.lan_ok && peer.synced && peer.role == BeatRole::Standby
-        });
+        let able = common
+            .peer
+            .is_some_and(|peer| peer.lan_ok && peer.synced && peer.role == BeatRole::Standby);
         if common.lan_ok || !able || !common.detector.is_heard_on_any(now) {
             Outcome::Stay
         } else if common.is_linked() {
@@ -238,4 +247,3 @@ impl Duplex {
         }
     }
 }
-

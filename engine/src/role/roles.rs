@@ -40,7 +40,7 @@ pub(super) enum Outcome {
     /// Follow the peer, from nothing.
     Follow(Cause),
     /// Nobody is known to own: look around.
-    Join(Cause, Held),
+    Join(Cause),
     /// Stop owning or claiming.
     StandDown(Cause),
     /// Go on without the standby, in the next epoch.
@@ -57,7 +57,7 @@ impl Roles {
     #[must_use]
     pub fn new(now: Instant, node: Node, boot: u64, timing: Timing, policy: Policy) -> Self {
         let common = Common::new(now, node, boot, timing, policy);
-        Self { common, state: State::Joining(Joining::start(now)), entered: now }
+        Self { common, state: State::Joining(Joining::from(now)), entered: now }
     }
 
     /// A beat came on `path`. Beats of anybody but the peer are ignored.
@@ -95,6 +95,9 @@ impl Roles {
             self.common.lan_since = now;
             self.common.next_beat = now;
             self.common.report(if up { Report::LanUp } else { Report::LanDown });
+            if let State::Primary(primary) = &mut self.state {
+                primary.on_lan(&self.common, now);
+            }
         }
         self.apply(now, Outcome::Stay);
     }
@@ -179,7 +182,25 @@ impl Roles {
     /// When [`Self::on_timer`] is due next: never later than the next beat.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.common.next_beat.max(self.common.last)
+        let Common { last, next_beat, next_dial, timing, policy, detector, .. } = &self.common;
+        if !policy.paired {
+            return match self.state {
+                State::Joining(_) => *last + timing.startup(),
+                State::Standby(_) | State::Primary(_) | State::Yielding(_) => Instant::NEVER,
+            };
+        }
+        let silence = detector.silence_on_both(*last);
+        let patience = [timing.detection, timing.alone(), timing.startup()]
+            .into_iter()
+            .find(|patience| *patience > silence)
+            .map_or(Instant::NEVER, |patience| *last + (patience - silence));
+        let reaches_out = match &self.state {
+            State::Primary(primary) => primary.is_duplex(),
+            State::Joining(_) | State::Standby(_) | State::Yielding(_) => true,
+        };
+        let redial =
+            if reaches_out && !self.common.is_linked() { *next_dial } else { Instant::NEVER };
+        (*next_beat).min(patience).min(redial).max(*last)
     }
 
     /// The next thing to do; `None` when all is said.
@@ -270,7 +291,7 @@ impl Roles {
             State::Joining(_) => Outcome::Stay,
             State::Standby(standby) => standby.on_proof(&mut self.common, now, cause),
             State::Primary(primary) => primary.on_proof(cause),
-            State::Yielding(yielding) => yielding.on_proof(&self.common, cause),
+            State::Yielding(yielding) => yielding.on_proof(&mut self.common, cause),
         }
     }
 
@@ -287,16 +308,13 @@ impl Roles {
 
     fn on_link_with_successor(&mut self, now: Instant, event: LinkEvent) -> Outcome {
         match (&self.state, event) {
-            (State::Joining(_) | State::Standby(_), LinkEvent::Up { role, .. })
-                if role.owns() =>
-            {
+            (State::Joining(_) | State::Standby(_), LinkEvent::Up { role, .. }) if role.owns() => {
                 Outcome::Follow(Cause::PeerOwns)
             }
             (State::Yielding(_), LinkEvent::Up { role, .. }) if role.owns() => Outcome::Stay,
-            (
-                State::Joining(_) | State::Standby(_) | State::Primary(_) | State::Yielding(_),
-                _,
-            ) => self.on_proof(now, Cause::PeerRestarted),
+            (State::Joining(_) | State::Standby(_) | State::Primary(_) | State::Yielding(_), _) => {
+                self.on_proof(now, Cause::PeerRestarted)
+            }
         }
     }
 
@@ -386,11 +404,8 @@ impl Roles {
                 self.common.served = epoch;
                 Some((State::Standby(Standby::following(epoch)), cause, Held::Nothing))
             }
-            Outcome::Join(cause, held) => {
-                Some((State::Joining(Joining::after(now, held)), cause, held))
-            }
-            Outcome::StandDown(cause) => {
-                Some((State::Joining(Joining::after(now, Held::Doubtful)), cause, Held::Doubtful))
+            Outcome::Join(cause) | Outcome::StandDown(cause) => {
+                Some((State::Joining(Joining::from(now)), cause, Held::Nothing))
             }
         }
     }
@@ -408,7 +423,7 @@ impl Roles {
                 Action::HandOver { epoch, change }
             }
             Outcome::Follow(_) => Action::StandBy(change),
-            Outcome::Join(..) | Outcome::StandDown(_) => Action::StandDown(change),
+            Outcome::Join(_) | Outcome::StandDown(_) => Action::StandDown(change),
         };
         common.actions.push_back(action);
         match outcome {
@@ -419,7 +434,7 @@ impl Roles {
             | Outcome::GoDuplex
             | Outcome::HandOver(_)
             | Outcome::Follow(_)
-            | Outcome::Join(..) => {}
+            | Outcome::Join(_) => {}
         }
     }
 }

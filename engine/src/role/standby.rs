@@ -75,6 +75,10 @@ impl Standby {
             // A successor that owns already found nobody here: it is followed, not fought.
             (Heard::Successor, role) if role.owns() => Outcome::Follow(Cause::PeerOwns),
             (Heard::Successor, _) => self.on_proof(common, now, Cause::PeerRestarted),
+            // It could serve and we cannot: let it ask a node that holds no claim.
+            (Heard::News, BeatRole::Candidate) if self.blocked.is_some() => {
+                Outcome::Join(Cause::PeerStoodDown)
+            }
             // Said before it owned what we follow.
             (Heard::News, _) if peer.epoch < self.epoch => Outcome::Stay,
             (Heard::News, BeatRole::Primary) => self.on_owner(common, now, peer.epoch),
@@ -88,10 +92,7 @@ impl Standby {
             }
             (
                 Heard::News,
-                BeatRole::Joining
-                | BeatRole::Candidate
-                | BeatRole::Standby
-                | BeatRole::Renounced,
+                BeatRole::Joining | BeatRole::Candidate | BeatRole::Standby | BeatRole::Renounced,
             ) => self.on_stood_down(common, now, peer.epoch),
         }
     }
@@ -138,16 +139,11 @@ impl Standby {
         if self.is_armed() && epoch == self.epoch && common.lan_ok {
             return self.take_over(common, Cause::PeerStoodDown, self.held(now));
         }
-        Outcome::Join(Cause::PeerStoodDown, self.held(now))
+        Outcome::Join(Cause::PeerStoodDown)
     }
 
     /// The primary's process is dead.
-    pub(super) fn on_proof(
-        &mut self,
-        common: &mut Common,
-        now: Instant,
-        cause: Cause,
-    ) -> Outcome {
+    pub(super) fn on_proof(&mut self, common: &mut Common, now: Instant, cause: Cause) -> Outcome {
         self.take_over(common, cause, self.held(now))
     }
 
@@ -164,6 +160,11 @@ impl Standby {
     /// What is due.
     pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
         common.check_stall(now);
+        common.reach_out(now, Action::Dial);
+        if self.sync == Sync::Complete && !common.is_linked() {
+            // Records of the time before duplex may have been lost with the link.
+            self.sync = Sync::Void;
+        }
         if let Some(cause) = self.blocked
             && common.lan_ok
         {
@@ -180,14 +181,14 @@ impl Standby {
         } else if common.detector.silence_on_both(now) >= common.timing.startup()
             && self.blocked.is_none()
         {
-            return Outcome::Join(Cause::PeerSilent, self.held(now));
+            return Outcome::Join(Cause::PeerSilent);
         }
-        common.reach_out(now, Action::Dial);
         Outcome::Stay
     }
 
     fn take_over(&mut self, common: &mut Common, cause: Cause, held: Held) -> Outcome {
         if common.lan_ok {
+            common.supersede(self.epoch);
             return Outcome::Own(cause, held);
         }
         if self.blocked.is_none() {

@@ -32,19 +32,17 @@ impl Yielding {
     }
 
     /// The peer said something new, or is another process.
-    pub(super) fn on_news(&mut self, common: &Common, heard: Heard) -> Outcome {
+    pub(super) fn on_news(&mut self, common: &mut Common, heard: Heard) -> Outcome {
         let Some(peer) = common.peer else { return Outcome::Stay };
         match (heard, peer.role) {
             (Heard::Nothing, _) => Outcome::Stay,
-            (Heard::News | Heard::Successor, role) if role.owns() && peer.epoch > self.epoch => {
-                Outcome::StandDown(self.cause)
-            }
+            (Heard::News | Heard::Successor, role) if role.owns() => Outcome::StandDown(self.cause),
             (Heard::Successor, _) => self.on_proof(common, Cause::PeerRestarted),
             (Heard::News, BeatRole::Renounced)
                 if self.asking.is_some_and(|asked| peer.has_answered_since(asked)) =>
             {
                 // It never owned: a node renounces only as what it was when it was asked.
-                self.own(common, Cause::StandbyRenounced, Held::Whole)
+                Outcome::Own(Cause::StandbyRenounced, Held::Whole)
             }
             (Heard::News, BeatRole::Joining | BeatRole::Candidate) if peer.epoch > self.epoch => {
                 // It owned and has stood down, or follows nobody: what we hold is of the past.
@@ -64,8 +62,9 @@ impl Yielding {
     }
 
     /// The peer's process is dead. It may have owned for a moment.
-    pub(super) fn on_proof(&self, common: &Common, cause: Cause) -> Outcome {
-        self.own(common, cause, Held::Doubtful)
+    pub(super) fn on_proof(&self, common: &mut Common, cause: Cause) -> Outcome {
+        common.supersede(self.epoch);
+        Outcome::Own(cause, Held::Doubtful)
     }
 
     /// What is due.
@@ -79,17 +78,13 @@ impl Yielding {
             self.asking = Some(now);
             common.next_beat = now;
         }
-        let lost = common.detector.silence_on_both(now) >= common.timing.alone();
-        if lost && !common.is_linked() && common.policy.lost_peer == LostPeer::Continue {
-            return self.own(common, Cause::PeerSilent, Held::Doubtful);
+        if common.detector.silence_on_both(now) < common.timing.alone() {
+            return Outcome::Stay;
         }
-        if lost {
-            common.hang_up(now);
+        common.hang_up(now);
+        if common.lan_ok && common.policy.lost_peer == LostPeer::Continue {
+            return Outcome::Own(Cause::PeerSilent, Held::Doubtful);
         }
         Outcome::Stay
-    }
-
-    fn own(&self, common: &Common, cause: Cause, held: Held) -> Outcome {
-        if common.lan_ok { Outcome::Own(cause, held) } else { Outcome::Join(cause, held) }
     }
 }
