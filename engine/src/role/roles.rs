@@ -429,6 +429,8 @@ impl Roles {
         match outcome {
             Outcome::Own(..) | Outcome::GoSimplex(_) | Outcome::StandDown(_) => {
                 common.hang_up(now);
+                // Also when no link is up: a dial of the role that ended may still be under way.
+                common.actions.push_back(Action::HangUp);
             }
             Outcome::Stay
             | Outcome::GoDuplex

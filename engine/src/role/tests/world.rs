@@ -72,6 +72,7 @@ pub(super) struct Host {
     frozen_clock: Instant,
     link: Option<u64>,
     dial: Option<u64>,
+    knock: Option<u64>,
     serial: u64,
     wake_at: u64,
     /// When a beat of the peer last reached the running process.
@@ -141,6 +142,7 @@ impl World {
             frozen_clock: Instant::ZERO,
             link: None,
             dial: None,
+            knock: None,
             serial: 0,
             wake_at: u64::MAX,
             heard_at: 0,
@@ -229,6 +231,7 @@ impl World {
         host.frozen = false;
         host.link = None;
         host.dial = None;
+        host.knock = None;
         host.inbox.clear();
     }
 
@@ -482,8 +485,9 @@ impl World {
                 state.heard_at = self.now;
                 roles.on_heartbeat(now, path, &beat);
             }
-            Input::Refused { dial } if state.dial == Some(dial) => {
+            Input::Refused { dial } if [state.dial, state.knock].contains(&Some(dial)) => {
                 state.dial = None;
+                state.knock = None;
                 roles.on_link(now, LinkEvent::Refused);
             }
             Input::Closed { link } if current == Some(link) => {
@@ -555,6 +559,7 @@ impl World {
 
     fn close_link(&mut self, host: usize) {
         self.hosts[host].dial = None;
+        self.hosts[host].knock = None;
         if let Some(link) = self.hosts[host].link.take() {
             self.stream(host, Input::Closed { link });
         }
@@ -594,10 +599,12 @@ impl World {
         match action {
             Action::Dial | Action::Knock => {
                 let link = self.rng.next();
-                self.hosts[host].dial = Some(link);
                 let mut hello = self.hello(host);
                 if action == Action::Knock {
                     hello.boot = 0;
+                    self.hosts[host].knock = Some(link);
+                } else {
+                    self.hosts[host].dial = Some(link);
                 }
                 let delay = self.transit();
                 self.later(delay, Event::Syn { from: host, link, boot, hello });
