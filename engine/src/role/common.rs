@@ -20,8 +20,6 @@ pub(super) struct Common {
     /// The latest time any call brought: when this process was last surely awake.
     pub(super) last: Instant,
     pub(super) lan_ok: bool,
-    /// Since when the LAN carrier is as it is.
-    pub(super) lan_since: Instant,
     pub(super) link: Link,
     pub(super) peer: Option<Peer>,
     pub(super) detector: Detector,
@@ -53,6 +51,8 @@ pub(super) enum Link {
     Up {
         /// The peer's process.
         boot: u64,
+        /// Since when.
+        since: Instant,
     },
 }
 
@@ -102,7 +102,6 @@ impl Common {
             policy,
             last: now,
             lan_ok: true,
-            lan_since: now,
             link: Link::Down { lost: None, refused: None },
             peer: None,
             detector: Detector::new(now, &timing),
@@ -218,7 +217,7 @@ impl Common {
     }
 
     fn link_up(&mut self, now: Instant, boot: u64, epoch: Epoch, role: BeatRole) -> LinkNews {
-        self.link = Link::Up { boot };
+        self.link = Link::Up { boot, since: now };
         self.note_epoch(epoch);
         let known = self.peer.map(|peer| peer.boot);
         if let Some(peer) = &mut self.peer
@@ -262,7 +261,7 @@ impl Common {
 
     /// The link is gone; the next dial is due at once.
     fn mark_lost(&mut self, now: Instant) {
-        if let Link::Up { boot } = self.link {
+        if let Link::Up { boot, .. } = self.link {
             self.link = Link::Down { lost: Some(boot), refused: None };
             self.next_dial = now;
         }
@@ -299,7 +298,8 @@ impl Common {
     /// A link whose own path is silent while the LAN path lives is hung up: both ends learn of it,
     /// or find out alike. TCP would take many seconds.
     pub(super) fn check_stall(&mut self, now: Instant) {
-        let stalled = self.is_linked()
+        let Link::Up { since, .. } = self.link else { return };
+        let stalled = now.since(since) >= self.timing.detection
             && self.detector.is_silent(now, Path::Replication)
             && self.detector.is_heard(now, Path::Lan);
         if stalled {

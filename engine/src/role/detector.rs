@@ -70,6 +70,11 @@ impl Detector {
         self.baseline = now;
     }
 
+    /// Since when this process has surely been awake and able to hear.
+    pub(super) const fn awake_since(&self) -> Instant {
+        self.baseline
+    }
+
     /// How long `path` has been silent while this process was awake.
     pub(super) fn silence(&self, now: Instant, path: Path) -> Duration {
         let heard = self.ears[index(path)].heard.unwrap_or(Instant::ZERO);

@@ -231,8 +231,7 @@ impl Duplex {
         let alone = common.timing.alone();
         let silence = common.detector.silence_on_both(now);
         let claimed = self.claimed.is_some_and(|at| now.since(at) < alone);
-        let reachable = common.lan_ok && now.since(common.lan_since) >= alone;
-        if silence < alone || !self.lease.is_over(now) || claimed || !reachable {
+        if silence < alone || !self.lease.is_over(now) || claimed || !common.lan_ok {
             return Outcome::Stay;
         }
         match common.policy.lost_peer {

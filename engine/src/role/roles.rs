@@ -92,11 +92,14 @@ impl Roles {
         self.advance(now);
         if up != self.common.lan_ok {
             self.common.lan_ok = up;
-            self.common.lan_since = now;
             self.common.next_beat = now;
             self.common.report(if up { Report::LanUp } else { Report::LanDown });
             if let State::Primary(primary) = &mut self.state {
                 primary.on_lan(&self.common, now);
+            }
+            if up {
+                // Half deaf until now: what was not heard so far is no silence.
+                self.common.detector.restart(now);
             }
         }
         self.apply(now, Outcome::Stay);
@@ -152,7 +155,7 @@ impl Roles {
     pub fn on_handover(&mut self, now: Instant) {
         self.advance(now);
         let outcome = match &mut self.state {
-            State::Standby(standby) => standby.on_handover(&mut self.common),
+            State::Standby(standby) => standby.on_handover(&mut self.common, now),
             State::Joining(_) | State::Primary(_) | State::Yielding(_) => Outcome::Stay,
         };
         self.apply(now, outcome);
@@ -428,9 +431,12 @@ impl Roles {
         common.actions.push_back(action);
         match outcome {
             Outcome::Own(..) | Outcome::GoSimplex(_) | Outcome::StandDown(_) => {
-                common.hang_up(now);
-                // Also when no link is up: a dial of the role that ended may still be under way.
-                common.actions.push_back(Action::HangUp);
+                if common.is_linked() {
+                    common.hang_up(now);
+                } else {
+                    // A dial of the role that ended may still be under way.
+                    common.actions.push_back(Action::HangUp);
+                }
             }
             Outcome::Stay
             | Outcome::GoDuplex

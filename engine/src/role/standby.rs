@@ -19,7 +19,7 @@ pub(super) struct Standby {
     sync: Sync,
     /// It has promised not to take over by silence.
     renounced: bool,
-    /// A takeover is called for and waits for the LAN carrier.
+    /// The primary is provably dead, and this node waits for its LAN carrier.
     blocked: Option<Cause>,
     /// Since when the primary says that it is handing over.
     yielding: Option<Instant>,
@@ -58,13 +58,17 @@ impl Standby {
         }
     }
 
-    /// The primary's last record has been applied; it is silent.
-    pub(super) fn on_handover(&mut self, common: &mut Common) -> Outcome {
-        if self.is_armed() {
-            self.take_over(common, Cause::HandedOver, Held::Whole)
-        } else {
-            Outcome::Stay
+    /// The primary's last record has been applied; it is silent. That may have lain in a buffer
+    /// while we slept, and the primary may have asked the address back since.
+    pub(super) fn on_handover(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        if self.is_prompt(common, now) && common.lan_ok {
+            common.supersede(self.epoch);
+            return Outcome::Own(Cause::HandedOver, Held::Whole);
         }
+        if self.is_armed() {
+            self.yielding.get_or_insert(now);
+        }
+        Outcome::Stay
     }
 
     /// The primary said something new, or is another process.
@@ -136,10 +140,15 @@ impl Standby {
 
     /// The primary's process lives and does not own any more.
     fn on_stood_down(&mut self, common: &mut Common, now: Instant, epoch: Epoch) -> Outcome {
-        if self.is_armed() && epoch == self.epoch && common.lan_ok {
-            return self.take_over(common, Cause::PeerStoodDown, self.held(now));
+        if !self.is_armed() || epoch > self.epoch || !common.lan_ok {
+            return Outcome::Join(Cause::PeerStoodDown);
         }
-        Outcome::Join(Cause::PeerStoodDown)
+        if self.is_prompt(common, now) {
+            common.supersede(self.epoch);
+            return Outcome::Own(Cause::PeerStoodDown, self.held(now));
+        }
+        self.yielding.get_or_insert(now);
+        Outcome::Stay
     }
 
     /// The primary's process is dead.
@@ -170,22 +179,43 @@ impl Standby {
         {
             return self.take_over(common, cause, self.held(now));
         }
-        let detection = common.timing.detection;
-        if self.is_armed() {
-            if self.yielding.is_some_and(|since| now.since(since) >= detection) {
-                return self.take_over(common, Cause::PeerStoodDown, self.held(now));
-            }
-            if common.detector.is_silent_on_both(now) {
-                return self.take_over(common, Cause::PeerSilent, self.held(now));
-            }
-        } else if common.detector.silence_on_both(now) >= common.timing.startup()
-            && self.blocked.is_none()
+        if let Some(cause) = self.due(common, now)
+            && common.lan_ok
         {
+            common.supersede(self.epoch);
+            return Outcome::Own(cause, self.held(now));
+        }
+        let hopeless = common.detector.silence_on_both(now) >= common.timing.startup();
+        if !self.is_armed() && self.blocked.is_none() && hopeless {
             return Outcome::Join(Cause::PeerSilent);
         }
         Outcome::Stay
     }
 
+    /// What an armed standby waited for and now has: the primary silent, or yielding and heard to
+    /// do so, for the detection time in which this node was awake.
+    fn due(&self, common: &Common, now: Instant) -> Option<Cause> {
+        if !self.is_armed() {
+            return None;
+        }
+        let detection = common.timing.detection;
+        if common.detector.is_silent_on_both(now) {
+            return Some(Cause::PeerSilent);
+        }
+        let since = self.yielding?.max(common.detector.awake_since());
+        (now.since(since) >= detection).then_some(Cause::PeerStoodDown)
+    }
+
+    /// Whether a word that the primary is silent can still be true: it has heard us so lately that
+    /// it cannot have asked the address back before our gate, opened now, closes again.
+    fn is_prompt(&self, common: &Common, now: Instant) -> bool {
+        match self.sync {
+            Sync::Armed { current } => now + common.timing.detection < current,
+            Sync::Complete | Sync::Partial | Sync::Void => false,
+        }
+    }
+
+    /// The primary is provably dead; only a missing LAN carrier can hold us back.
     fn take_over(&mut self, common: &mut Common, cause: Cause, held: Held) -> Outcome {
         if common.lan_ok {
             common.supersede(self.epoch);
