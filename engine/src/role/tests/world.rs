@@ -93,6 +93,10 @@ pub(super) struct World {
     /// Set while the truth table allows two owners.
     pub(super) split: bool,
     pub(super) log: Vec<String>,
+    /// Sent on the link while its path was cut.
+    backlog: [Vec<Event>; 2],
+    /// When the last thing sent on the link arrives.
+    arrives: [u64; 2],
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     count: u64,
@@ -158,6 +162,8 @@ impl World {
             policy: Policy::default(),
             split: false,
             log: Vec::new(),
+            backlog: [Vec::new(), Vec::new()],
+            arrives: [0; 2],
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             count: 0,
@@ -289,6 +295,14 @@ impl World {
     pub(super) fn heal_paths(&mut self) {
         self.cut = [[false; 2]; 2];
         self.note(A, "paths healed");
+        for from in [A, B] {
+            // What a living kernel still retransmits, in order.
+            for event in core::mem::take(&mut self.backlog[from]) {
+                if self.hosts[from].powered {
+                    self.in_order(from, 2 * MS, event);
+                }
+            }
+        }
     }
 
     pub(super) fn switchover(&mut self, host: usize) -> bool {
@@ -418,9 +432,7 @@ impl World {
             Event::Syn { from, link, boot, hello } => self.arrive_syn(from, link, boot, hello),
             Event::Stream { from, input, boot } => {
                 if self.cut[0][from] {
-                    if self.hosts[from].powered {
-                        self.later(5 * MS, event);
-                    }
+                    self.backlog[from].push(event);
                 } else if self.hosts[1 - from].boot == boot {
                     self.give(1 - from, input);
                 }
@@ -469,7 +481,8 @@ impl World {
             Input::Connect { link, hello } => return self.accept(host, now, link, hello),
             Input::Accepted { link, hello } => {
                 if self.hosts[host].dial != Some(link) {
-                    return;
+                    // An abandoned dial: its socket is gone.
+                    return self.stream(host, Input::Closed { link });
                 }
                 self.hosts[host].dial = None;
                 return self.link_up(host, now, link, hello);
@@ -534,7 +547,7 @@ impl World {
             // The snapshot takes its time.
             let delay = 5 * MS + self.rng.below(20 * MS);
             let input = Input::Synced { link, epoch };
-            self.later(delay, Event::Stream { from: host, input, boot: hello.boot });
+            self.in_order(host, delay, Event::Stream { from: host, input, boot: hello.boot });
         }
     }
 
@@ -554,7 +567,14 @@ impl World {
 
     fn stream_to(&mut self, from: usize, boot: u64, input: Input) {
         let delay = self.transit();
-        self.later(delay, Event::Stream { from, input, boot });
+        self.in_order(from, delay, Event::Stream { from, input, boot });
+    }
+
+    /// After `delay`, or later if something sent before arrives later.
+    fn in_order(&mut self, from: usize, delay: u64, event: Event) {
+        let at = (self.now + delay).max(self.arrives[from] + 1);
+        self.arrives[from] = at;
+        self.later(at - self.now, event);
     }
 
     fn close_link(&mut self, host: usize) {
