@@ -321,9 +321,9 @@ impl Common {
         self.peer.filter(|peer| peer.role.owns() && !void(peer))
     }
 
-    /// The peer's process cannot own any more in any epoch up to `epoch`.
-    pub(super) fn supersede(&mut self, epoch: Epoch) {
-        self.superseded = self.peer.map(|peer| (peer.boot, epoch));
+    /// The peer's process `boot` cannot own any more in any epoch up to `epoch`.
+    pub(super) fn supersede(&mut self, boot: u64, epoch: Epoch) {
+        self.superseded = Some((boot, epoch));
     }
 
     pub(super) fn report(&mut self, report: Report) {

@@ -49,8 +49,11 @@ pub(super) struct Duplex {
 }
 
 impl Primary {
-    pub(super) const fn alone(epoch: Epoch, held: Held) -> Self {
-        Self { epoch, held, looking: Instant::ZERO, conflict: false, mode: Mode::Simplex }
+    /// Who was paused a moment ago may act on what is no longer so: it looks around before it
+    /// speaks.
+    pub(super) fn alone(epoch: Epoch, held: Held, common: &Common) -> Self {
+        let looking = common.detector.awake_since() + common.timing.detection;
+        Self { epoch, held, looking, conflict: false, mode: Mode::Simplex }
     }
 
     /// The same owner, in duplex from `now`.

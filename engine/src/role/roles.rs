@@ -2,6 +2,7 @@
 
 use super::common::{Common, Heard, LinkNews, Pause};
 use super::joining::Joining;
+use super::peer::Peer;
 use super::primary::{Mode, Primary};
 use super::standby::Standby;
 use super::types::{
@@ -292,7 +293,7 @@ impl Roles {
         match &mut self.state {
             // A refusal with nothing heard since shortens its patience.
             State::Joining(_) => Outcome::Stay,
-            State::Standby(standby) => standby.on_proof(&mut self.common, now, cause),
+            State::Standby(standby) => standby.on_proof(now, cause),
             State::Primary(primary) => primary.on_proof(cause),
             State::Yielding(yielding) => yielding.on_proof(&mut self.common, cause),
         }
@@ -385,13 +386,13 @@ impl Roles {
             Outcome::Stay => None,
             Outcome::Own(cause, held) => {
                 let epoch = self.common.claim();
-                Some((State::Primary(Primary::alone(epoch, held)), cause, held))
+                Some((State::Primary(Primary::alone(epoch, held, &self.common)), cause, held))
             }
             Outcome::GoSimplex(cause) => {
                 let State::Primary(primary) = &self.state else { return None };
                 let held = primary.held;
                 let epoch = self.common.claim();
-                Some((State::Primary(Primary::alone(epoch, held)), cause, held))
+                Some((State::Primary(Primary::alone(epoch, held, &self.common)), cause, held))
             }
             Outcome::GoDuplex => {
                 let State::Primary(primary) = self.state else { return None };
@@ -399,13 +400,14 @@ impl Roles {
                 Some((State::Primary(duplex), Cause::StandbySynced, Held::Whole))
             }
             Outcome::HandOver(cause) => {
-                let yielding = Yielding::new(now, self.epoch(), cause);
+                let boot = self.common.peer.map_or(0, |peer| peer.boot);
+                let yielding = Yielding::new(now, boot, self.epoch(), cause);
                 Some((State::Yielding(yielding), cause, Held::Whole))
             }
             Outcome::Follow(cause) => {
-                let epoch = self.common.peer.map_or(Epoch::NONE, |peer| peer.epoch);
+                let Peer { boot, epoch, .. } = self.common.peer?;
                 self.common.served = epoch;
-                Some((State::Standby(Standby::following(epoch)), cause, Held::Nothing))
+                Some((State::Standby(Standby::following(boot, epoch)), cause, Held::Nothing))
             }
             Outcome::Join(cause) | Outcome::StandDown(cause) => {
                 Some((State::Joining(Joining::from(now)), cause, Held::Nothing))

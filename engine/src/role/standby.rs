@@ -14,13 +14,19 @@ use crate::time::Instant;
 /// Follows the owner of an epoch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standby {
+    /// The owner's process.
+    boot: u64,
     /// The owner's epoch.
     pub(super) epoch: Epoch,
     sync: Sync,
     /// It has promised not to take over by silence.
     renounced: bool,
-    /// The primary is provably dead, and this node waits for its LAN carrier.
-    blocked: Option<Cause>,
+    /// The primary's process is provably dead; what this node held when it learned of it. Acted
+    /// on once it has its LAN carrier and has been awake for the detection time: what a sleeper
+    /// reads first may be old, and the dead one's successor may own by now.
+    proof: Option<(Cause, Held)>,
+    /// The missing LAN carrier has been reported.
+    blocked: bool,
     /// Since when the primary says that it is handing over.
     yielding: Option<Instant>,
 }
@@ -39,8 +45,16 @@ enum Sync {
 }
 
 impl Standby {
-    pub(super) const fn following(epoch: Epoch) -> Self {
-        Self { epoch, sync: Sync::Partial, renounced: false, blocked: None, yielding: None }
+    pub(super) const fn following(boot: u64, epoch: Epoch) -> Self {
+        Self {
+            boot,
+            epoch,
+            sync: Sync::Partial,
+            renounced: false,
+            proof: None,
+            blocked: false,
+            yielding: None,
+        }
     }
 
     pub(super) const fn is_armed(&self) -> bool {
@@ -62,8 +76,7 @@ impl Standby {
     /// while we slept, and the primary may have asked the address back since.
     pub(super) fn on_handover(&mut self, common: &mut Common, now: Instant) -> Outcome {
         if self.is_prompt(common, now) && common.lan_ok {
-            common.supersede(self.epoch);
-            return Outcome::Own(Cause::HandedOver, Held::Whole);
+            return self.own(common, Cause::HandedOver, Held::Whole);
         }
         if self.is_armed() {
             self.yielding.get_or_insert(now);
@@ -74,31 +87,40 @@ impl Standby {
     /// The primary said something new, or is another process.
     pub(super) fn on_news(&mut self, common: &mut Common, now: Instant, heard: Heard) -> Outcome {
         let Some(peer) = common.peer else { return Outcome::Stay };
-        match (heard, peer.role) {
-            (Heard::Nothing, _) => Outcome::Stay,
-            // A successor that owns already found nobody here: it is followed, not fought.
-            (Heard::Successor, role) if role.owns() => Outcome::Follow(Cause::PeerOwns),
-            (Heard::Successor, _) => self.on_proof(common, now, Cause::PeerRestarted),
-            // It could serve and we cannot: let it ask a node that holds no claim.
-            (Heard::News, BeatRole::Candidate) if self.blocked.is_some() => {
-                Outcome::Join(Cause::PeerStoodDown)
-            }
-            // Said before it owned what we follow.
-            (Heard::News, _) if peer.epoch < self.epoch => Outcome::Stay,
-            (Heard::News, BeatRole::Primary) => self.on_owner(common, now, peer.epoch),
-            (Heard::News, BeatRole::Parting) => {
+        if peer.boot != self.boot {
+            return self.on_successor(common, now, peer.role);
+        }
+        if heard == Heard::Nothing || self.proof.is_some() || peer.epoch < self.epoch {
+            // Late words: of a dead process, or said before it owned what we follow.
+            return Outcome::Stay;
+        }
+        match peer.role {
+            BeatRole::Primary => self.on_owner(common, now, peer.epoch),
+            BeatRole::Parting => {
                 self.renounce(common, now);
                 Outcome::Stay
             }
-            (Heard::News, BeatRole::Yielding) => {
+            BeatRole::Yielding => {
                 self.yielding.get_or_insert(now);
                 Outcome::Stay
             }
-            (
-                Heard::News,
-                BeatRole::Joining | BeatRole::Candidate | BeatRole::Standby | BeatRole::Renounced,
-            ) => self.on_stood_down(common, now, peer.epoch),
+            BeatRole::Joining | BeatRole::Candidate | BeatRole::Standby | BeatRole::Renounced => {
+                self.on_stood_down(common, now, peer.epoch)
+            }
         }
+    }
+
+    /// Another process speaks for the peer: the one we follow is dead.
+    fn on_successor(&mut self, common: &Common, now: Instant, role: BeatRole) -> Outcome {
+        if role.owns() {
+            // It found nobody here and owns already: it is followed, not fought.
+            return Outcome::Follow(Cause::PeerOwns);
+        }
+        if role == BeatRole::Candidate && !common.lan_ok {
+            // It could serve and we cannot: let it ask a node that holds no claim.
+            return Outcome::Join(Cause::PeerRestarted);
+        }
+        self.on_proof(now, Cause::PeerRestarted)
     }
 
     /// The primary owns `epoch` and says so.
@@ -108,7 +130,6 @@ impl Standby {
             return Outcome::Follow(Cause::PeerOwns);
         }
         self.renounced = false;
-        self.blocked = None;
         self.yielding = None;
         let Some(peer) = common.peer else { return Outcome::Stay };
         if !peer.synced {
@@ -132,7 +153,6 @@ impl Standby {
         if !self.renounced {
             self.renounced = true;
             self.sync = Sync::Void;
-            self.blocked = None;
             common.hang_up(now);
             common.next_beat = now;
         }
@@ -144,16 +164,17 @@ impl Standby {
             return Outcome::Join(Cause::PeerStoodDown);
         }
         if self.is_prompt(common, now) {
-            common.supersede(self.epoch);
-            return Outcome::Own(Cause::PeerStoodDown, self.held(now));
+            return self.own(common, Cause::PeerStoodDown, self.held(now));
         }
         self.yielding.get_or_insert(now);
         Outcome::Stay
     }
 
     /// The primary's process is dead.
-    pub(super) fn on_proof(&mut self, common: &mut Common, now: Instant, cause: Cause) -> Outcome {
-        self.take_over(common, cause, self.held(now))
+    pub(super) fn on_proof(&mut self, now: Instant, cause: Cause) -> Outcome {
+        let held = self.held(now);
+        self.proof.get_or_insert((cause, held));
+        Outcome::Stay
     }
 
     /// The link is up with the process we follow.
@@ -174,36 +195,38 @@ impl Standby {
             // Records of the time before duplex may have been lost with the link.
             self.sync = Sync::Void;
         }
-        if let Some(cause) = self.blocked
-            && common.lan_ok
-        {
-            return self.take_over(common, cause, self.held(now));
-        }
-        if let Some(cause) = self.due(common, now)
-            && common.lan_ok
-        {
-            common.supersede(self.epoch);
-            return Outcome::Own(cause, self.held(now));
+        if let Some((cause, held)) = self.due(common, now) {
+            if common.lan_ok {
+                return self.own(common, cause, held);
+            }
+            if !self.blocked {
+                self.blocked = true;
+                common.report(Report::TakeoverBlocked { cause });
+            }
         }
         let hopeless = common.detector.silence_on_both(now) >= common.timing.startup();
-        if !self.is_armed() && self.blocked.is_none() && hopeless {
+        if !self.is_armed() && self.proof.is_none() && hopeless {
             return Outcome::Join(Cause::PeerSilent);
         }
         Outcome::Stay
     }
 
-    /// What an armed standby waited for and now has: the primary silent, or yielding and heard to
-    /// do so, for the detection time in which this node was awake.
-    fn due(&self, common: &Common, now: Instant) -> Option<Cause> {
+    /// What calls for a takeover now.
+    fn due(&self, common: &Common, now: Instant) -> Option<(Cause, Held)> {
+        let detection = common.timing.detection;
+        let awake_since = common.detector.awake_since();
+        if self.proof.is_some() {
+            return self.proof.filter(|_| now.since(awake_since) >= detection);
+        }
         if !self.is_armed() {
             return None;
         }
-        let detection = common.timing.detection;
         if common.detector.is_silent_on_both(now) {
-            return Some(Cause::PeerSilent);
+            return Some((Cause::PeerSilent, self.held(now)));
         }
-        let since = self.yielding?.max(common.detector.awake_since());
-        (now.since(since) >= detection).then_some(Cause::PeerStoodDown)
+        // Heard to yield, and nothing else, for as long as silence would take.
+        let since = self.yielding?.max(awake_since);
+        (now.since(since) >= detection).then(|| (Cause::PeerStoodDown, self.held(now)))
     }
 
     /// Whether a word that the primary is silent can still be true: it has heard us so lately that
@@ -215,17 +238,10 @@ impl Standby {
         }
     }
 
-    /// The primary is provably dead; only a missing LAN carrier can hold us back.
-    fn take_over(&mut self, common: &mut Common, cause: Cause, held: Held) -> Outcome {
-        if common.lan_ok {
-            common.supersede(self.epoch);
-            return Outcome::Own(cause, held);
-        }
-        if self.blocked.is_none() {
-            self.blocked = Some(cause);
-            common.report(Report::TakeoverBlocked { cause });
-        }
-        Outcome::Stay
+    /// Takes over: what the old owner still says of this epoch is void from here on.
+    fn own(&self, common: &mut Common, cause: Cause, held: Held) -> Outcome {
+        common.supersede(self.boot, self.epoch);
+        Outcome::Own(cause, held)
     }
 
     /// What this node would carry on with.

@@ -6,13 +6,15 @@
 
 use super::common::{Common, Heard};
 use super::roles::Outcome;
-use super::types::{Action, BeatRole, Cause, Held, LostPeer};
+use super::types::{Action, BeatRole, Cause, EPOCH_LIMIT, Held, LostPeer};
 use crate::ids::Epoch;
 use crate::time::Instant;
 
 /// Has handed over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Yielding {
+    /// The standby's process.
+    boot: u64,
     /// The epoch this node owned.
     pub(super) epoch: Epoch,
     /// Why it handed over.
@@ -23,8 +25,8 @@ pub(super) struct Yielding {
 }
 
 impl Yielding {
-    pub(super) const fn new(now: Instant, epoch: Epoch, cause: Cause) -> Self {
-        Self { epoch, cause, since: now, asking: None }
+    pub(super) const fn new(now: Instant, boot: u64, epoch: Epoch, cause: Cause) -> Self {
+        Self { boot, epoch, cause, since: now, asking: None }
     }
 
     pub(super) const fn beat_role(&self) -> BeatRole {
@@ -63,7 +65,8 @@ impl Yielding {
 
     /// The peer's process is dead. It may have owned for a moment.
     pub(super) fn on_proof(&self, common: &mut Common, cause: Cause) -> Outcome {
-        common.supersede(self.epoch);
+        // It may have claimed the epoch it was given before it died.
+        common.supersede(self.boot, EPOCH_LIMIT);
         Outcome::Own(cause, Held::Doubtful)
     }
 

@@ -495,7 +495,9 @@ impl World {
         match input {
             Input::Timer => roles.on_timer(now),
             Input::Beat(path, beat) => {
-                state.heard_at = self.now;
+                if beat.role.owns() {
+                    state.heard_at = self.now;
+                }
                 roles.on_heartbeat(now, path, &beat);
             }
             Input::Refused { dial } if [state.dial, state.knock].contains(&Some(dial)) => {
