@@ -82,11 +82,13 @@ impl Primary {
     /// I3: until when this owner may speak.
     pub(super) fn speak_until(&self, common: &Common) -> Instant {
         let now = common.last;
+        if !common.policy.paired {
+            return Instant::NEVER;
+        }
         if !common.lan_ok || now < self.looking || common.peer_owns(now) {
             return Instant::ZERO;
         }
         match self.mode {
-            Mode::Simplex if !common.policy.paired => Instant::NEVER,
             Mode::Simplex => now + common.timing.detection,
             Mode::Duplex(duplex) => duplex.lease.until(),
         }
