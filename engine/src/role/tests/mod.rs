@@ -1,0 +1,6 @@
+//! Two nodes in one deterministic world: scenarios, the truth table, and a seeded swarm.
+
+mod scenarios;
+mod swarm;
+mod truth_table;
+mod world;

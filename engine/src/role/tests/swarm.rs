@@ -1,0 +1,109 @@
+//! Thousands of random worlds: first anything may fail, then everything heals.
+
+use super::super::Path;
+use super::world::{A, B, World};
+
+/// What the roles promise after the last failure: one owner and one armed standby within this.
+const CONVERGENCE_MS: u64 = 4000;
+
+/// A round of failures. `gentle` never severs both paths in one direction, so that the truth table
+/// is never needed and I3 is strict.
+fn storm(seed: u64, gentle: bool) -> World {
+    let mut world = World::new(seed);
+    world.loss = [0, 0, 20, 100][world.rng.below(4) as usize];
+    world.delay = [(50, 100), (100, 2000), (200, 8000)][world.rng.below(3) as usize];
+    let start = world.rng.below(300);
+    world.start(A);
+    world.run(start);
+    world.start(B);
+    let calm = world.rng.below(900);
+    world.run(calm);
+    for _ in 0..2 + world.rng.below(10) {
+        misfortune(&mut world, gentle);
+        let pause = [1, 5, 40, 120, 500][world.rng.below(5) as usize];
+        let pause = world.rng.below(pause) + 1;
+        world.run(pause);
+    }
+    world
+}
+
+fn misfortune(world: &mut World, gentle: bool) {
+    let host = world.rng.below(2) as usize;
+    match world.rng.below(14) {
+        0 => world.kill(host),
+        1 | 2 => world.start(host),
+        3 => world.power_off(host),
+        4 => {
+            world.power_on(host);
+            world.start(host);
+        }
+        5 | 6 => world.freeze(host),
+        7 | 8 => world.thaw(host),
+        9 => {
+            let up = world.rng.below(3) > 0;
+            world.set_lan(host, up);
+        }
+        10 => cut(world, host, gentle),
+        11 => world.heal_paths(),
+        12 => {
+            world.switchover(host);
+        }
+        _ => {
+            world.freeze(host);
+            let asleep = world.rng.below(300);
+            world.run(asleep);
+            world.thaw(host);
+        }
+    }
+}
+
+fn cut(world: &mut World, host: usize, gentle: bool) {
+    if gentle {
+        world.heal_paths();
+    }
+    let path = if world.rng.below(2) == 0 { Path::Replication } else { Path::Lan };
+    if world.rng.below(2) == 0 {
+        world.cut_path(path);
+    } else {
+        world.cut_from(path, host);
+        if world.rng.below(2) == 0 && !gentle {
+            let other = if path == Path::Lan { Path::Replication } else { Path::Lan };
+            world.cut_from(other, host);
+        }
+    }
+}
+
+/// Everything works again.
+fn heal(world: &mut World) {
+    world.heal_paths();
+    world.loss = 0;
+    for host in [A, B] {
+        world.power_on(host);
+        world.set_lan(host, true);
+        world.thaw(host);
+        world.start(host);
+    }
+}
+
+fn converge(seed: u64, gentle: bool) {
+    let mut world = storm(seed, gentle);
+    heal(&mut world);
+    let what = format!("seed {seed}: converges to one primary and one armed standby");
+    world.run_until(&what, CONVERGENCE_MS, World::has_converged);
+    world.run(300);
+    assert!(world.has_converged(), "seed {seed}: stays converged\n{}", world.tell());
+}
+
+#[test]
+fn gentle_storms_never_give_two_speakers_and_converge() {
+    for seed in 0..15_000 {
+        converge(seed, true);
+    }
+}
+
+#[test]
+fn storms_with_partitions_give_two_speakers_only_by_the_truth_table_and_converge() {
+    for seed in 100_000..115_000 {
+        converge(seed, false);
+    }
+}
