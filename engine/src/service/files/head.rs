@@ -1,0 +1,93 @@
+//! Finding where a request's head ends, RFC 9112 §2.
+//!
+//! The end is looked for byte by byte and only once, however slowly a client sends: the position
+//! reached is kept between calls. What is found depends on the bytes alone, never on how they were
+//! cut into segments, because both nodes and every retry must find the same.
+
+use super::status::Status;
+
+/// The longest head that is taken, its final empty line included.
+pub(crate) const HEAD_MAX: usize = 16 << 10;
+
+/// What [`scan`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scan {
+    /// No end yet; go on from here when there are more bytes.
+    More(usize),
+    /// An empty line before the request line, of so many bytes: to be ignored (§2.2).
+    Blank(usize),
+    /// The head's length.
+    Head(usize),
+    /// This is not, or will not become, a head that we take.
+    Bad(Status),
+}
+
+/// Looks for the end of the head that starts at `input[0]`, from `from` on.
+///
+/// A single LF ends a line as CR LF does (§2.2 allows it). A CR without LF, and any control
+/// character but the tab, is refused on the spot: that is what other protocols begin with.
+pub(crate) fn scan(input: &[u8], from: usize) -> Scan {
+    let mut at = from;
+    while let Some(&byte) = input.get(at) {
+        if at >= HEAD_MAX {
+            return Scan::Bad(Status::HeadTooLarge);
+        }
+        match byte {
+            b'\n' if ends_empty_line(&input[..at]) => return ended(input, at + 1),
+            b'\r' => match input.get(at + 1) {
+                Some(b'\n') => {}
+                Some(_) => return Scan::Bad(Status::BadRequest),
+                None => return Scan::More(at),
+            },
+            b'\n' | b'\t' | b' '..=b'~' | 0x80.. => {}
+            _ => return Scan::Bad(Status::BadRequest),
+        }
+        at += 1;
+    }
+    Scan::More(at)
+}
+
+/// Is there nothing between the LF before `line`'s end (or the beginning) and the end?
+fn ends_empty_line(before: &[u8]) -> bool {
+    let line = before.strip_suffix(b"\r").unwrap_or(before);
+    line.is_empty() || line.ends_with(b"\n")
+}
+
+fn ended(input: &[u8], length: usize) -> Scan {
+    match input[..length] {
+        [b'\n'] | [b'\r', b'\n'] => Scan::Blank(length),
+        _ => Scan::Head(length),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_at_its_first_empty_line() {
+        assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r\nGET", 0), Scan::Head(24));
+        assert_eq!(scan(b"GET / HTTP/1.0\n\nrest", 0), Scan::Head(16));
+        assert_eq!(scan(b"GET / HTTP/1.0\n\r\nrest", 0), Scan::Head(17));
+        assert_eq!(scan(b"\r\nGET", 0), Scan::Blank(2));
+        assert_eq!(scan(b"\nGET", 0), Scan::Blank(1));
+        assert_eq!(scan(b"GET / HTTP/1.1\r", 0), Scan::More(14));
+        assert_eq!(scan(b"", 0), Scan::More(0));
+    }
+
+    #[test]
+    fn other_protocols_are_refused_at_their_first_byte() {
+        assert_eq!(scan(&[0x16, 3, 1, 2, 0], 0), Scan::Bad(Status::BadRequest));
+        assert_eq!(scan(b"GET\rX", 0), Scan::Bad(Status::BadRequest));
+    }
+
+    #[test]
+    fn a_head_of_the_limit_is_taken_and_one_byte_more_is_not() {
+        let mut head = vec![b'x'; HEAD_MAX - 2];
+        head.extend_from_slice(b"\n\n");
+        assert_eq!(scan(&head, 0), Scan::Head(HEAD_MAX));
+        head.insert(0, b'x');
+        assert_eq!(scan(&head, 0), Scan::Bad(Status::HeadTooLarge));
+        assert_eq!(scan(&head[..HEAD_MAX], 0), Scan::More(HEAD_MAX));
+    }
+}

@@ -1,0 +1,307 @@
+//! Stored content as the core sees it: looked up, verified against a pin, read by offset.
+//!
+//! A service has no disk. It asks a [`Store`], which may know at once, or say [`Lookup::Pending`]
+//! and be asked again later. Whatever the store answers the primary is pinned into the log; the
+//! standby never decides by its own store, it only asks whether its copy is the pinned one:
+//!
+//! ```text
+//!   primary   lookup("a.html") ── Found(facts) ──► pin ──► head and body of the reply
+//!   standby   pin(facts) ──► the same head; verify("a.html", facts) ──► may it take over? (I7)
+//! ```
+//!
+//! The runtime implements this over a directory, [`MemoryStore`] over a map.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+
+/// What is known of one version of a file; what a reply's pin carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// Length in bytes.
+    pub length: u64,
+    /// Time of last modification, in nanoseconds since 1970; earlier times count as 1970.
+    pub modified: u64,
+    /// Digest of the content, once it has been computed. Both nodes use the same function.
+    pub hash: Option<[u8; 32]>,
+}
+
+impl Facts {
+    /// Is a copy with the facts `own` the content that was pinned as `self`?
+    ///
+    /// Where the pin has a hash, the hash decides, whatever the times say. Where it has none, the
+    /// time of modification stands in for it.
+    #[must_use]
+    pub fn compare(&self, own: &Self) -> Comparison {
+        match (self.hash, own.hash) {
+            _ if self.length != own.length => Comparison::Differs,
+            (Some(pinned), Some(own)) if pinned == own => Comparison::Same,
+            (Some(_), Some(_)) => Comparison::Differs,
+            (Some(_), None) => Comparison::Unknown,
+            (None, _) if self.modified == own.modified => Comparison::Same,
+            (None, _) => Comparison::Differs,
+        }
+    }
+}
+
+/// The outcome of [`Facts::compare`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// The same content.
+    Same,
+    /// Other content.
+    Differs,
+    /// Our own hash has to be computed before anyone can say.
+    Unknown,
+}
+
+/// A hold on one version of one file, given by [`Store::lookup`] or [`Store::verify`] and ended by
+/// exactly one [`Store::release`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ContentId(pub u64);
+
+/// The answer to "what is at this path?".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// A regular file. The hold is the caller's to release.
+    Found(Facts, ContentId),
+    /// A directory.
+    Directory,
+    /// Nothing.
+    NotFound,
+    /// Something, but not to be served.
+    Forbidden,
+    /// Not known yet. Ask again when told that there is news.
+    Pending,
+}
+
+/// The answer to "is your copy the pinned one?".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verified {
+    /// It is. The hold is the caller's to release.
+    Match(ContentId),
+    /// It is not, or there is none.
+    Differs,
+    /// Not known yet. Ask again when told that there is news.
+    Pending,
+}
+
+/// The answer to "give me these bytes".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// So many bytes were placed; fewer than asked for is no sign of an end.
+    Ready(usize),
+    /// They have to be fetched first. Ask again when told that there is news.
+    Pending,
+    /// They no longer exist: the content changed, or was never the right one.
+    Gone,
+}
+
+/// Where files come from. `root` is the number of the port's document root, `path` is relative to
+/// it: normal UTF-8 components joined by single slashes, never empty, never `.` or `..`, without
+/// NUL or backslash. Symbolic links that lead out of the root are the store's to refuse.
+pub trait Store {
+    /// What is at `path` now?
+    fn lookup(&mut self, root: u16, path: &str) -> Lookup;
+
+    /// Is the file at `path` the content pinned as `pinned` (see [`Facts::compare`])?
+    fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified;
+
+    /// Places bytes from `offset` on at the front of `into`. Must say [`Read::Gone`] once length
+    /// or time of modification have moved since the hold was given: those bytes are another
+    /// file's. Never `Ready(0)` for a non-empty `into` within the length.
+    fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read;
+
+    /// Ends a hold.
+    fn release(&mut self, content: ContentId);
+}
+
+/// A [`Store`] in memory, for tests and the simulator. Its switches make it as slow and as
+/// treacherous as a disk can be.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    files: BTreeMap<(u16, String), File>,
+    holds: BTreeMap<u64, Hold>,
+    next_hold: u64,
+    /// While set, nothing is known yet: every question is answered `Pending`.
+    pub pending: bool,
+    /// While set, hashes are known and pinned; otherwise length and time stand in.
+    pub hashing: bool,
+    /// At most so many bytes are given per read; 0 means no such limit.
+    pub read_limit: usize,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    modified: u64,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Bytes(Vec<u8>),
+    Forbidden,
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    key: (u16, String),
+    facts: Facts,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates or replaces a file, modified at `modified` nanoseconds since 1970.
+    pub fn put(&mut self, root: u16, path: &str, content: impl Into<Vec<u8>>, modified: u64) {
+        let content = Content::Bytes(content.into());
+        self.files.insert((root, path.to_owned()), File { modified, content });
+    }
+
+    /// Creates a file that exists and is not to be served.
+    pub fn forbid(&mut self, root: u16, path: &str) {
+        let file = File { modified: 0, content: Content::Forbidden };
+        self.files.insert((root, path.to_owned()), file);
+    }
+
+    /// Removes a file. Holds on it read `Gone` from now on.
+    pub fn remove(&mut self, root: u16, path: &str) {
+        self.files.remove(&(root, path.to_owned()));
+    }
+
+    /// How many holds have been given and not released.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.holds.len()
+    }
+
+    fn facts(&self, key: &(u16, String)) -> Option<Facts> {
+        let file = self.files.get(key)?;
+        let Content::Bytes(bytes) = &file.content else { return None };
+        let hash = self.hashing.then(|| digest(bytes));
+        Some(Facts { length: bytes.len() as u64, modified: file.modified, hash })
+    }
+
+    fn hold(&mut self, key: (u16, String), facts: Facts) -> ContentId {
+        self.next_hold += 1;
+        self.holds.insert(self.next_hold, Hold { key, facts });
+        ContentId(self.next_hold)
+    }
+
+    fn is_directory(&self, root: u16, path: &str) -> bool {
+        let inside = format!("{path}/");
+        self.files
+            .range((root, inside.clone())..)
+            .next()
+            .is_some_and(|((r, p), _)| *r == root && p.starts_with(&inside))
+    }
+}
+
+impl Store for MemoryStore {
+    fn lookup(&mut self, root: u16, path: &str) -> Lookup {
+        let key = (root, path.to_owned());
+        if self.pending {
+            Lookup::Pending
+        } else if let Some(facts) = self.facts(&key) {
+            Lookup::Found(facts, self.hold(key, facts))
+        } else if self.files.contains_key(&key) {
+            Lookup::Forbidden
+        } else if self.is_directory(root, path) {
+            Lookup::Directory
+        } else {
+            Lookup::NotFound
+        }
+    }
+
+    fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
+        let key = (root, path.to_owned());
+        if self.pending {
+            return Verified::Pending;
+        }
+        let Some(own) = self.facts(&key) else { return Verified::Differs };
+        match pinned.compare(&own) {
+            Comparison::Same => Verified::Match(self.hold(key, own)),
+            Comparison::Differs => Verified::Differs,
+            Comparison::Unknown => Verified::Pending,
+        }
+    }
+
+    fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read {
+        if self.pending {
+            return Read::Pending;
+        }
+        let Some(Hold { key, facts }) = self.holds.get(&content.0) else { return Read::Gone };
+        let Some(file) = self.files.get(key) else { return Read::Gone };
+        let Content::Bytes(bytes) = &file.content else { return Read::Gone };
+        if (bytes.len() as u64, file.modified) != (facts.length, facts.modified) {
+            return Read::Gone;
+        }
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let mut count = into.len().min(bytes.len() - from);
+        if self.read_limit > 0 {
+            count = count.min(self.read_limit);
+        }
+        into[..count].copy_from_slice(&bytes[from..from + count]);
+        Read::Ready(count)
+    }
+
+    fn release(&mut self, content: ContentId) {
+        let held = self.holds.remove(&content.0);
+        assert!(held.is_some(), "a hold is released once");
+    }
+}
+
+/// Tells contents of tests apart; the runtime's store uses a cryptographic hash.
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    for (key, half) in (0u64..).zip(digest.chunks_exact_mut(16)) {
+        let mut hasher = SipHasher24::new_with_keys(key, !key);
+        hasher.write(bytes);
+        half.copy_from_slice(&hasher.finish128().as_bytes());
+    }
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_decides_where_the_pin_has_one_and_the_time_where_not() {
+        let pin = Facts { length: 5, modified: 7, hash: None };
+        let hashed = Facts { hash: Some([1; 32]), ..pin };
+        let touched = Facts { modified: 8, ..hashed };
+        assert_eq!(pin.compare(&hashed), Comparison::Same);
+        assert_eq!(pin.compare(&touched), Comparison::Differs);
+        assert_eq!(hashed.compare(&touched), Comparison::Same);
+        assert_eq!(hashed.compare(&pin), Comparison::Unknown);
+        assert_eq!(hashed.compare(&Facts { hash: Some([2; 32]), ..pin }), Comparison::Differs);
+        assert_eq!(hashed.compare(&Facts { length: 6, ..hashed }), Comparison::Differs);
+    }
+
+    #[test]
+    fn content_that_changed_under_a_hold_is_gone() {
+        let mut store = MemoryStore::new();
+        store.put(0, "a", "first", 1);
+        let Lookup::Found(_, id) = store.lookup(0, "a") else { panic!("found") };
+        let mut buffer = [0; 9];
+        assert_eq!(store.read(id, 1, &mut buffer), Read::Ready(4));
+        store.put(0, "a", "later", 2);
+        assert_eq!(store.read(id, 1, &mut buffer), Read::Gone);
+        store.release(id);
+        assert_eq!(store.holds(), 0);
+    }
+
+    #[test]
+    fn a_prefix_of_paths_is_a_directory() {
+        let mut store = MemoryStore::new();
+        store.put(0, "a/b/c", "x", 1);
+        assert_eq!(store.lookup(0, "a/b"), Lookup::Directory);
+        assert_eq!(store.lookup(0, "a/bb"), Lookup::NotFound);
+        assert_eq!(store.lookup(1, "a"), Lookup::NotFound);
+    }
+}
