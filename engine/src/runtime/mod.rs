@@ -8,7 +8,7 @@
 //! * [`clock`]: where time comes from. [`logging`]: log lines that can never block the loop.
 //! * [`key`], [`secure`], [`seal`]: the pre-shared key, the encrypted stream, sealed datagrams.
 //! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
-
+//! * [`disk`]: files for the `files` service, never waiting for the disk.
 //! * [`control`]: the control socket, both ends.
 
 pub mod beat;
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod disk;
 pub mod key;
 pub mod link;
 pub mod logging;
