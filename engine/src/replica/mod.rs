@@ -1,1 +1,64 @@
-//! Placeholder: replica.
+//! Replication: what the standby is told, and how the primary knows that it was.
+//!
+//! One byte stream joins the two engines. The primary appends **records** to a log and sends them
+//! in batches; the standby applies them in order and answers each batch with one cumulative
+//! position. What was answered is *committed*, and only then may a client learn of it (DESIGN §6):
+//!
+//! ```text
+//!  primary                                            standby
+//!  Log::append ─► batch ─ Log::flush ─► Frame::Log ─► FrameReader ─► Follower::next ─► apply
+//!  Log::poll_commit ◄── Log::on_confirm ◄── Frame::Confirm ◄──────── Follower::confirm
+//!        │
+//!        └─► the connection's two horizons: what it may acknowledge, what it may send
+//! ```
+//!
+//! A session starts with [`Hello`] in both directions; [`Hello::compare`] says whether the two
+//! may work together. Then comes the log, whose first record is [`Record::SnapshotBegin`];
+//! [`Snapshot`] paces how the connections that existed before are told while new traffic flows.
+//! [`Heartbeat`]s travel beside the stream, as datagrams.
+//!
+//! Nothing here knows sockets, clocks or TCP. Everything that arrives is checked once, at this
+//! edge: a peer that breaks the protocol yields a [`Violation`], never a panic, and never more
+//! memory than one frame.
+
+mod codec;
+mod commit;
+mod follower;
+mod frame;
+mod heartbeat;
+mod hello;
+mod log;
+mod reader;
+mod record;
+mod snapshot;
+mod violation;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod strategies;
+
+pub use commit::{Commit, Output, Pending};
+pub use follower::Follower;
+pub use frame::{Frame, Refusal};
+pub use heartbeat::Heartbeat;
+pub use hello::{Difference, Hello, Mismatch, Part, Side, Versions};
+pub use log::{Log, TooLarge};
+pub use reader::FrameReader;
+pub use record::Record;
+pub use snapshot::{Progress, Snapshot};
+pub use violation::Violation;
+
+/// The newest version of records and frames that this engine speaks.
+pub const VERSION: u16 = 1;
+/// The oldest version it still speaks: the one before [`VERSION`], once there is one.
+pub const VERSION_MIN: u16 = 1;
+
+/// The longest frame, header included: what a reader may have to hold.
+pub const MAX_FRAME: usize = 1 << 20;
+/// The longest encoded record: it has to fit into a frame of its own.
+pub const MAX_RECORD: usize = MAX_FRAME - frame::LOG_PREFIX;
+/// The largest stream offset that can be said, so that sums of two never overflow.
+pub const MAX_OFFSET: u64 = 1 << 62;
+/// The largest log position that can be said, for the same reason.
+pub const MAX_LSN: u64 = 1 << 62;

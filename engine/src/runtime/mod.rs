@@ -10,6 +10,8 @@
 //! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
 //! * [`disk`]: files for the `files` service, never waiting for the disk.
 //! * [`control`]: the control socket, both ends.
+//! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
+//!   back.
 
 pub mod beat;
 pub mod cli;
@@ -17,8 +19,15 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod disk;
+pub mod host;
+mod journal;
 pub mod key;
+pub mod lan;
 pub mod link;
 pub mod logging;
+pub mod netlink;
 pub mod seal;
 pub mod secure;
+pub mod sys;
+mod sysctl;
+pub mod tun;

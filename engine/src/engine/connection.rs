@@ -1,0 +1,101 @@
+//! One connection as the engine holds it: its TCP, its application, its place in the log.
+
+use crate::ids::ConnId;
+use crate::replica::Pending;
+use crate::service::App;
+use crate::tcp::{Hard, Horizon, Tcb};
+use crate::time::Instant;
+use crate::wire::FourTuple;
+
+/// A connection's TCP: spoken here, or only known here.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// This engine speaks for it.
+    Live(Tcb),
+    /// The peer speaks for it; this is what the log says so far.
+    Held(Hard),
+}
+
+/// A connection and everything that belongs to it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Its name on both nodes.
+    pub(super) id: ConnId,
+    /// Its name on the wire.
+    pub(super) tuple: FourTuple,
+    /// Which of the configured services answers it.
+    pub(super) service: u16,
+    /// The application.
+    pub(super) app: App,
+    /// The transport.
+    pub(super) body: Body,
+    /// Its last record in the log.
+    pub(super) pending: Pending,
+    /// Whether the standby has been told of it: from then on everything it does is.
+    pub(super) replicated: bool,
+    /// Whether the application has been told that the peer finished.
+    pub(super) peer_finished: bool,
+    /// Whether it stands in the queue of those with something to send.
+    pub(super) queued: bool,
+    /// Whether its progress changed since the last progress record.
+    pub(super) progressed: bool,
+    /// Whether the log says that its handshake is done.
+    pub(super) handshake_logged: bool,
+    /// Whether the log says that our FIN was acknowledged.
+    pub(super) fin_logged: bool,
+    /// What it may reveal, as last told to the TCB.
+    pub(super) horizon: Horizon,
+    /// When the wheel will next look at it.
+    pub(super) armed: Instant,
+    /// When its peer was last heard.
+    pub(super) active: Instant,
+}
+
+impl Connection {
+    /// A connection that nobody but this engine knows yet.
+    pub(super) fn new(id: ConnId, tuple: FourTuple, service: u16, app: App, body: Body, now: Instant) -> Self {
+        Self {
+            id,
+            tuple,
+            service,
+            app,
+            body,
+            pending: Pending::default(),
+            replicated: false,
+            peer_finished: false,
+            queued: false,
+            progressed: false,
+            handshake_logged: false,
+            fin_logged: false,
+            horizon: Horizon::OPEN,
+            armed: Instant::NEVER,
+            active: now,
+        }
+    }
+
+    /// The TCB, if this engine speaks for the connection.
+    pub(super) fn tcb_mut(&mut self) -> Option<&mut Tcb> {
+        match &mut self.body {
+            Body::Live(tcb) => Some(tcb),
+            Body::Held(_) => None,
+        }
+    }
+
+    /// Says what the connection may reveal.
+    pub(super) fn set_horizon(&mut self, horizon: Horizon) {
+        self.horizon = horizon;
+        if let Body::Live(tcb) = &mut self.body {
+            tcb.set_horizon(horizon);
+        }
+    }
+
+    /// Tells the TCB where the application stands: input consumed, output available, end.
+    pub(super) fn settle(&mut self) {
+        let Body::Live(tcb) = &mut self.body else { return };
+        tcb.set_consumed(self.app.consumed());
+        tcb.set_output_end(self.app.output_end());
+        if self.app.finished() {
+            tcb.finish();
+        }
+    }
+}

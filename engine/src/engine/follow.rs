@@ -1,0 +1,121 @@
+//! The standby's side of replication: records in, confirmations out.
+
+use super::connection::{Body, Connection};
+use super::Engine;
+use crate::ids::{ConnId, Lsn};
+use crate::replica::{Record, Violation};
+use crate::service::{App, Env};
+use crate::tcp::Hard;
+use crate::time::Instant;
+
+/// Why a record that decodes cannot be true here.
+type Why = &'static str;
+
+impl Engine {
+    /// Applies one record of the primary's log.
+    pub(super) fn apply(&mut self, now: Instant, lsn: Lsn, record: &Record<'_>) -> Result<(), Violation> {
+        self.apply_record(now, record).map_err(|why| Violation::Contradiction { lsn, why })
+    }
+
+    fn apply_record(&mut self, now: Instant, record: &Record<'_>) -> Result<(), Why> {
+        match *record {
+            Record::Opened { conn, snapshot: _, tuple, kind, hard, app } => {
+                let hard = Hard::decode(hard).map_err(|_| "connection state does not decode")?;
+                self.apply_opened(now, conn, tuple, kind, hard, app)
+            }
+            Record::Input { conn, offset, ts_recent, bytes } => {
+                let Held { app, hard, active, mut env, .. } = self.held(conn)?;
+                if hard.received != offset {
+                    return Err("input does not follow the input before it");
+                }
+                hard.received += bytes.len() as u64;
+                hard.ts_recent = ts_recent;
+                *active = now;
+                app.on_input(bytes, &mut env);
+                Ok(())
+            }
+            Record::PeerFinished { conn, offset } => {
+                let Held { app, hard, peer_finished, mut env, .. } = self.held(conn)?;
+                if hard.received != offset || hard.peer_fin {
+                    return Err("end of input is not where the input ends");
+                }
+                hard.received = offset + 1;
+                hard.peer_fin = true;
+                *peer_finished = true;
+                app.on_peer_finished(&mut env);
+                Ok(())
+            }
+            Record::Pin { conn, bytes } => {
+                let Held { app, mut env, .. } = self.held(conn)?;
+                app.on_pin(bytes, &mut env).map_err(|_| "pin does not decode")
+            }
+            Record::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
+                let Held { app, hard, mut env, .. } = self.held(conn)?;
+                hard.acked = hard.acked.max(acked);
+                hard.snd_wnd = window;
+                hard.ts_recent = ts_recent;
+                hard.fin_acked |= fin_acked;
+                hard.handshake_done |= handshake_done;
+                app.on_acked(hard.acked, &mut env);
+                Ok(())
+            }
+            Record::Closed { conn, cause: _ } => {
+                let connection = self.table.remove(conn).ok_or("closed connection is unknown")?;
+                let mut app = connection.app;
+                app.close(self.store.as_mut());
+                Ok(())
+            }
+            Record::SnapshotBegin { connections } => {
+                self.table.clear();
+                self.expected = connections;
+                Ok(())
+            }
+            Record::SnapshotEnd => {
+                self.roles.on_synced(now);
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_opened(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        tuple: crate::wire::FourTuple,
+        service: u16,
+        hard: Hard,
+        app: &[u8],
+    ) -> Result<(), Why> {
+        let port = self.setup.services.get(usize::from(service)).ok_or("service is unknown")?;
+        let mut env =
+            Env { store: self.store.as_mut(), lead: false, pins: &mut self.pins, wall: self.wall };
+        let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
+            .map_err(|_| "application state does not decode")?;
+        let mut connection = Box::new(Connection::new(id, tuple, service, app, Body::Held(hard), now));
+        if let Body::Held(hard) = &connection.body {
+            connection.peer_finished = hard.peer_fin;
+            connection.handshake_logged = hard.handshake_done;
+            connection.fin_logged = hard.fin_acked;
+        }
+        self.table.insert(connection).map_err(|_| "connection's place is taken")
+    }
+
+    /// The held connection that a record speaks of.
+    fn held(&mut self, id: ConnId) -> Result<Held<'_>, Why> {
+        let Self { table, store, pins, wall, .. } = self;
+        let connection = table.get_mut(id).ok_or("record of an unknown connection")?;
+        let Connection { app, body, peer_finished, active, .. } = connection;
+        let Body::Held(hard) = body else { return Err("record of a connection that is ours") };
+        let env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
+        Ok(Held { app, hard, peer_finished, active, env })
+    }
+}
+
+/// A held connection's parts, each to be changed on its own.
+struct Held<'a> {
+    app: &'a mut App,
+    hard: &'a mut Hard,
+    peer_finished: &'a mut bool,
+    active: &'a mut Instant,
+    env: Env<'a>,
+}

@@ -1,0 +1,216 @@
+//! Packets in: from the TUN to a connection, or to an answer.
+
+use core::net::IpAddr;
+
+use super::connection::{Body, Connection};
+use super::outbox::Loose;
+use super::replicate::append_input;
+use super::settle::Before;
+use super::Engine;
+use crate::ids::ConnId;
+use crate::service::{App, Env};
+use crate::tcp::{self, CloseCause, PathSignal, Tcb, Verdict};
+use crate::time::Instant;
+use crate::wire::{
+    ChecksumState, Flags, FourTuple, Icmp, IcmpKind, IpPacket, Segment, VnetHeader, parse_icmp, parse_ip, parse_tcp,
+};
+
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_ICMPV6: u8 = 58;
+
+impl Engine {
+    /// A packet arrived for a service address: IP header first, no link header.
+    pub fn on_packet(&mut self, now: Instant, vnet: VnetHeader, bytes: &[u8]) {
+        self.stats.packets_in += 1;
+        if !self.owner {
+            // Until a connection's state is known its packets are dropped, never refused (I5).
+            self.stats.not_owner += 1;
+            return;
+        }
+        let Ok(ip) = parse_ip(bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if !self.setup.addresses.contains(&ip.dst) || !is_host(ip.src) || self.setup.addresses.contains(&ip.src) {
+            self.stats.not_for_us += 1;
+            return;
+        }
+        if ip.fragment.is_none() {
+            let check = if vnet.is_checked() { ChecksumState::Trusted } else { ChecksumState::Verify };
+            return self.on_datagram(now, &ip, check);
+        }
+        match self.reassembler.insert(now, &ip) {
+            Ok(Some(whole)) => self.on_datagram(now, &whole.packet(), ChecksumState::Verify),
+            Ok(None) => {}
+            Err(_) => self.stats.malformed += 1,
+        }
+    }
+
+    fn on_datagram(&mut self, now: Instant, ip: &IpPacket<'_>, check: ChecksumState) {
+        match (ip.protocol, ip.dst.is_ipv6()) {
+            (PROTOCOL_TCP, _) => match parse_tcp(ip, check) {
+                Ok((remote, local, segment)) => {
+                    let tuple = FourTuple { local: (ip.dst, local).into(), remote: (ip.src, remote).into() };
+                    self.on_segment(now, tuple, &segment);
+                }
+                Err(_) => self.stats.malformed += 1,
+            },
+            (PROTOCOL_ICMP, false) | (PROTOCOL_ICMPV6, true) => self.on_icmp(now, ip),
+            _ => self.stats.not_for_us += 1,
+        }
+    }
+
+    fn on_icmp(&mut self, now: Instant, ip: &IpPacket<'_>) {
+        match parse_icmp(ip) {
+            Ok(Icmp::EchoRequest { .. }) => self.outbox.push(Loose::echo_reply(ip)),
+            Ok(Icmp::Error(error)) => {
+                let Some(id) = self.table.find(error.tuple) else { return };
+                let signal = match error.kind {
+                    IcmpKind::TooBig { mtu } => PathSignal::TooBig { mtu },
+                    IcmpKind::Unreachable { hard: true } => PathSignal::HardError,
+                    IcmpKind::Unreachable { hard: false }
+                    | IcmpKind::TimeExceeded
+                    | IcmpKind::ParameterProblem => PathSignal::SoftError,
+                    // RFC 6633: ignored.
+                    IcmpKind::SourceQuench => return,
+                };
+                let Some(tcb) = self.table.get_mut(id).and_then(Connection::tcb_mut) else { return };
+                let verdict = tcb.on_icmp(now, signal, error.seq);
+                self.after(now, id, verdict);
+            }
+            Ok(Icmp::Other) => self.stats.not_for_us += 1,
+            Err(_) => self.stats.malformed += 1,
+        }
+    }
+
+    fn on_segment(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
+        let Some(id) = self.table.find(tuple) else { return self.on_stranger(now, tuple, segment) };
+        let is_syn = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
+        if is_syn && let Some(above) = self.table.get_mut(id).and_then(Connection::tcb_mut).and_then(|t| t.reuse_allowed(segment)) {
+            // RFC 6191: a new incarnation may begin while the old one waits.
+            self.end(id, CloseCause::Done);
+            return self.open(now, tuple, segment, Some(above));
+        }
+        self.feed(now, id, segment);
+    }
+
+    /// A segment that belongs to no connection.
+    fn on_stranger(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
+        let listening = self.listener(tuple.local.port()).is_some();
+        let syn_only = Flags::SYN | Flags::ACK | Flags::RST;
+        if listening && segment.flags.intersection(syn_only) == Flags::SYN {
+            return self.open(now, tuple, segment, None);
+        }
+        if listening && self.cookies_valid(now) && segment.flags.intersection(syn_only) == Flags::ACK {
+            let clock = self.clock.at(now);
+            if let Some(facts) = tcp::cookie::decode(&self.secret, tuple, segment, clock) {
+                return self.open_from_cookie(now, tuple, segment, &facts);
+            }
+        }
+        if let Some(reset) = tcp::reset_for(segment) {
+            self.stats.refused += 1;
+            self.outbox.push(Loose::Segment(tuple, reset));
+        }
+    }
+
+    /// Which service listens on `port`.
+    pub(super) fn listener(&self, port: u16) -> Option<u16> {
+        self.setup.services.iter().position(|service| service.port == port).map(|index| index as u16)
+    }
+
+    /// LISTEN, RFC 9293 §3.10.7.2: a SYN.
+    fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, above: Option<crate::wire::SeqNum>) {
+        let Some(service) = self.listener(tuple.local.port()) else { return };
+        let clock = self.clock.at(now);
+        let offset = self.secret.ts_offset(tuple).wrapping_add(self.clock.ahead_millis());
+        if self.half_open >= self.setup.backlog {
+            self.stats.cookies_sent += 1;
+            self.cookies_until = now + tcp::cookie::LIFETIME;
+            let answer = tcp::cookie::syn_ack(&self.setup.tcp, &self.secret, tuple, syn, clock, self.setup.mtu);
+            return self.outbox.push(Loose::Segment(tuple, answer));
+        }
+        let Some(id) = self.table.vacant() else {
+            self.stats.table_full += 1;
+            return;
+        };
+        let mut iss = self.secret.isn(tuple, clock);
+        if let Some(above) = above && !iss.after(above) {
+            iss = above.add(64_000);
+        }
+        let tcb = Tcb::accept(&self.setup.tcp, now, syn, iss, offset, self.setup.mtu, tuple.is_ipv6());
+        self.begin(now, id, tuple, service, tcb);
+    }
+
+    fn open_from_cookie(&mut self, now: Instant, tuple: FourTuple, ack: &Segment<'_>, facts: &tcp::cookie::Facts) {
+        let Some(service) = self.listener(tuple.local.port()) else { return };
+        let Some(id) = self.table.vacant() else {
+            self.stats.table_full += 1;
+            return;
+        };
+        let offset = self.secret.ts_offset(tuple).wrapping_add(self.clock.ahead_millis());
+        let tcb = Tcb::accept_cookie(&self.setup.tcp, now, ack, facts, offset, self.setup.mtu, tuple.is_ipv6());
+        self.stats.cookies_accepted += 1;
+        self.begin(now, id, tuple, service, tcb);
+        self.feed(now, id, ack);
+    }
+
+    /// Puts a new connection into the table and, if there is a standby, into the log.
+    fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
+        let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
+        let mut connection = Box::new(Connection::new(id, tuple, service, app, Body::Live(tcb), now));
+        connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.handshake_done());
+        self.half_open += usize::from(!connection.handshake_logged);
+        if self.table.insert(connection).is_err() {
+            self.stats.table_full += 1;
+            return;
+        }
+        self.stats.opened += 1;
+        self.replicate_opened(id);
+        self.touch(now, id);
+    }
+
+    /// Hands a segment to its connection, its bytes to the log and to the application.
+    fn feed(&mut self, now: Instant, id: ConnId, segment: &Segment<'_>) {
+        let crowded = self.log.backlog_bytes() > self.setup.backlog_bytes_max as u64;
+        let Self { table, log, store, pins, stats, wall, .. } = self;
+        let Some(connection) = table.get_mut(id) else { return };
+        let Body::Live(tcb) = &mut connection.body else { return };
+        if crowded && connection.replicated && !segment.payload.is_empty() {
+            stats.backlog_dropped += 1;
+            return;
+        }
+        connection.active = now;
+        let before = Before::of(tcb, &connection.app);
+        let mut offset = before.received;
+        let ts_recent = segment.options.timestamps.map_or(0, |timestamps| timestamps.val);
+        let (app, replicated) = (&mut connection.app, connection.replicated);
+        let mut last = None;
+        let verdict = tcb.on_segment(now, segment, &mut |bytes| {
+            if replicated {
+                last = append_input(log, id, offset, ts_recent, bytes).or(last);
+            }
+            offset += bytes.len() as u64;
+            stats.bytes_in += bytes.len() as u64;
+            app.on_input(bytes, &mut Env { store: store.as_mut(), lead: true, pins, wall: *wall });
+        });
+        self.settle(now, id, before, last, verdict);
+    }
+
+    /// What an acknowledgment, an end of input or a timer may have set in motion: tells the
+    /// application, the log and the queue.
+    pub(super) fn after(&mut self, now: Instant, id: ConnId, verdict: Verdict) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let Body::Live(tcb) = &connection.body else { return };
+        let before = Before::of(tcb, &connection.app);
+        self.settle(now, id, before, None, verdict);
+    }
+}
+
+/// Whether `address` can be the source of a connection.
+fn is_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback()),
+        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback()),
+    }
+}

@@ -1,0 +1,261 @@
+//! The replication stream as the engine sees it: greetings, frames, heartbeats.
+
+use super::setup::{Action, Level, LinkInput};
+use super::Engine;
+use crate::ids::{Epoch, Lsn};
+use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, Part, Refusal, Versions};
+use crate::role::{Beat, BeatRole, Echo, LinkEvent, Path};
+use crate::time::Instant;
+
+/// How far the two ends have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// No stream.
+    #[default]
+    Down,
+    /// A stream; the peer has not said who it is.
+    Greeting,
+    /// The peer is who it should be, and agrees on the configuration.
+    Up,
+}
+
+/// The replication stream.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    stage: Stage,
+    reader: FrameReader,
+    /// Bytes for the peer that the host has not taken yet.
+    pub(super) output: Vec<u8>,
+}
+
+impl Link {
+    /// Whether the peer at the other end is our peer.
+    pub(super) fn is_up(&self) -> bool {
+        self.stage == Stage::Up
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Engine {
+    /// Something happened to the replication stream.
+    pub fn on_link(&mut self, now: Instant, input: LinkInput<'_>) {
+        match input {
+            LinkInput::Connected => self.greet(),
+            LinkInput::Data(bytes) => self.on_link_data(now, bytes),
+            LinkInput::Closed => {
+                self.link.reset();
+                self.roles.on_link(now, LinkEvent::Lost);
+            }
+            LinkInput::Refused => self.roles.on_link(now, LinkEvent::Refused),
+            LinkInput::Incompatible(why) => {
+                self.report(Level::Warn, format!("the peer is not compatible: {why}"));
+                self.link.reset();
+                self.roles.on_link(now, LinkEvent::Incompatible);
+            }
+        }
+        self.follow_roles(now);
+    }
+
+    /// Closes the open batch and gives the bytes that the peer shall have. The host takes from the
+    /// front what it could write.
+    pub fn link_output(&mut self, now: Instant) -> &mut Vec<u8> {
+        self.flush_log(now);
+        &mut self.link.output
+    }
+
+    pub(super) fn flush_log(&mut self, now: Instant) {
+        if self.attached && self.link.is_up() {
+            let clock = self.clock.at(now).as_nanos();
+            self.log.flush(self.roles.epoch(), clock, &mut self.link.output);
+        }
+    }
+
+    fn greet(&mut self) {
+        self.link.reset();
+        self.link.stage = Stage::Greeting;
+        Frame::Hello(self.hello()).encode(&mut self.link.output);
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            versions: Versions::OURS,
+            node: self.setup.node,
+            boot: self.setup.boot,
+            role: self.roles.beat_role().to_u8(),
+            epoch: self.roles.epoch(),
+            config: self.setup.parts.iter().map(|(name, digest)| Part::new(name, *digest)).collect(),
+        }
+    }
+
+    fn on_link_data(&mut self, now: Instant, bytes: &[u8]) {
+        let mut reader = core::mem::take(&mut self.link.reader);
+        let mut input = bytes;
+        let result = loop {
+            match reader.next(&mut input) {
+                Ok(Some(frame)) => {
+                    if let Err(why) = self.on_link_frame(now, &frame) {
+                        break Err(why);
+                    }
+                    if self.link.stage == Stage::Down {
+                        break Ok(());
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation.to_string()),
+            }
+        };
+        if self.link.stage != Stage::Down {
+            self.link.reader = reader;
+        }
+        match result {
+            Ok(()) => self.confirm(),
+            Err(why) => self.break_link(now, &why),
+        }
+    }
+
+    fn on_link_frame(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), String> {
+        match (self.link.stage, frame) {
+            (Stage::Greeting, Frame::Hello(hello)) => self.on_hello(now, hello),
+            (Stage::Up, Frame::Log { first, epoch, clock, records }) => {
+                self.on_log(now, *first, *epoch, *clock, records).map_err(|violation| violation.to_string())
+            }
+            (Stage::Up, Frame::Confirm { lsn, .. }) if self.attached => {
+                self.on_confirm(now, *lsn);
+                Ok(())
+            }
+            // A confirmation that crossed a change of role.
+            (Stage::Up, Frame::Confirm { .. }) => Ok(()),
+            (Stage::Up, Frame::Handover { epoch, lsn }) => self.on_handover(now, *epoch, *lsn),
+            (_, Frame::Refuse { text, .. }) => {
+                self.report(Level::Warn, format!("the peer refuses us: {text}"));
+                self.hang_up();
+                self.roles.on_link(now, LinkEvent::Incompatible);
+                Ok(())
+            }
+            (_, Frame::Ping { token }) => {
+                Frame::Pong { token: *token }.encode(&mut self.link.output);
+                Ok(())
+            }
+            (_, Frame::Pong { .. }) => Ok(()),
+            (Stage::Greeting, _) => Err("expected a greeting".to_owned()),
+            (_, Frame::Hello(_)) => Err("a second greeting".to_owned()),
+            (Stage::Down, _) => Err("a frame on a closed link".to_owned()),
+        }
+    }
+
+    fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
+        if let Err(mismatch) = self.hello().compare(hello) {
+            let reason = mismatch.to_string();
+            Frame::Refuse { reason: Refusal::Incompatible, text: &reason }.encode(&mut self.link.output);
+            self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
+            self.refuse();
+            self.roles.on_link(now, LinkEvent::Incompatible);
+            return Ok(());
+        }
+        self.link.stage = Stage::Up;
+        let role = BeatRole::from_u8(hello.role).ok_or("the peer has an unknown role")?;
+        self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });
+        let owned_before = self.owner;
+        self.follow_roles(now);
+        if owned_before && self.owner && self.link.is_up() {
+            self.attach_standby();
+        }
+        Ok(())
+    }
+
+    fn on_log(&mut self, now: Instant, first: Lsn, epoch: Epoch, clock: u64, records: &[u8]) -> Result<(), crate::replica::Violation> {
+        // Records that crossed a change of role are nobody's.
+        let Some(mut follower) = self.follower.take() else { return Ok(()) };
+        let fresh = follower.applied() == Lsn::ZERO;
+        follower.on_log(first, epoch)?;
+        self.clock.heard(now, clock, fresh);
+        let mut records = records;
+        while let Some((lsn, record)) = follower.next(&mut records)? {
+            self.apply(now, lsn, &record)?;
+        }
+        self.follower = Some(follower);
+        self.follow_roles(now);
+        Ok(())
+    }
+
+    fn on_handover(&mut self, now: Instant, epoch: Epoch, lsn: Lsn) -> Result<(), String> {
+        let Some(follower) = &self.follower else { return Ok(()) };
+        if follower.applied() != lsn {
+            return Err("hand-over without its last records".to_owned());
+        }
+        self.roles.on_handover(now, epoch);
+        self.follow_roles(now);
+        Ok(())
+    }
+
+    /// One confirmation for everything that arrived together.
+    fn confirm(&mut self) {
+        if let Some(lsn) = self.follower.as_mut().and_then(Follower::confirm) {
+            let unprotected = self.unprotected;
+            Frame::Confirm { lsn, unprotected }.encode(&mut self.link.output);
+        }
+    }
+
+    /// The peer broke the protocol: the stream ends, and says why.
+    pub(super) fn break_link(&mut self, now: Instant, why: &str) {
+        self.report(Level::Warn, format!("the peer broke the replication protocol: {why}"));
+        self.hang_up();
+        self.roles.on_link(now, LinkEvent::Lost);
+        self.follow_roles(now);
+    }
+
+    pub(super) fn hang_up(&mut self) {
+        self.link.reset();
+        self.actions.push_back(Action::HangUp);
+    }
+
+    /// A heartbeat arrived, decrypted.
+    pub fn on_beat(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        let Ok(heartbeat) = Heartbeat::decode(bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if heartbeat.node != self.setup.node.peer() {
+            return;
+        }
+        let Some(beat) = beat_of(&heartbeat) else { return };
+        if !self.owner && heartbeat.clock != 0 {
+            self.clock.heard(now, heartbeat.clock, false);
+        }
+        self.peer = Some(heartbeat);
+        self.roles.on_heartbeat(now, path, &beat);
+        self.follow_roles(now);
+    }
+
+    /// What goes out with a beat besides what the role machine says.
+    pub(super) fn heartbeat(&mut self, now: Instant, beat: &Beat) -> Vec<u8> {
+        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok } = *beat;
+        Heartbeat {
+            node,
+            role: role.to_u8(),
+            synced,
+            lan_ok,
+            boot,
+            epoch,
+            sequence,
+            sent,
+            echo: echo.sent,
+            echo_boot: echo.boot,
+            applied: self.follower.as_ref().map_or(Lsn::ZERO, Follower::applied),
+            clock: if self.owner { self.clock.at(now).as_nanos() } else { 0 },
+            unprotected: self.unprotected,
+        }
+        .encode()
+        .to_vec()
+    }
+}
+
+/// What the role machine needs of a heartbeat. `None`: a role that this version does not know.
+fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
+    let Heartbeat { node, role, synced, lan_ok, boot, epoch, sequence, sent, echo, echo_boot, .. } = *heartbeat;
+    let echo = Echo { boot: echo_boot, sent: echo };
+    Some(Beat { node, boot, sequence, epoch, role: BeatRole::from_u8(role)?, sent, echo, synced, lan_ok })
+}

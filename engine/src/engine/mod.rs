@@ -1,0 +1,280 @@
+//! The engine: TCP, replication, roles and services composed, still pure.
+//!
+//! ```text
+//!   packets ──► on_packet ─┐                        ┌─► poll_packet ──► packets
+//!   frames ───► on_frame ──┤                        ├─► poll_action ──► frames, beats, routes, …
+//!   beats ────► on_beat ───┤   Engine (now, input)  ├─► link_output ──► replication stream
+//!   stream ───► on_link ───┤                        ├─► deadline
+//!   time ─────► on_timer ──┘                        └─► speak_until (the write gate, I3)
+//! ```
+//!
+//! The host calls an `on_` function for whatever happened, then carries out every
+//! [`Engine::poll_action`] in order, then writes what [`Engine::link_output`] holds, then puts
+//! [`Engine::poll_packet`] on the wire, each packet only while a fresh clock shows less than
+//! [`Engine::speak_until`]. That order is I5: state, route, gate, announcement, nudge.
+
+mod connection;
+mod follow;
+mod inbound;
+mod link;
+mod outbox;
+mod output;
+mod replicate;
+mod settle;
+mod setup;
+mod stats;
+mod status;
+mod table;
+mod takeover;
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+
+use crate::ids::ConnId;
+use crate::neighbour::Neighbour;
+use crate::replica::{Follower, Heartbeat, Log, Snapshot};
+use crate::role::{Path, Roles};
+use crate::service::{PinBytes, Store};
+use crate::tcp::isn::Secret;
+use crate::tcp::wheel::Wheel;
+use crate::time::{Duration, Instant};
+use crate::wire::{MacAddr, Reassembler};
+
+use link::Link;
+use outbox::Outbox;
+use replicate::SnapshotEnd;
+use setup::PairClock;
+use table::Table;
+
+pub use output::PACKET_BUFFER;
+pub use setup::{Action, ExitReason, Level, LinkInput, ServicePort, Setup};
+pub use stats::Stats;
+pub use status::{PeerStatus, Status};
+
+/// Memory for fragments of packets to the service address, and how long one may wait (RFC 1122
+/// §3.3.2 asks for 60 s at least between hosts that lose; 30 s is what Linux uses).
+const FRAGMENT_MEMORY: usize = 4 * 1024 * 1024;
+const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One node of a pair.
+#[derive(Debug)]
+pub struct Engine {
+    setup: Setup,
+    store: Box<dyn Store>,
+    roles: Roles,
+    neighbour: Neighbour,
+    secret: Secret,
+    clock: PairClock,
+    /// Unix time in seconds, as last told.
+    wall: u64,
+
+    /// Whether this engine answers for the service address.
+    owner: bool,
+    table: Table,
+    half_open: usize,
+    cookies_until: Instant,
+    /// Connections that may have something to send, each once.
+    ready: VecDeque<ConnId>,
+    wheel: Wheel<ConnId>,
+    outbox: Outbox,
+    reassembler: Reassembler,
+    ip_id: u16,
+
+    link: Link,
+    /// Whether records go to a standby.
+    attached: bool,
+    log: Log,
+    snapshot: Snapshot,
+    snapshot_end: SnapshotEnd,
+    /// Connections whose progress the standby does not know yet.
+    progress: Vec<ConnId>,
+    progress_due: Instant,
+    follower: Option<Follower>,
+    /// How many connections the snapshot that is arriving was to have.
+    expected: u32,
+    /// Who answered a probe for the service address.
+    holder: Option<(IpAddr, MacAddr)>,
+    /// Held connections that this node could not continue byte for byte (I7).
+    unprotected: u32,
+    /// What the peer's last heartbeat said.
+    peer: Option<Heartbeat>,
+
+    actions: VecDeque<Action>,
+    pins: Vec<PinBytes>,
+    scratch: Vec<u8>,
+    stats: Stats,
+}
+
+impl Engine {
+    /// An engine at rest: it listens, and dials its peer, before it does anything else.
+    pub fn new(setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+        let roles = Roles::new(now, setup.node, setup.boot, setup.timing, setup.policy);
+        let neighbour = Neighbour::new(setup.mac, setup.lan_address, &setup.addresses);
+        let mut engine = Self {
+            store,
+            roles,
+            neighbour,
+            secret: Secret::new(setup.isn_key),
+            clock: PairClock::starting_at(setup.clock_origin),
+            wall: 0,
+            owner: false,
+            table: Table::new(setup.table_key, setup.connections_max),
+            half_open: 0,
+            cookies_until: Instant::ZERO,
+            ready: VecDeque::new(),
+            wheel: Wheel::new(now),
+            outbox: Outbox::default(),
+            reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),
+            ip_id: 0,
+            link: Link::default(),
+            attached: false,
+            log: Log::new(),
+            snapshot: Snapshot::new(),
+            snapshot_end: SnapshotEnd::None,
+            progress: Vec::new(),
+            progress_due: Instant::ZERO,
+            follower: None,
+            expected: 0,
+            holder: None,
+            unprotected: 0,
+            peer: None,
+            actions: VecDeque::new(),
+            pins: Vec::new(),
+            scratch: Vec::new(),
+            stats: Stats::default(),
+            setup,
+        };
+        engine.follow_roles(now);
+        engine
+    }
+
+    /// Tells the time of day, in seconds since 1970. Used for HTTP dates alone.
+    pub fn set_wall(&mut self, seconds: u64) {
+        self.wall = seconds;
+    }
+
+    /// An ARP or neighbour discovery frame arrived on the LAN.
+    pub fn on_frame(&mut self, now: Instant, frame: &[u8]) {
+        self.neighbour.on_frame(now, frame, self.owner);
+        self.follow_neighbour(now);
+    }
+
+    /// The LAN interface gained or lost its carrier.
+    pub fn on_carrier(&mut self, now: Instant, up: bool) {
+        self.roles.on_lan(now, up);
+        self.follow_roles(now);
+    }
+
+    /// The content store has news for some connection that waits for it.
+    pub fn on_content(&mut self, now: Instant) {
+        let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
+        for id in ids {
+            self.on_content_for(now, id);
+        }
+    }
+
+    /// An operator asks for a planned hand-over. The reason for a refusal is for a person.
+    pub fn on_switchover(&mut self, now: Instant) -> Result<(), String> {
+        self.roles.on_switchover(now).map_err(|refusal| refusal.to_string())?;
+        self.follow_roles(now);
+        Ok(())
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.roles.on_timer(now);
+        self.follow_roles(now);
+        self.follow_neighbour(now);
+        if self.owner {
+            self.on_alarms(now);
+            self.reassembler.expire(now);
+            self.flush_progress(now, false);
+            self.advance_snapshot();
+        }
+    }
+
+    /// When to call [`Self::on_timer`] at the latest.
+    pub fn deadline(&self) -> Instant {
+        let mut deadline = self.roles.deadline().min(self.neighbour.deadline().unwrap_or(Instant::NEVER));
+        if self.owner {
+            let alarms = self.wheel.next().unwrap_or(Instant::NEVER);
+            let progress = if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
+            let fragments = self.reassembler.deadline().unwrap_or(Instant::NEVER);
+            let snapshot = if self.snapshot_end == SnapshotEnd::Due { Instant::ZERO } else { Instant::NEVER };
+            deadline = deadline.min(alarms).min(progress).min(fragments).min(snapshot);
+        }
+        deadline
+    }
+
+    /// Until when this engine may put packets and announcements of the service address on the wire
+    /// (I3). The host compares it with a fresh clock before each one.
+    pub fn speak_until(&self) -> Instant {
+        if self.owner { self.roles.speak_until() } else { Instant::ZERO }
+    }
+
+    /// What the host has to do, oldest first.
+    pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
+        if self.actions.is_empty() {
+            self.queue_frames_and_beats(now);
+        }
+        self.actions.pop_front()
+    }
+
+    fn queue_frames_and_beats(&mut self, now: Instant) {
+        while let Some(frame) = self.neighbour.poll_frame(now) {
+            let claims = frame.claims;
+            self.actions.push_back(Action::SendFrame { frame: frame.bytes, claims });
+        }
+        if let Some(beat) = self.roles.poll_beat(now) {
+            let bytes = self.heartbeat(now, &beat);
+            for path in [Path::Replication, Path::Lan] {
+                self.actions.push_back(Action::SendBeat { path, bytes: bytes.clone() });
+            }
+        }
+    }
+
+    fn follow_neighbour(&mut self, now: Instant) {
+        use crate::neighbour::Event;
+        use crate::role::ProbeResult;
+        while let Some(event) = self.neighbour.poll_event() {
+            match event {
+                Event::Claimed { address, mac } => {
+                    self.report(Level::Warn, format!("{mac} announced our service address {address}"));
+                    self.roles.on_claimed(now);
+                }
+                Event::ProbeClear => self.roles.on_probe(now, ProbeResult::Clear),
+                Event::ProbeInUse { address, mac } => {
+                    self.holder = Some((address, mac));
+                    self.roles.on_probe(now, ProbeResult::InUse);
+                }
+            }
+            self.follow_roles(now);
+        }
+    }
+
+    fn on_content_for(&mut self, now: Instant, id: ConnId) {
+        use crate::service::Env;
+        use crate::tcp::Verdict;
+        use connection::Body;
+        let Self { table, store, pins, wall, .. } = self;
+        let Some(connection) = table.get_mut(id) else { return };
+        match &mut connection.body {
+            Body::Held(_) => {
+                let mut env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
+                connection.app.on_content(&mut env);
+            }
+            Body::Live(tcb) => {
+                let before = settle::Before::of(tcb, &connection.app);
+                let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
+                connection.app.on_content(&mut env);
+                tcb.unblock();
+                self.settle(now, id, before, None, Verdict::Accepted);
+            }
+        }
+    }
+
+    /// Whether a returned SYN cookie can be one that this pair sent.
+    fn cookies_valid(&self, now: Instant) -> bool {
+        now < self.cookies_until
+    }
+}

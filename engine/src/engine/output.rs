@@ -1,0 +1,126 @@
+//! Packets out: whoever has something to send, one super-segment a turn.
+
+use core::ops::Range;
+
+use super::connection::Body;
+use super::outbox::Loose;
+use super::Engine;
+use crate::ids::ConnId;
+use crate::service::{self, App};
+use crate::tcp::Transmit;
+use crate::time::Instant;
+use crate::wire::{FourTuple, Offload, TcpHeader, VnetHeader};
+
+/// Where a packet's payload begins in the buffer; the headers end right before it.
+const HEADROOM: usize = 128;
+
+/// The buffer that [`Engine::poll_packet`] needs, in bytes.
+pub const PACKET_BUFFER: usize = HEADROOM + 65_536;
+
+/// The hop limit of every packet, RFC 1700's recommendation as the kernel uses it.
+const HOP_LIMIT: u8 = 64;
+
+impl Engine {
+    /// The next packet for the TUN: virtio header and IP packet lie at the returned range of
+    /// `buffer`, which must be [`PACKET_BUFFER`] long. `None`: nothing more to send now.
+    pub fn poll_packet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
+        if !self.owner {
+            return None;
+        }
+        if let Some(loose) = self.outbox.pop() {
+            self.stats.packets_out += 1;
+            return Some(self.write_loose(&loose, buffer));
+        }
+        while let Some(&id) = self.ready.front() {
+            if let Some((tuple, transmit)) = self.poll_connection(now, id, buffer) {
+                self.stats.packets_out += 1;
+                self.stats.bytes_out += transmit.payload as u64;
+                // The connection goes to the end of the queue: everyone gets a turn.
+                self.ready.rotate_left(1);
+                return Some(self.write_segment(tuple, &transmit, buffer));
+            }
+            self.ready.pop_front();
+            self.arm(now, id);
+        }
+        None
+    }
+
+    /// Whether [`Self::poll_packet`] has something to look at.
+    pub fn has_packets(&self) -> bool {
+        self.owner && !(self.outbox.is_empty() && self.ready.is_empty())
+    }
+
+    fn poll_connection(&mut self, now: Instant, id: ConnId, buffer: &mut [u8]) -> Option<(FourTuple, Transmit)> {
+        let Self { table, store, stats, .. } = self;
+        let connection = table.get_mut(id)?;
+        let Body::Live(tcb) = &mut connection.body else { return None };
+        let (app, mut gone) = (&connection.app, false);
+        let room = &mut buffer[HEADROOM..];
+        let mut fetch = |range: Range<u64>| match fetch(app, range, room, store.as_mut()) {
+            service::Read::Ready(count) => count,
+            service::Read::Pending => 0,
+            service::Read::Gone => {
+                gone = true;
+                0
+            }
+        };
+        let transmit = tcb.poll_transmit(now, &mut fetch);
+        if transmit.is_none() {
+            connection.queued = false;
+        }
+        let tuple = connection.tuple;
+        let closed = tcb.closed();
+        if gone {
+            // I6: the content changed under the reply.
+            stats.not_continued += 1;
+            tcb.abort();
+            self.touch(now, id);
+        }
+        if let Some(cause) = closed {
+            self.end(id, cause);
+        }
+        transmit.map(|transmit| (tuple, transmit))
+    }
+
+    fn write_loose(&mut self, loose: &Loose, buffer: &mut [u8]) -> Range<usize> {
+        match loose {
+            Loose::Segment(tuple, transmit) => self.write_segment(*tuple, transmit, buffer),
+            Loose::Packet(packet) => {
+                let start = HEADROOM - VnetHeader::LEN;
+                VnetHeader::default().write(&mut buffer[start..HEADROOM]);
+                buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+                start..HEADROOM + packet.len()
+            }
+        }
+    }
+
+    /// Puts the headers before a payload that lies at the headroom's end.
+    fn write_segment(&mut self, tuple: FourTuple, transmit: &Transmit, buffer: &mut [u8]) -> Range<usize> {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let header = TcpHeader {
+            tuple,
+            seq: transmit.seq,
+            ack: transmit.ack,
+            flags: transmit.flags,
+            window: transmit.window,
+            options: transmit.options.clone(),
+            ecn: transmit.ecn,
+            ttl: HOP_LIMIT,
+            ip_id: self.ip_id,
+        };
+        let offload = match self.setup.offload {
+            true => Offload::Partial { mss: transmit.mss },
+            false => Offload::Full,
+        };
+        let start = HEADROOM - header.len();
+        let vnet = header.write(&mut buffer[start..], transmit.payload, offload);
+        let start = start - VnetHeader::LEN;
+        vnet.write(&mut buffer[start..start + VnetHeader::LEN]);
+        start..HEADROOM + transmit.payload
+    }
+}
+
+fn fetch(app: &App, range: Range<u64>, room: &mut [u8], store: &mut dyn service::Store) -> service::Read {
+    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(room.len());
+    app.read(range.start..range.start + length as u64, &mut room[..length], store)
+}

@@ -1,0 +1,222 @@
+//! The primary's side of replication: records out, confirmations in, snapshots for a newcomer.
+
+use super::Engine;
+use super::connection::{Body, Connection};
+use super::settle::Before;
+use super::setup::Level;
+use super::table::slot_of;
+use crate::ids::{ConnId, Lsn};
+use crate::replica::{Log, Output, Record};
+use crate::tcp::Horizon;
+use crate::time::{Duration, Instant};
+
+/// How long acknowledged output may go untold. The standby keeps what is untold.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Bytes of snapshot per turn of the loop: well under a millisecond of work.
+const SNAPSHOT_BUDGET: usize = 256 * 1024;
+
+/// Unconfirmed bytes beyond which the snapshot waits, so that live traffic keeps its latency.
+const SNAPSHOT_BACKLOG: u64 = 2 * 1024 * 1024;
+
+/// The longest input record: longer runs are split, so that any fits into a frame.
+const INPUT_MAX: usize = 256 * 1024;
+
+/// How far the snapshot for a newcomer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SnapshotEnd {
+    /// There is none under way.
+    None,
+    /// Its end has not been appended.
+    Due,
+    /// Its end is at this position, to be confirmed.
+    At(Lsn),
+}
+
+/// Appends in-order input of a connection. Returns the last record's position.
+pub(super) fn append_input(log: &mut Log, conn: ConnId, mut offset: u64, ts_recent: u32, bytes: &[u8]) -> Option<Lsn> {
+    let mut last = None;
+    for bytes in bytes.chunks(INPUT_MAX) {
+        last = log.append(&Record::Input { conn, offset, ts_recent, bytes }).ok();
+        offset += bytes.len() as u64;
+    }
+    last
+}
+
+impl Engine {
+    /// A standby attached: from now on new connections are replicated, old ones as the snapshot
+    /// reaches them.
+    pub(super) fn attach_standby(&mut self) {
+        self.reset_log();
+        self.detach_connections();
+        self.attached = true;
+        let connections = self.table.len() as u32;
+        self.append(&Record::SnapshotBegin { connections });
+        self.snapshot.start(self.table.slots(), connections);
+        self.snapshot_end = SnapshotEnd::Due;
+    }
+
+    /// The standby is gone for good: horizons open (simplex).
+    pub(super) fn detach_standby(&mut self, now: Instant) {
+        self.attached = false;
+        self.snapshot_end = SnapshotEnd::None;
+        self.detach_connections();
+        self.reset_log();
+        let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
+        for id in ids {
+            self.touch(now, id);
+        }
+    }
+
+    fn detach_connections(&mut self) {
+        for connection in self.table.iter_mut() {
+            connection.replicated = false;
+            connection.progressed = false;
+            connection.pending = Default::default();
+            connection.set_horizon(Horizon::OPEN);
+        }
+        self.progress.clear();
+    }
+
+    /// Tells the standby of a new connection; until it knows, nothing of it shows.
+    pub(super) fn replicate_opened(&mut self, id: ConnId) {
+        if !self.attached {
+            return;
+        }
+        self.snapshot.on_opened(slot_of(id));
+        let Some(lsn) = self.append_opened(id, false) else { return };
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let limit = self.log.note(&mut connection.pending, id, lsn, 0, 0);
+        assert!(limit.is_some(), "a new connection has no record before its first");
+        connection.set_horizon(Horizon::SHUT);
+    }
+
+    /// Appends everything there is to know of a connection; from here on each of its records
+    /// means something to the standby. `None`: it is too large to be protected.
+    fn append_opened(&mut self, id: ConnId, snapshot: bool) -> Option<Lsn> {
+        let ahead = self.clock.ahead_millis();
+        let connection = self.table.get_mut(id)?;
+        let Body::Live(tcb) = &connection.body else { return None };
+        let mut hard = tcb.hard();
+        // Timestamp offsets travel relative to the pair's clock.
+        hard.ts_offset = hard.ts_offset.wrapping_sub(ahead);
+        let mut state = core::mem::take(&mut self.scratch);
+        state.clear();
+        hard.encode(&mut state);
+        let split = state.len();
+        connection.app.snapshot(&mut state);
+        let (tuple, kind) = (connection.tuple, connection.service);
+        let (hard, app) = state.split_at(split);
+        let appended = self.log.append(&Record::Opened { conn: id, tuple, kind, snapshot, hard, app });
+        self.scratch = state;
+        match appended {
+            Ok(lsn) => {
+                self.table.get_mut(id)?.replicated = true;
+                Some(lsn)
+            }
+            Err(why) => {
+                self.report(Level::Warn, format!("{tuple:?} is not protected: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Moves the snapshot on by one turn's share.
+    pub(super) fn advance_snapshot(&mut self) {
+        if self.snapshot_end != SnapshotEnd::Due || self.log.backlog_bytes() > SNAPSHOT_BACKLOG {
+            return;
+        }
+        self.snapshot.begin_turn(SNAPSHOT_BUDGET);
+        while let Some(slot) = self.snapshot.next_slot() {
+            self.snapshot_slot(slot);
+        }
+        if self.snapshot.is_complete() {
+            let end = self.append(&Record::SnapshotEnd);
+            self.snapshot_end = end.map_or(SnapshotEnd::None, SnapshotEnd::At);
+        }
+    }
+
+    fn snapshot_slot(&mut self, slot: usize) {
+        let Some(connection) = self.table.in_slot_mut(slot) else { return };
+        let id = connection.id;
+        let Body::Live(tcb) = &connection.body else { return };
+        // What it may reveal is what it may have revealed already, alone.
+        let standing = Before::of(tcb, &connection.app);
+        let bytes = self.log.backlog_bytes();
+        let Some(lsn) = self.append_opened(id, true) else { return };
+        self.snapshot.on_sent((self.log.backlog_bytes() - bytes) as usize);
+        self.hold_back(id, standing, lsn);
+    }
+
+    /// Output commit (I1, I2): from now on nothing that depends on the record `lsn` shows before
+    /// the standby holds it. `before` is where the connection stood without it.
+    pub(super) fn hold_back(&mut self, id: ConnId, before: Before, lsn: Lsn) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let Body::Live(tcb) = &connection.body else { return };
+        let received = tcb.received();
+        if let Some(output) = self.log.note(&mut connection.pending, id, lsn, received, before.output) {
+            connection.set_horizon(Horizon { opened: true, received: before.received, output });
+        }
+    }
+
+    /// The standby holds everything up to `lsn`.
+    pub(super) fn on_confirm(&mut self, now: Instant, lsn: Lsn) {
+        if let Err(violation) = self.log.on_confirm(lsn) {
+            return self.break_link(now, &violation.to_string());
+        }
+        while let Some(commit) = self.log.poll_commit() {
+            let Some(connection) = self.table.get_mut(commit.conn) else { continue };
+            connection.set_horizon(match commit.output {
+                Output::All => Horizon::OPEN,
+                Output::UpTo(output) => Horizon { opened: true, received: commit.received, output },
+            });
+            self.touch(now, commit.conn);
+        }
+        if matches!(self.snapshot_end, SnapshotEnd::At(end) if end <= lsn) {
+            self.snapshot_end = SnapshotEnd::None;
+            self.roles.on_duplex(now);
+        }
+    }
+
+    /// Appends a record that cannot be too large.
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Option<Lsn> {
+        self.log.append(record).ok()
+    }
+
+    /// An empty log that goes on where the last one ended: no position has two meanings.
+    pub(super) fn reset_log(&mut self) {
+        self.log.reset(self.log.appended().next());
+    }
+
+    /// Appends what changed since the last progress record of one connection.
+    pub(super) fn log_progress(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let Connection { body: Body::Live(tcb), replicated: true, .. } = connection else { return };
+        let hard = tcb.hard();
+        connection.progressed = false;
+        self.append(&Record::Progress {
+            conn: id,
+            acked: hard.acked,
+            window: hard.snd_wnd,
+            ts_recent: hard.ts_recent,
+            fin_acked: hard.fin_acked,
+            handshake_done: hard.handshake_done,
+        });
+    }
+
+    /// Tells all lazy progress if its time has come.
+    pub(super) fn flush_progress(&mut self, now: Instant, force: bool) {
+        if self.progress.is_empty() || (!force && now < self.progress_due) {
+            return;
+        }
+        self.progress_due = now + PROGRESS_INTERVAL;
+        let mut dirty = core::mem::take(&mut self.progress);
+        for id in dirty.drain(..) {
+            let progressed = self.table.get_mut(id).is_some_and(|connection| connection.progressed);
+            if progressed {
+                self.log_progress(id);
+            }
+        }
+        self.progress = dirty;
+    }
+}

@@ -1,0 +1,187 @@
+//! What an engine is built from, and what it asks of its host.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use crate::ids::Node;
+use crate::role::{Path, Policy, Timing};
+use crate::service::{Kind, Limits};
+use crate::tcp::Settings;
+use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+
+/// One port of the service address and what answers there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The TCP port.
+    pub port: u16,
+    /// What answers.
+    pub kind: Kind,
+}
+
+/// Everything an engine needs to know that does not change while it runs.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Which node of the pair this is.
+    pub node: Node,
+    /// A number that no other run of this node has used: it tells a restart from a pause.
+    pub boot: u64,
+    /// The service addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The services, at most 65,535.
+    pub services: Vec<ServicePort>,
+    /// How TCP behaves.
+    pub tcp: Settings,
+    /// What one connection's application may hold.
+    pub limits: Limits,
+    /// Heartbeats and detection.
+    pub timing: Timing,
+    /// What to do when the peer is lost.
+    pub policy: Policy,
+    /// The secret behind ISNs, timestamp offsets and SYN cookies, shared by the pair (RFC 6528).
+    pub isn_key: [u8; 16],
+    /// A secret of this run, behind the connection table.
+    pub table_key: [u8; 16],
+    /// What both nodes must agree on: name and digest of each part of the configuration.
+    pub parts: Vec<(String, u64)>,
+    /// The LAN interface's hardware address.
+    pub mac: MacAddr,
+    /// The node's own IPv4 address on the LAN, the source of its ARP probes' siblings.
+    pub lan_address: Option<Ipv4Addr>,
+    /// The LAN's MTU in bytes.
+    pub mtu: u16,
+    /// Whether the TUN takes super-segments and partial checksums.
+    pub offload: bool,
+    /// Where this engine's pair clock starts, so that neither ISNs nor timestamps tell its uptime.
+    pub clock_origin: Duration,
+    /// Half-open connections beyond which SYN cookies answer.
+    pub backlog: usize,
+    /// Connections beyond which a SYN is not answered.
+    pub connections_max: usize,
+    /// Bytes of the log that may be unconfirmed before input is dropped for the client to resend.
+    pub backlog_bytes_max: usize,
+}
+
+/// What happened to the replication link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkInput<'a> {
+    /// A stream to the peer stands; both ends proved that they hold the key.
+    Connected,
+    /// Bytes of it, in order.
+    Data(&'a [u8]),
+    /// It ended or broke.
+    Closed,
+    /// A dial was refused: the peer's host lives and nothing listens there.
+    Refused,
+    /// The other end is not our peer: another key or another version.
+    Incompatible(&'a str),
+}
+
+/// Why an engine cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExitReason {
+    /// Another host answers for a service address.
+    #[error("another host holds the service address{}", holder_text(holder))]
+    AddressInUse {
+        /// Which address, and whose hardware address answered for it.
+        holder: Option<(IpAddr, MacAddr)>,
+    },
+    /// An orderly shutdown is complete.
+    #[error("shut down")]
+    Shutdown,
+}
+
+fn holder_text(holder: &Option<(IpAddr, MacAddr)>) -> String {
+    holder.map(|(address, mac)| format!(": {mac} answers for {address}")).unwrap_or_default()
+}
+
+/// How much a report matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Somebody should be woken.
+    Warn,
+    /// A change of role or membership.
+    Info,
+}
+
+/// What the engine asks of its host, in the order in which it must be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Route the service addresses into the TUN.
+    InstallRoutes,
+    /// Stop doing so.
+    RemoveRoutes,
+    /// Put an Ethernet frame on the LAN. `claims` tells frames that speak for the service address
+    /// (subject to the write gate, I3) from probes.
+    SendFrame {
+        /// The frame, from the Ethernet header on.
+        frame: Vec<u8>,
+        /// Whether it speaks for the service address.
+        claims: bool,
+    },
+    /// Send a heartbeat.
+    SendBeat {
+        /// Over which network.
+        path: Path,
+        /// The datagram, before encryption.
+        bytes: Vec<u8>,
+    },
+    /// Connect to the peer's replication address.
+    Dial,
+    /// Connect only to learn whether the peer's host refuses, and close at once.
+    Knock,
+    /// End the replication stream, and a dial under way.
+    HangUp,
+    /// Tell the operator.
+    Report(Level, String),
+    /// Stop running.
+    Exit(ExitReason),
+}
+
+/// The clock that both nodes share for sequence numbers and timestamps.
+///
+/// Initial sequence numbers and TCP timestamps must not go back across a takeover (I4), yet each
+/// node has its own monotonic clock. The owner stamps what it sends with its pair clock; a standby
+/// keeps the largest difference to its own clock that it has seen, which is the true one less the
+/// shortest delay of the path, and adds a margin when it takes over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PairClock {
+    ahead: u64,
+}
+
+impl PairClock {
+    /// More than the shortest one-way delay between the nodes can be.
+    const MARGIN: Duration = Duration::from_millis(10);
+
+    /// Nine years: more than any host's monotonic clock shows, so that the difference between the
+    /// pair's clock and a local one is never negative.
+    const FLOOR: u64 = 1 << 58;
+
+    pub(super) fn starting_at(origin: Duration) -> Self {
+        let origin = u64::try_from(origin.as_nanos()).unwrap_or(0) % Self::FLOOR;
+        Self { ahead: Self::FLOOR + origin }
+    }
+
+    /// The pair's time.
+    pub(super) fn at(self, now: Instant) -> Instant {
+        Instant::from_nanos(now.as_nanos().wrapping_add(self.ahead))
+    }
+
+    /// The difference to the local clock in milliseconds, as TCP timestamps count.
+    pub(super) fn ahead_millis(self) -> u32 {
+        // The timestamp clock is the local one plus this, modulo 2³²; the truncation is meant.
+        (self.ahead / 1_000_000) as u32
+    }
+
+    /// Takes the owner's clock over, as far as it is ahead of what was known.
+    pub(super) fn heard(&mut self, now: Instant, owner: u64, first: bool) {
+        let ahead = owner.wrapping_sub(now.as_nanos());
+        if first || ahead.wrapping_sub(self.ahead) as i64 > 0 {
+            self.ahead = ahead;
+        }
+    }
+
+    /// Steps over what the last message's delay can have hidden.
+    pub(super) fn step_ahead(&mut self) {
+        self.ahead = self.ahead.wrapping_add(Self::MARGIN.as_nanos() as u64);
+    }
+}

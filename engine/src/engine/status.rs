@@ -1,0 +1,87 @@
+//! What an operator may know of the engine at a moment.
+
+use super::replicate::SnapshotEnd;
+use super::stats::Stats;
+use super::Engine;
+use crate::ids::{Epoch, Node};
+use crate::replica::Progress;
+use crate::role::{Path, Role};
+use crate::time::{Duration, Instant};
+
+/// What is known of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Since when nothing was heard on the replication network, if ever something was.
+    pub silent_replication: Option<Duration>,
+    /// The same for the LAN.
+    pub silent_lan: Option<Duration>,
+    /// Whether the replication stream stands.
+    pub linked: bool,
+    /// Whether the peer says that its LAN interface works.
+    pub lan_ok: bool,
+    /// Connections that the peer could not continue byte for byte.
+    pub unprotected: u32,
+}
+
+/// A snapshot of the engine for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Which node this is.
+    pub node: Node,
+    /// Its role.
+    pub role: Role,
+    /// The ownership that it knows of.
+    pub epoch: Epoch,
+    /// Whether a failure of the primary right now would lose no connection (I7).
+    pub protected: bool,
+    /// Live or held connections.
+    pub connections: usize,
+    /// Of those, in the handshake.
+    pub half_open: usize,
+    /// Connections that the standby has been sent, and all there are, while it is brought up to
+    /// date.
+    pub snapshot: Option<Progress>,
+    /// The log's last position, and the last that the standby confirmed.
+    pub log: (u64, u64),
+    /// Bytes of the log that are not confirmed.
+    pub backlog_bytes: u64,
+    /// What is known of the peer.
+    pub peer: PeerStatus,
+    /// Counters.
+    pub stats: Stats,
+}
+
+impl Engine {
+    /// The present state.
+    pub fn status(&self, now: Instant) -> Status {
+        let peer = PeerStatus {
+            silent_replication: self.roles.silent_for(now, Path::Replication),
+            silent_lan: self.roles.silent_for(now, Path::Lan),
+            linked: self.link.is_up(),
+            lan_ok: self.peer.as_ref().is_some_and(|beat| beat.lan_ok),
+            unprotected: self.peer.as_ref().map_or(0, |beat| beat.unprotected),
+        };
+        Status {
+            node: self.setup.node,
+            role: self.roles.role(),
+            epoch: self.roles.epoch(),
+            protected: self.protected(&peer),
+            connections: self.table.len(),
+            half_open: self.half_open,
+            snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot.progress()),
+            log: (self.log.appended().0, self.log.confirmed().0),
+            backlog_bytes: self.log.backlog_bytes(),
+            peer,
+            stats: self.stats,
+        }
+    }
+
+    /// I7: true only when the death of the primary at this moment would lose nothing.
+    fn protected(&self, peer: &PeerStatus) -> bool {
+        match self.roles.role() {
+            Role::Primary { duplex } => duplex && peer.linked && peer.lan_ok && peer.unprotected == 0,
+            Role::Standby { synced } => synced && peer.linked && self.roles.lan_ok() && self.unprotected == 0,
+            Role::Joining | Role::Silent => false,
+        }
+    }
+}

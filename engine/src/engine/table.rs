@@ -1,0 +1,172 @@
+//! The connection table: slots by [`ConnId`], slots by four-tuple.
+//!
+//! A [`ConnId`] is a slot (low half) and the serial number of its tenant (high half). The primary
+//! assigns them; the standby puts each connection into the slot that its id names, so after a
+//! takeover ids, records and timers mean the same on both nodes.
+//!
+//! The map from tuples is keyed with a secret: a client chooses its own port and could otherwise
+//! choose a bucket.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use siphasher::sip::SipHasher13;
+
+use super::connection::Connection;
+use crate::ids::ConnId;
+use crate::wire::FourTuple;
+
+/// Hashes four-tuples with a secret key.
+#[derive(Debug, Clone)]
+struct KeyedHash([u8; 16]);
+
+impl BuildHasher for KeyedHash {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
+    }
+}
+
+/// A four-tuple that hashes in three words instead of a dozen small writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key(FourTuple);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let FourTuple { local, remote } = self.0;
+        match (local.ip(), remote.ip()) {
+            (std::net::IpAddr::V4(local), std::net::IpAddr::V4(remote)) => {
+                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
+            }
+            (local, remote) => {
+                local.hash(state);
+                remote.hash(state);
+            }
+        }
+        state.write_u32(u32::from(local.port()) << 16 | u32::from(remote.port()));
+    }
+}
+
+/// Every connection of this engine, live or held for the peer.
+#[derive(Debug)]
+pub(super) struct Table {
+    slots: Vec<Option<Box<Connection>>>,
+    free: Vec<u32>,
+    by_tuple: HashMap<Key, u32, KeyedHash>,
+    serial: u32,
+    capacity: usize,
+}
+
+impl Table {
+    /// An empty table that will hold at most `capacity` connections.
+    pub(super) fn new(key: [u8; 16], capacity: usize) -> Self {
+        let by_tuple = HashMap::with_hasher(KeyedHash(key));
+        Self { slots: Vec::new(), free: Vec::new(), by_tuple, serial: 0, capacity }
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_tuple.len()
+    }
+
+    /// How many slots there are, empty ones included.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no further connection fits.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= self.capacity
+    }
+
+    /// An id for a new connection. `None` when the table is full.
+    pub(super) fn vacant(&mut self) -> Option<ConnId> {
+        if self.is_full() {
+            return None;
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = u32::try_from(self.slots.len()).ok()?;
+                self.slots.push(None);
+                slot
+            }
+        };
+        self.serial = self.serial.wrapping_add(1);
+        Some(ConnId(u64::from(self.serial) << 32 | u64::from(slot)))
+    }
+
+    /// Puts `connection` into the slot that its id names. Gives it back if the slot or the
+    /// four-tuple is taken, or lies beyond the capacity.
+    pub(super) fn insert(&mut self, connection: Box<Connection>) -> Result<(), Box<Connection>> {
+        let index = slot_of(connection.id);
+        if index >= self.capacity.saturating_mul(2) || self.by_tuple.contains_key(&Key(connection.tuple)) {
+            return Err(connection);
+        }
+        while self.slots.len() <= index {
+            self.slots.push(None);
+        }
+        if self.slots[index].is_some() {
+            return Err(connection);
+        }
+        self.serial = self.serial.max((connection.id.0 >> 32) as u32);
+        self.by_tuple.insert(Key(connection.tuple), index as u32);
+        self.slots[index] = Some(connection);
+        Ok(())
+    }
+
+    /// The connection named `id`, unless it is gone.
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.slots.get_mut(slot_of(id))?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    /// The connection in `slot`.
+    pub(super) fn in_slot_mut(&mut self, slot: usize) -> Option<&mut Connection> {
+        self.slots.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// The name of the connection between the two ends of `tuple`.
+    pub(super) fn find(&self, tuple: FourTuple) -> Option<ConnId> {
+        let slot = *self.by_tuple.get(&Key(tuple))?;
+        self.slots[slot as usize].as_ref().map(|connection| connection.id)
+    }
+
+    /// Takes the connection named `id` out.
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Connection>> {
+        let index = slot_of(id);
+        let slot = self.slots.get_mut(index)?;
+        if slot.as_ref().is_none_or(|connection| connection.id != id) {
+            return None;
+        }
+        let connection = slot.take()?;
+        self.by_tuple.remove(&Key(connection.tuple));
+        self.free.push(index as u32);
+        Some(connection)
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.free.clear();
+        self.by_tuple.clear();
+    }
+
+    /// Makes every empty slot available again: on the standby slots fill in the primary's order,
+    /// and only an owner assigns new ones.
+    pub(super) fn rebuild_free(&mut self) {
+        self.free.clear();
+        let empty = self.slots.iter().enumerate().rev().filter(|(_, slot)| slot.is_none());
+        self.free.extend(empty.map(|(index, _)| index as u32));
+    }
+
+    /// Every connection, in slot order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slots.iter_mut().filter_map(|slot| slot.as_deref_mut())
+    }
+}
+
+/// The slot that an id names.
+pub(super) fn slot_of(id: ConnId) -> usize {
+    (id.0 & 0xffff_ffff) as usize
+}

@@ -1,0 +1,176 @@
+//! What a change of role means, step by step, in the order of I5: state first, address second.
+
+use super::connection::{Body, Connection};
+use super::replicate::SnapshotEnd;
+use super::setup::{Action, ExitReason, Level};
+use super::Engine;
+use crate::ids::{ConnId, Epoch};
+use crate::replica::{Follower, Frame};
+use crate::role::{self, Change, Held};
+use crate::service::Env;
+use crate::tcp::{Horizon, Tcb};
+use crate::time::{Duration, Instant};
+
+/// How long after a takeover SYN cookies of the dead primary are honoured: we cannot know whether
+/// it had sent any.
+const COOKIES_AFTER_TAKEOVER: Duration = Duration::from_secs(120);
+
+impl Engine {
+    /// Carries out what the role machine decided.
+    pub(super) fn follow_roles(&mut self, now: Instant) {
+        while let Some(action) = self.roles.poll_action() {
+            self.carry_out(now, action);
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, action: role::Action) {
+        use role::Action as Do;
+        match action {
+            Do::Probe => self.neighbour.probe(now),
+            Do::Dial => self.actions.push_back(Action::Dial),
+            Do::Knock => self.actions.push_back(Action::Knock),
+            Do::HangUp => self.hang_up(),
+            Do::Announce => self.neighbour.announce(now),
+            Do::Own(change) => self.take_over(now, &change),
+            Do::StandBy(change) => {
+                self.report(Level::Info, change.to_string());
+                self.stand_by();
+            }
+            Do::StandDown(change) => {
+                self.report(Level::Warn, change.to_string());
+                self.stand_by();
+            }
+            Do::GoSimplex(change) => {
+                self.report(Level::Warn, format!("unprotected: {change}"));
+                self.detach_standby(now);
+            }
+            Do::GoDuplex(change) => {
+                self.report(Level::Info, format!("{change}; {} connections protected", self.table.len()));
+            }
+            Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
+            Do::Report(line) => self.report(Level::Warn, line.to_string()),
+            Do::Exit(role::Exit::AddressInUse) => self.actions.push_back(Action::Exit(self.in_use())),
+        }
+    }
+
+    /// Why the address cannot be ours, as far as the probe told.
+    fn in_use(&self) -> ExitReason {
+        ExitReason::AddressInUse { holder: self.holder }
+    }
+
+    /// Becomes the owner. The old one is fenced by now: the role machine saw to that.
+    fn take_over(&mut self, now: Instant, change: &Change) {
+        if change.held == Held::Doubtful {
+            // I6: what may have gone on elsewhere cannot be continued; its clients are reset when
+            // they next speak.
+            self.stats.not_continued += self.table.len() as u64;
+            self.forget_connections();
+        }
+        let connections = self.table.len();
+        self.arm_state(now);
+        self.actions.push_back(Action::InstallRoutes);
+        self.owner = true;
+        self.neighbour.announce(now);
+        self.nudge(now);
+        self.cookies_until = now + COOKIES_AFTER_TAKEOVER;
+        if connections > 0 {
+            self.stats.takeovers += 1;
+            self.stats.carried += connections as u64;
+        }
+        self.report(Level::Info, format!("{change}; {connections} connections carried on"));
+        if self.link.is_up() {
+            self.attach_standby();
+        }
+    }
+
+    /// Turns what the log said of each connection into a TCP that can speak.
+    fn arm_state(&mut self, now: Instant) {
+        self.follower = None;
+        if self.table.len() > 0 {
+            self.clock.step_ahead();
+        }
+        self.table.rebuild_free();
+        self.half_open = 0;
+        self.attached = false;
+        self.reset_log();
+        let ahead = self.clock.ahead_millis();
+        let Self { table, store, pins, wall, setup, half_open, .. } = self;
+        for connection in table.iter_mut() {
+            if let Body::Held(hard) = &connection.body {
+                let mut hard = hard.clone();
+                hard.ts_offset = hard.ts_offset.wrapping_add(ahead);
+                connection.body = Body::Live(Tcb::resume(&setup.tcp, now, &hard));
+                connection.app.lead(&mut Env { store: store.as_mut(), lead: true, pins, wall: *wall });
+                // In simplex nothing has to be pinned.
+                pins.clear();
+            }
+            connection.replicated = false;
+            connection.pending = Default::default();
+            connection.queued = false;
+            connection.armed = Instant::NEVER;
+            *half_open += usize::from(!connection.handshake_logged);
+            connection.set_horizon(Horizon::OPEN);
+            connection.settle();
+        }
+        self.ready.clear();
+        self.wheel.clear();
+        self.progress.clear();
+    }
+
+    /// Lets every connection act at once, the most recently active first: a retransmission, or an
+    /// ACK that tells the peer that the path is good (§7).
+    fn nudge(&mut self, now: Instant) {
+        let mut order: Vec<(Instant, ConnId)> =
+            self.table.iter_mut().map(|connection| (connection.active, connection.id)).collect();
+        order.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, id) in order {
+            if let Some(tcb) = self.table.get_mut(id).and_then(Connection::tcb_mut) {
+                tcb.nudge(now);
+            }
+            self.touch(now, id);
+        }
+    }
+
+    /// The planned way: silent first, then everything the log still lacks, then the baton.
+    fn hand_over(&mut self, now: Instant, epoch: Epoch, change: &Change) {
+        self.owner = false;
+        self.neighbour.silence();
+        self.actions.push_back(Action::RemoveRoutes);
+        self.flush_progress(now, true);
+        self.flush_log(now);
+        let lsn = self.log.appended();
+        Frame::Handover { epoch, lsn }.encode(&mut self.link.output);
+        self.report(Level::Info, change.to_string());
+    }
+
+    /// Joins as standby: silent, without an address, without state.
+    fn stand_by(&mut self) {
+        if self.owner {
+            self.owner = false;
+            self.neighbour.silence();
+        }
+        self.actions.push_back(Action::RemoveRoutes);
+        self.forget_connections();
+        self.outbox.clear();
+        self.attached = false;
+        self.snapshot_end = SnapshotEnd::None;
+        self.reset_log();
+        self.follower = Some(Follower::new(self.roles.epoch()));
+    }
+
+    /// Drops every connection without a word to anybody.
+    pub(super) fn forget_connections(&mut self) {
+        for connection in self.table.iter_mut() {
+            connection.app.close(self.store.as_mut());
+        }
+        self.table.clear();
+        self.ready.clear();
+        self.wheel.clear();
+        self.progress.clear();
+        self.half_open = 0;
+    }
+
+    pub(super) fn report(&mut self, level: Level, line: String) {
+        self.actions.push_back(Action::Report(level, line));
+    }
+}

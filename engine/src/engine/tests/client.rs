@@ -1,0 +1,189 @@
+//! A client: our own TCP as an active opener, and a checker of every byte.
+
+use crate::tcp::{Settings, State, Tcb};
+use crate::time::{Duration, Instant};
+use crate::wire::{
+    ChecksumState, FourTuple, Offload, SeqNum, TcpHeader, VnetHeader, parse_ip, parse_tcp,
+};
+
+/// What a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Sends so many bytes and expects them back, then closes.
+    Echo(u64),
+    /// Sends so many bytes, then closes.
+    Upload(u64),
+    /// Receives so many bytes of a pattern, then is content.
+    Chargen(u64),
+    /// Fetches `big.bin` and closes.
+    Fetch,
+}
+
+const REQUEST: &[u8] = b"GET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+#[derive(Debug)]
+pub(super) struct Client {
+    tuple: FourTuple,
+    tcb: Tcb,
+    mode: Mode,
+    received: u64,
+    wrong: Option<u64>,
+    head: Vec<u8>,
+    pub(super) last_progress: Instant,
+    pub(super) longest_gap: Duration,
+}
+
+/// Byte `offset` of the stream that the client on `port` sends.
+fn byte(port: u16, offset: u64) -> u8 {
+    let mixed = (offset + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ u64::from(port));
+    (mixed >> 32) as u8
+}
+
+/// RFC 864: lines of 72 characters, each beginning one later.
+fn chargen(offset: u64) -> u8 {
+    let (line, column) = (offset / 74, offset % 74);
+    match column {
+        72 => b'\r',
+        73 => b'\n',
+        _ => b' ' + ((line + column) % 95) as u8,
+    }
+}
+
+impl Client {
+    pub(super) fn new(now: Instant, index: usize, tuple: FourTuple, mode: Mode) -> Self {
+        let settings = Settings::default();
+        let mut tcb = Tcb::connect(&settings, now, SeqNum(u32::MAX - 5000 + index as u32), 77, 1500, tuple.is_ipv6());
+        match mode {
+            Mode::Echo(total) | Mode::Upload(total) => {
+                tcb.set_output_end(total);
+                tcb.finish();
+            }
+            Mode::Fetch => tcb.set_output_end(REQUEST.len() as u64),
+            Mode::Chargen(_) => {}
+        }
+        Self {
+            tuple,
+            tcb,
+            mode,
+            received: 0,
+            wrong: None,
+            head: Vec::new(),
+            last_progress: now,
+            longest_gap: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.tcb.deadline().unwrap_or(Instant::NEVER)
+    }
+
+    pub(super) fn on_timer(&mut self, now: Instant) {
+        self.tcb.on_timer(now);
+    }
+
+    /// Whether the packet was for this client.
+    pub(super) fn on_packet(&mut self, now: Instant, packet: &[u8]) -> bool {
+        let ip = parse_ip(packet).expect("IP");
+        let (_, port, segment) = parse_tcp(&ip, ChecksumState::Trusted).expect("TCP");
+        if port != self.tuple.local.port() {
+            return false;
+        }
+        let before = (self.received, self.tcb.acked());
+        let Self { tcb, received, wrong, mode, head, tuple, .. } = self;
+        tcb.on_segment(now, &segment, &mut |bytes| {
+            for &byte in bytes {
+                if !expected(*mode, tuple.local.port(), *received, byte, head) && wrong.is_none() {
+                    *wrong = Some(*received);
+                }
+                *received += 1;
+            }
+        });
+        tcb.set_consumed(*received);
+        if tcb.peer_finished() && *mode == Mode::Fetch {
+            tcb.finish();
+        }
+        if (self.received, self.tcb.acked()) != before {
+            self.longest_gap = self.longest_gap.max(now.since(self.last_progress));
+            self.last_progress = now;
+        }
+        true
+    }
+
+    pub(super) fn poll_packet(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let (port, mode) = (self.tuple.local.port(), self.mode);
+        let mut payload = Vec::new();
+        let transmit = self.tcb.poll_transmit(now, &mut |range| {
+            payload = range
+                .map(|offset| match mode {
+                    Mode::Fetch => REQUEST[offset as usize],
+                    Mode::Echo(_) | Mode::Upload(_) | Mode::Chargen(_) => byte(port, offset),
+                })
+                .collect();
+            payload.len()
+        })?;
+        let header = TcpHeader {
+            tuple: self.tuple,
+            seq: transmit.seq,
+            ack: transmit.ack,
+            flags: transmit.flags,
+            window: transmit.window,
+            options: transmit.options,
+            ecn: transmit.ecn,
+            ttl: 64,
+            ip_id: 0,
+        };
+        let mut packet = vec![0; header.len()];
+        packet.extend_from_slice(&payload[..transmit.payload]);
+        let _: VnetHeader = header.write(&mut packet, transmit.payload, Offload::Partial { mss: transmit.mss });
+        Some(packet)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        let ended = matches!(self.tcb.state(), State::TimeWait | State::Closed);
+        match self.mode {
+            Mode::Chargen(total) => self.received >= total,
+            Mode::Echo(_) | Mode::Upload(_) | Mode::Fetch => ended,
+        }
+    }
+
+    pub(super) fn assert_good(&self) {
+        assert_eq!(self.wrong, None, "a wrong byte: {self:?}");
+        match self.mode {
+            Mode::Echo(total) => assert_eq!(self.received, total, "{self:?}"),
+            Mode::Upload(total) => assert_eq!((self.received, self.tcb.acked()), (0, total), "{self:?}"),
+            Mode::Chargen(total) => assert!(self.received >= total),
+            Mode::Fetch => {
+                let body = self.head.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at as u64 + 4);
+                assert!(self.head.starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&self.head));
+                assert_eq!(self.received - body.expect("a head"), 3_000_000);
+            }
+        }
+    }
+
+    /// Bytes received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes that the service acknowledged.
+    pub(super) fn acked(&self) -> u64 {
+        self.tcb.acked()
+    }
+}
+
+/// Whether `byte` may stand at `offset` of what the service sends.
+fn expected(mode: Mode, port: u16, offset: u64, value: u8, head: &mut Vec<u8>) -> bool {
+    match mode {
+        Mode::Echo(_) => value == byte(port, offset),
+        Mode::Upload(_) => false,
+        Mode::Chargen(_) => value == chargen(offset),
+        Mode::Fetch => {
+            if !head.ends_with(b"\r\n\r\n") {
+                head.push(value);
+                return true;
+            }
+            let i = (offset - head.len() as u64) as u32;
+            value == (i.wrapping_mul(2_654_435_761) >> 24) as u8
+        }
+    }
+}

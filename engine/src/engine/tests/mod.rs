@@ -1,0 +1,6 @@
+//! The whole core at work: two engines and clients in one process, failures at chosen moments.
+
+mod client;
+mod observer;
+mod scenarios;
+mod world;

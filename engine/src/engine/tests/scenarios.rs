@@ -1,0 +1,166 @@
+//! Stories of takeovers. Each ends with every client's stream checked byte by byte, and with
+//! nothing on the wire that a client could have noticed (I4).
+
+use super::client::Mode;
+use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
+use crate::time::Duration;
+
+const ALL: [(u16, Mode); 4] = [
+    (ECHO, Mode::Echo(2_000_000)),
+    (DISCARD, Mode::Upload(5_000_000)),
+    (CHARGEN, Mode::Chargen(5_000_000)),
+    (FILES, Mode::Fetch),
+];
+
+fn busy(world: &mut World) {
+    for (port, mode) in ALL {
+        world.connect(port, mode);
+    }
+}
+
+/// Lets the clients get somewhere but not finish.
+fn underway(world: &mut World) {
+    world.run_for(Duration::from_micros(2500));
+    assert!(world.clients.iter().all(|client| !client.is_done()), "done too early\n{}", world.story());
+    assert!(world.clients.iter().all(|client| client.received() + client.acked() > 0), "{}", world.story());
+}
+
+#[test]
+fn a_single_node_serves_every_service() {
+    let mut world = World::new();
+    world.start(0);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    busy(&mut world);
+    world.finish();
+}
+
+#[test]
+fn duplex_serves_every_service() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    world.finish();
+    assert!(world.is_duplex());
+}
+
+#[test]
+fn primary_killed_in_mid_stream() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.kill(0);
+    world.finish();
+    assert!(world.is_primary(1));
+}
+
+#[test]
+fn primary_loses_power_in_mid_stream() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.poweroff(0);
+    world.finish();
+    assert!(world.is_primary(1));
+}
+
+#[test]
+fn frozen_primary_stays_silent_when_thawed_and_returns_as_standby() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.freeze(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.thaw(0);
+    world.finish();
+    world.run_until("duplex again", World::is_duplex);
+    assert!(world.is_primary(1) && !world.is_primary(0), "{}", world.story());
+}
+
+#[test]
+fn primary_loses_its_lan_and_hands_over() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.cut_lan(0, true);
+    world.finish();
+    assert!(world.is_primary(1), "{}", world.story());
+}
+
+#[test]
+fn replication_link_cut_leaves_the_primary_alone() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.cut_repl(0, true);
+    world.finish();
+    assert!(world.is_primary(0) && !world.is_primary(1), "{}", world.story());
+    assert!(!world.is_duplex());
+}
+
+#[test]
+fn switchover_moves_every_connection_and_back() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    let now = world.now;
+    world.engine(0).on_switchover(now).expect("duplex");
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.run_until("duplex again", World::is_duplex);
+    let now = world.now;
+    world.engine(1).on_switchover(now).expect("duplex");
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    world.finish();
+}
+
+#[test]
+fn standby_that_starts_late_protects_old_connections() {
+    let mut world = World::new();
+    world.start(0);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    busy(&mut world);
+    underway(&mut world);
+    world.start(1);
+    world.run_until("duplex", World::is_duplex);
+    world.kill(0);
+    world.finish();
+    assert!(world.is_primary(1));
+}
+
+#[test]
+fn both_hosts_die_in_turn() {
+    let mut world = World::duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.kill(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.start(0);
+    world.run_until("duplex again", World::is_duplex);
+    world.kill(1);
+    world.finish();
+    assert!(world.is_primary(0));
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_session_is_unnoticed() {
+    for moment in 0..400 {
+        let mut world = World::duplex();
+        world.connect(ECHO, Mode::Echo(20_000));
+        world.connect(DISCARD, Mode::Upload(40_000));
+        world.connect(CHARGEN, Mode::Chargen(40_000));
+        world.run_for(Duration::from_micros(7) * moment);
+        world.kill(0);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_kill_on_a_lossy_lan_is_unnoticed() {
+    for moment in 0..40 {
+        let mut world = World::duplex();
+        world.loss = 13;
+        world.connect(ECHO, Mode::Echo(200_000));
+        world.connect(FILES, Mode::Fetch);
+        world.run_for(Duration::from_millis(3) * moment);
+        world.kill(0);
+        world.finish();
+    }
+}

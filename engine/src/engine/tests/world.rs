@@ -1,0 +1,512 @@
+//! Two engines, a LAN, a replication link and clients on one virtual clock.
+//!
+//! Everything the host would do for an engine is done here, with the same order and the same write
+//! gate, but with time and failures in the test's hands. Clients run this crate's own TCP as active
+//! openers; what they receive is a function of (connection, offset), so a wrong byte shows at once.
+
+use core::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, VecDeque};
+
+use super::client::{Client, Mode};
+use super::observer::Observer;
+use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
+use crate::ids::Node;
+use crate::role::{Path, Policy, Timing};
+use crate::service::{Kind, Limits, MemoryStore};
+use crate::tcp::Settings;
+use crate::time::{Duration, Instant};
+use crate::wire::{ArpPacket, FourTuple, MacAddr, VnetHeader};
+
+const LAN_DELAY: Duration = Duration::from_micros(100);
+const LINK_DELAY: Duration = Duration::from_micros(50);
+
+pub(super) const ECHO: u16 = 7;
+pub(super) const DISCARD: u16 = 9;
+pub(super) const CHARGEN: u16 = 19;
+pub(super) const FILES: u16 = 80;
+
+/// What travels, and to whom.
+#[derive(Debug, Clone)]
+enum Event {
+    ToNode(Vec<u8>),
+    Frame(Vec<u8>),
+    Beat(Path, Vec<u8>),
+    Connected(u64),
+    Data(u64, Vec<u8>),
+    Closed(u64),
+    Refused,
+}
+
+/// One of the two hosts.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) engine: Option<Engine>,
+    pub(super) log: Vec<String>,
+    frozen: bool,
+    routes: bool,
+    lan_cut: bool,
+    repl_cut: bool,
+    /// Generation of the replication stream that stands.
+    link: Option<u64>,
+    deferred: VecDeque<Event>,
+    boots: u64,
+}
+
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) hosts: [Host; 2],
+    pub(super) clients: Vec<Client>,
+    pub(super) observer: Observer,
+    queue: BTreeMap<(Instant, u64), (Target, Event)>,
+    serial: u64,
+    /// Which host the clients' ARP caches name.
+    owner: Option<usize>,
+    buffer: Vec<u8>,
+    /// Every n-th packet in either direction is lost; 0 loses none.
+    pub(super) loss: u64,
+    packets: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Host(usize),
+    Client,
+}
+
+/// The lab's second content file and its size.
+pub(super) fn store() -> MemoryStore {
+    let mut store = MemoryStore::new();
+    let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    store.put(0, "big.bin", body, 1_700_000_000);
+    store
+}
+
+pub(super) fn service_address() -> IpAddr {
+    IpAddr::from([10, 77, 0, 100])
+}
+
+fn setup(node: Node, boot: u64) -> Setup {
+    let port = |port, kind| ServicePort { port, kind };
+    let (mac, lan) = match node {
+        Node::A => (MacAddr([2, 0, 0, 0, 0, 1]), [10, 77, 0, 1]),
+        Node::B => (MacAddr([2, 0, 0, 0, 0, 2]), [10, 77, 0, 2]),
+    };
+    Setup {
+        node,
+        boot,
+        addresses: vec![service_address()],
+        services: vec![
+            port(ECHO, Kind::Echo),
+            port(DISCARD, Kind::Discard),
+            port(CHARGEN, Kind::Chargen),
+            port(FILES, Kind::Files { root: 0 }),
+        ],
+        tcp: Settings::default(),
+        limits: Limits::default(),
+        timing: Timing::default(),
+        policy: Policy::default(),
+        isn_key: [7; 16],
+        table_key: [9; 16],
+        parts: vec![("services".to_owned(), 1)],
+        mac,
+        lan_address: Some(lan.into()),
+        mtu: 1500,
+        offload: true,
+        clock_origin: Duration::from_secs(1000 + boot),
+        backlog: 256,
+        connections_max: 100_000,
+        backlog_bytes_max: 64 << 20,
+    }
+}
+
+impl Host {
+    fn new() -> Self {
+        Self {
+            engine: None,
+            log: Vec::new(),
+            frozen: false,
+            routes: false,
+            lan_cut: false,
+            repl_cut: false,
+            link: None,
+            deferred: VecDeque::new(),
+            boots: 0,
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.engine.is_some() && !self.frozen
+    }
+}
+
+impl World {
+    /// A world with both hosts down.
+    pub(super) fn new() -> Self {
+        Self {
+            now: Instant::from_millis(1000),
+            hosts: [Host::new(), Host::new()],
+            clients: Vec::new(),
+            observer: Observer::default(),
+            queue: BTreeMap::new(),
+            serial: 0,
+            owner: None,
+            buffer: vec![0; PACKET_BUFFER],
+            loss: 0,
+            packets: 0,
+        }
+    }
+
+    /// A world in duplex, host 0 primary.
+    pub(super) fn duplex() -> Self {
+        let mut world = Self::new();
+        world.start(0);
+        world.run_until("host 0 owns", |world| world.is_primary(0));
+        world.start(1);
+        world.run_until("duplex", Self::is_duplex);
+        world
+    }
+
+    pub(super) fn start(&mut self, host: usize) {
+        let node = [Node::A, Node::B][host];
+        self.hosts[host].boots += 1;
+        let boot = self.hosts[host].boots * 10 + host as u64;
+        let mut engine = Engine::new(setup(node, boot), Box::new(store()), self.now);
+        engine.on_carrier(self.now, true);
+        self.hosts[host].engine = Some(engine);
+        self.serve(host);
+    }
+
+    pub(super) fn engine(&mut self, host: usize) -> &mut Engine {
+        self.hosts[host].engine.as_mut().expect("the host runs")
+    }
+
+    pub(super) fn is_primary(&self, host: usize) -> bool {
+        let role = self.hosts[host].engine.as_ref().map(|engine| engine.status(self.now).role);
+        matches!(role, Some(crate::role::Role::Primary { .. }))
+    }
+
+    pub(super) fn is_duplex(&self) -> bool {
+        self.hosts.iter().any(|host| host.engine.as_ref().is_some_and(|engine| {
+            engine.status(self.now).role == crate::role::Role::Primary { duplex: true }
+        }))
+    }
+
+    /// SIGKILL: the process is gone, its kernel closes the stream.
+    pub(super) fn kill(&mut self, host: usize) {
+        self.hosts[host].engine = None;
+        self.hosts[host].frozen = false;
+        self.hosts[host].routes = false;
+        self.hosts[host].deferred.clear();
+        if let Some(link) = self.hosts[host].link.take() && !self.hosts[host].repl_cut {
+            self.post(LINK_DELAY, Target::Host(1 - host), Event::Closed(link));
+        }
+    }
+
+    /// The host vanishes: nothing more comes from it, not even a reset.
+    pub(super) fn poweroff(&mut self, host: usize) {
+        self.hosts[host].lan_cut = true;
+        self.hosts[host].repl_cut = true;
+        self.kill(host);
+    }
+
+    pub(super) fn freeze(&mut self, host: usize) {
+        self.hosts[host].frozen = true;
+    }
+
+    pub(super) fn thaw(&mut self, host: usize) {
+        self.hosts[host].frozen = false;
+        while let Some(event) = self.hosts[host].deferred.pop_front() {
+            self.deliver(host, event);
+        }
+        self.serve(host);
+    }
+
+    pub(super) fn cut_lan(&mut self, host: usize, cut: bool) {
+        self.hosts[host].lan_cut = cut;
+        let now = self.now;
+        if let Some(engine) = &mut self.hosts[host].engine {
+            engine.on_carrier(now, !cut);
+            self.serve(host);
+        }
+    }
+
+    pub(super) fn cut_repl(&mut self, host: usize, cut: bool) {
+        self.hosts[host].repl_cut = cut;
+    }
+
+    /// A new client connection.
+    pub(super) fn connect(&mut self, port: u16, mode: Mode) -> usize {
+        let index = self.clients.len();
+        let remote = SocketAddr::from(([10, 77, 0, 10], 40_000 + index as u16));
+        let tuple = FourTuple { local: remote, remote: (service_address(), port).into() };
+        self.clients.push(Client::new(self.now, index, tuple, mode));
+        self.serve_client(index);
+        index
+    }
+
+    fn post(&mut self, delay: Duration, target: Target, event: Event) {
+        self.serial += 1;
+        self.queue.insert((self.now + delay, self.serial), (target, event));
+    }
+
+    /// Runs until `goal`, or fails after a simulated minute.
+    pub(super) fn run_until(&mut self, goal: &str, done: impl Fn(&Self) -> bool) {
+        let limit = self.now + Duration::from_secs(60);
+        while !done(self) {
+            assert!(self.now < limit, "not reached in a minute: {goal}\n{}", self.story());
+            self.step();
+        }
+    }
+
+    /// Runs for `time`.
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.next_instant() <= end {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until every client is done, and checks that each saw what it should.
+    pub(super) fn finish(&mut self) {
+        self.run_until("clients done", |world| world.clients.iter().all(Client::is_done));
+        for client in &self.clients {
+            client.assert_good();
+        }
+        self.observer.assert_quiet();
+    }
+
+    /// What both hosts reported, for a failure's message.
+    pub(super) fn story(&self) -> String {
+        let mut story = String::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            story += &format!("host {index}:\n  {}\n", host.log.join("\n  "));
+            if let Some(engine) = &host.engine {
+                story += &format!("  {:?}\n", engine.status(self.now));
+            }
+        }
+        for client in &self.clients {
+            story += &format!("{client:?}\n");
+        }
+        story
+    }
+
+    fn next_instant(&self) -> Instant {
+        let mut next = self.queue.keys().next().map_or(Instant::NEVER, |key| key.0);
+        for host in &self.hosts {
+            if let (false, Some(engine)) = (host.frozen, &host.engine) {
+                next = next.min(engine.deadline());
+            }
+        }
+        for client in &self.clients {
+            next = next.min(client.deadline());
+        }
+        next.max(self.now)
+    }
+
+    fn step(&mut self) {
+        let next = self.next_instant();
+        assert!(next < Instant::NEVER, "nothing will ever happen again\n{}", self.story());
+        self.now = next;
+        if let Some(entry) = self.queue.first_entry() && entry.key().0 <= next {
+            let (target, event) = entry.remove();
+            return match target {
+                Target::Host(host) => self.arrive(host, event),
+                Target::Client => self.to_client(&event),
+            };
+        }
+        for host in 0..2 {
+            let due = self.hosts[host].runs() && self.engine(host).deadline() <= next;
+            if due {
+                self.engine(host).on_timer(next);
+                self.serve(host);
+                // A deadline in the past after the timer would spin for ever.
+                if self.engine(host).deadline() <= next {
+                    self.now = next + Duration::from_micros(1);
+                }
+            }
+        }
+        for index in 0..self.clients.len() {
+            if self.clients[index].deadline() <= next {
+                self.clients[index].on_timer(next);
+                self.serve_client(index);
+            }
+        }
+    }
+
+    fn arrive(&mut self, host: usize, event: Event) {
+        if self.hosts[host].engine.is_none() {
+            return;
+        }
+        if self.hosts[host].frozen {
+            self.hosts[host].deferred.push_back(event);
+            return;
+        }
+        self.deliver(host, event);
+        self.serve(host);
+    }
+
+    fn deliver(&mut self, host: usize, event: Event) {
+        let now = self.now;
+        let link = self.hosts[host].link;
+        let Some(engine) = &mut self.hosts[host].engine else { return };
+        match event {
+            Event::ToNode(packet) => {
+                if self.hosts[host].routes {
+                    engine.on_packet(now, trusted(), &packet);
+                }
+            }
+            Event::Frame(frame) => engine.on_frame(now, &frame),
+            Event::Beat(path, bytes) => engine.on_beat(now, path, &bytes),
+            Event::Connected(generation) => {
+                self.hosts[host].link = Some(generation);
+                engine.on_link(now, LinkInput::Connected);
+            }
+            Event::Data(generation, bytes) if link == Some(generation) => {
+                engine.on_link(now, LinkInput::Data(&bytes));
+            }
+            Event::Closed(generation) if link == Some(generation) => {
+                self.hosts[host].link = None;
+                engine.on_link(now, LinkInput::Closed);
+            }
+            Event::Data(..) | Event::Closed(_) => {}
+            Event::Refused => engine.on_link(now, LinkInput::Refused),
+        }
+    }
+
+    /// What `runtime` does after every turn, in its order.
+    fn serve(&mut self, host: usize) {
+        for _ in 0..1000 {
+            let mut idle = true;
+            while let Some(action) = self.hosts[host].engine.as_mut().and_then(|engine| engine.poll_action(self.now)) {
+                self.act(host, action);
+                idle = false;
+            }
+            idle &= !self.send_link(host);
+            idle &= !self.send_packets(host);
+            if idle {
+                return;
+            }
+        }
+        panic!("host {host} never comes to rest\n{}", self.story());
+    }
+
+    fn act(&mut self, host: usize, action: Action) {
+        let now = self.now;
+        match action {
+            Action::InstallRoutes => self.hosts[host].routes = true,
+            Action::RemoveRoutes => self.hosts[host].routes = false,
+            Action::SendFrame { frame, claims } => {
+                let may = !claims || now < self.engine(host).speak_until();
+                if may && !self.hosts[host].lan_cut {
+                    if claims && ArpPacket::parse(&frame).is_ok() {
+                        self.owner = Some(host);
+                    }
+                    if !self.hosts[1 - host].lan_cut {
+                        self.post(LAN_DELAY, Target::Host(1 - host), Event::Frame(frame));
+                    }
+                }
+            }
+            Action::SendBeat { path, bytes } => {
+                let cut = self.hosts.iter().any(|host| match path {
+                    Path::Lan => host.lan_cut,
+                    Path::Replication => host.repl_cut,
+                });
+                if !cut {
+                    self.post(LINK_DELAY, Target::Host(1 - host), Event::Beat(path, bytes));
+                }
+            }
+            Action::Dial | Action::Knock => self.dial(host, action == Action::Dial),
+            Action::HangUp => {
+                if let Some(link) = self.hosts[host].link.take() && !self.hosts[host].repl_cut {
+                    self.post(LINK_DELAY, Target::Host(1 - host), Event::Closed(link));
+                }
+            }
+            Action::Report(_, line) => {
+                let line = format!("{now:?} {line}");
+                self.hosts[host].log.push(line);
+            }
+            Action::Exit(reason) => panic!("host {host} exits: {reason}\n{}", self.story()),
+        }
+    }
+
+    fn dial(&mut self, host: usize, connect: bool) {
+        if self.hosts.iter().any(|host| host.repl_cut) {
+            return;
+        }
+        if self.hosts[1 - host].engine.is_none() {
+            self.post(LINK_DELAY * 2, Target::Host(host), Event::Refused);
+        } else if connect && !self.hosts[1 - host].frozen {
+            self.serial += 1;
+            let generation = self.serial;
+            self.post(LINK_DELAY, Target::Host(1 - host), Event::Connected(generation));
+            self.post(LINK_DELAY * 2, Target::Host(host), Event::Connected(generation));
+        }
+    }
+
+    fn send_link(&mut self, host: usize) -> bool {
+        let now = self.now;
+        let Some(engine) = &mut self.hosts[host].engine else { return false };
+        let bytes = core::mem::take(engine.link_output(now));
+        if bytes.is_empty() {
+            return false;
+        }
+        let cut = self.hosts.iter().any(|host| host.repl_cut);
+        if let (Some(generation), false) = (self.hosts[host].link, cut) {
+            self.post(LINK_DELAY, Target::Host(1 - host), Event::Data(generation, bytes));
+        }
+        true
+    }
+
+    fn send_packets(&mut self, host: usize) -> bool {
+        let now = self.now;
+        let Some(engine) = &mut self.hosts[host].engine else { return false };
+        let mut any = false;
+        let mut buffer = core::mem::take(&mut self.buffer);
+        let mut sent = Vec::new();
+        while sent.len() < 64 && let Some(range) = engine.poll_packet(now, &mut buffer) {
+            any = true;
+            // I3: the gate below the packet writer.
+            if now < engine.speak_until() {
+                sent.push(buffer[range.start + VnetHeader::LEN..range.end].to_vec());
+            }
+        }
+        self.buffer = buffer;
+        for packet in sent {
+            if !self.hosts[host].lan_cut && !self.lose() {
+                self.post(LAN_DELAY, Target::Client, Event::ToNode(packet));
+            }
+        }
+        any
+    }
+
+    fn lose(&mut self) -> bool {
+        self.packets += 1;
+        self.loss != 0 && self.packets % self.loss == 0
+    }
+
+    fn to_client(&mut self, event: &Event) {
+        let Event::ToNode(packet) = event else { return };
+        self.observer.watch(self.now, packet);
+        for index in 0..self.clients.len() {
+            if self.clients[index].on_packet(self.now, packet) {
+                self.serve_client(index);
+            }
+        }
+    }
+
+    fn serve_client(&mut self, index: usize) {
+        let now = self.now;
+        while let Some(packet) = self.clients[index].poll_packet(now) {
+            let Some(owner) = self.owner else { continue };
+            if !self.hosts[owner].lan_cut && !self.lose() {
+                self.post(LAN_DELAY, Target::Host(owner), Event::ToNode(packet));
+            }
+        }
+    }
+}
+
+/// A virtio header that says "the checksum is fine".
+fn trusted() -> VnetHeader {
+    VnetHeader { flags: 2, ..VnetHeader::default() }
+}

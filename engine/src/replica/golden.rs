@@ -1,0 +1,197 @@
+//! The bytes of version 1. A change here is a change of the protocol: it needs a new version, and
+//! the old one must stay readable for one release.
+//!
+//! Fields are set apart by spaces, in the order in which they are written.
+
+use core::net::SocketAddr;
+
+use super::{Frame, Heartbeat, Hello, Part, Record, Refusal, Versions};
+use crate::ids::{ConnId, Epoch, Lsn, Node};
+use crate::wire::FourTuple;
+
+const CONN: ConnId = ConnId(0x0102_0304_0506_0708);
+
+/// Bytes as hexadecimal digits, compared without the spaces of the golden text.
+#[track_caller]
+fn expect(bytes: &[u8], golden: &str) {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digits, golden.replace(char::is_whitespace, ""), "golden: {golden}");
+}
+
+#[track_caller]
+fn expect_record(record: Record<'_>, golden: &str) {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    expect(&bytes, golden);
+    assert_eq!(Record::decode(&mut &bytes[..]), Ok(record));
+}
+
+#[track_caller]
+fn expect_frame(frame: &Frame<'_>, golden: &str) {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    expect(&bytes, golden);
+    assert_eq!(Frame::decode(&bytes), Ok(frame.clone()));
+}
+
+fn tuple(local: &str, remote: &str) -> FourTuple {
+    let parse = |address: &str| address.parse::<SocketAddr>().unwrap();
+    FourTuple { local: parse(local), remote: parse(remote) }
+}
+
+#[test]
+fn opened() {
+    expect_record(
+        Record::Opened {
+            conn: CONN,
+            tuple: tuple("10.77.0.100:7", "10.77.0.10:4660"),
+            kind: 3,
+            snapshot: false,
+            hard: &[0xaa, 0xbb],
+            app: &[],
+        },
+        "01 0807060504030201 04 0a4d0064 0700 04 0a4d000a 3412 0300 00 02000000 aabb 00000000",
+    );
+    expect_record(
+        Record::Opened {
+            conn: CONN,
+            tuple: tuple("[fd77::100]:80", "[fd77::10]:4660"),
+            kind: 0,
+            snapshot: true,
+            hard: &[],
+            app: &[0xcc],
+        },
+        "01 0807060504030201 06 fd770000000000000000000000000100 5000 \
+         06 fd770000000000000000000000000010 3412 0000 01 00000000 01000000 cc",
+    );
+}
+
+#[test]
+fn input() {
+    expect_record(
+        Record::Input { conn: CONN, offset: 0x1122, ts_recent: 0x3344, bytes: b"abc" },
+        "02 0807060504030201 2211000000000000 44330000 03000000 616263",
+    );
+}
+
+#[test]
+fn peer_finished() {
+    expect_record(
+        Record::PeerFinished { conn: CONN, offset: 0x1122 },
+        "03 0807060504030201 2211000000000000",
+    );
+}
+
+#[test]
+fn pin() {
+    expect_record(Record::Pin { conn: CONN, bytes: b"abc" }, "04 0807060504030201 03000000 616263");
+}
+
+#[test]
+fn progress() {
+    let progress = |fin_acked, handshake_done| Record::Progress {
+        conn: CONN,
+        acked: 0x1122,
+        window: 0x3344,
+        ts_recent: 0x5566,
+        fin_acked,
+        handshake_done,
+    };
+    let fields = "05 0807060504030201 2211000000000000 44330000 66550000";
+    expect_record(progress(false, false), &format!("{fields} 00"));
+    expect_record(progress(true, false), &format!("{fields} 01"));
+    expect_record(progress(false, true), &format!("{fields} 02"));
+}
+
+#[test]
+fn closed() {
+    expect_record(Record::Closed { conn: CONN, cause: 9 }, "06 0807060504030201 09");
+}
+
+#[test]
+fn snapshot() {
+    expect_record(Record::SnapshotBegin { connections: 0x1122 }, "07 22110000");
+    expect_record(Record::SnapshotEnd, "08");
+}
+
+#[test]
+fn hello() {
+    expect_frame(
+        &Frame::Hello(Hello {
+            versions: Versions { min: 1, max: 2 },
+            node: Node::B,
+            boot: 0x1122,
+            role: 3,
+            epoch: Epoch(0x44),
+            config: vec![Part::new("ports", 0x55), Part::new("ip", 0x66)],
+        }),
+        "38000000 01 7374616e64696e0a 0100 0200 01 03 2211000000000000 4400000000000000 02 \
+         05 706f727473 5500000000000000 02 6970 6600000000000000",
+    );
+}
+
+#[test]
+fn log() {
+    expect_frame(
+        &Frame::Log { first: Lsn(0x11), epoch: Epoch(0x22), clock: 0x33, records: &[8] },
+        "19000000 02 1100000000000000 2200000000000000 3300000000000000 08",
+    );
+}
+
+#[test]
+fn confirm() {
+    expect_frame(
+        &Frame::Confirm { lsn: Lsn(0x11), unprotected: 0x22 },
+        "0c000000 03 1100000000000000 22000000",
+    );
+}
+
+#[test]
+fn handover() {
+    expect_frame(
+        &Frame::Handover { epoch: Epoch(0x11), lsn: Lsn(0x22) },
+        "10000000 04 1100000000000000 2200000000000000",
+    );
+}
+
+#[test]
+fn refuse() {
+    let refuse = |reason| Frame::Refuse { reason, text: "no" };
+    expect_frame(&refuse(Refusal::Incompatible), "03000000 05 01 6e6f");
+    expect_frame(&refuse(Refusal::NotPrimary), "03000000 05 02 6e6f");
+    expect_frame(&refuse(Refusal::Busy), "03000000 05 03 6e6f");
+    expect_frame(&refuse(Refusal::Violation), "03000000 05 04 6e6f");
+}
+
+#[test]
+fn ping_and_pong() {
+    expect_frame(&Frame::Ping { token: 0x11 }, "08000000 06 1100000000000000");
+    expect_frame(&Frame::Pong { token: 0x11 }, "08000000 07 1100000000000000");
+}
+
+#[test]
+fn heartbeat() {
+    let heartbeat = |synced, lan_ok| Heartbeat {
+        node: Node::B,
+        role: 2,
+        synced,
+        lan_ok,
+        boot: 0x11,
+        epoch: Epoch(0x22),
+        sequence: 0x33,
+        sent: 0x44,
+        echo: 0x55,
+        echo_boot: 0x56,
+        applied: Lsn(0x66),
+        clock: 0x77,
+        unprotected: 0x88,
+    };
+    let numbers = "1100000000000000 2200000000000000 3300000000000000 4400000000000000 \
+                   5500000000000000 5600000000000000 6600000000000000 7700000000000000 \
+                   88000000";
+    for (synced, lan_ok, flags) in [(false, false, 0), (true, false, 1), (false, true, 2)] {
+        let heartbeat = heartbeat(synced, lan_ok);
+        expect(&heartbeat.encode(), &format!("01 01 02 {flags:02x} {numbers}"));
+        assert_eq!(Heartbeat::decode(&heartbeat.encode()), Ok(heartbeat));
+    }
+}

@@ -1,0 +1,368 @@
+//! The records of the log: everything a standby has to know to go on with a connection.
+//!
+//! ```text
+//!  Opened ─► Input* ─► PeerFinished ─► Closed       what a client did, in its order
+//!       └─► Pin*        what a service saw outside its input
+//!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
+//!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
+//! ```
+//!
+//! A record is its kind (one byte, never given to another record) and fixed fields. Byte runs are
+//! borrowed from the frame in decoding: 64 KiB of input cost the same as one byte.
+
+use super::codec::{Fields, address_len, check_offset, put_address, put_run};
+use super::{MAX_RECORD, Violation};
+use crate::ids::ConnId;
+use crate::wire::FourTuple;
+
+/// One record of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Record<'a> {
+    /// A connection exists from here on.
+    Opened {
+        /// Its name in every later record.
+        conn: ConnId,
+        /// Its two ends. Flow label and scope of IPv6 do not travel.
+        tuple: FourTuple,
+        /// What answers it: the index of the configured port.
+        kind: u16,
+        /// Whether it is older than the session, and told as part of the snapshot.
+        snapshot: bool,
+        /// TCP's part of it, as TCP encodes it.
+        hard: &'a [u8],
+        /// The service's part, as the service encodes it; empty for a fresh one.
+        app: &'a [u8],
+    },
+    /// Bytes of the client, in order.
+    Input {
+        /// The connection.
+        conn: ConnId,
+        /// Stream offset of the first byte.
+        offset: u64,
+        /// TS.Recent after them, RFC 7323 §4.3.
+        ts_recent: u32,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// The client will send nothing more.
+    PeerFinished {
+        /// The connection.
+        conn: ConnId,
+        /// Stream offset of the FIN: how many bytes came before it.
+        offset: u64,
+    },
+    /// What a service saw outside its input, and both sides must go by.
+    Pin {
+        /// The connection.
+        conn: ConnId,
+        /// The pin, as the service encodes it.
+        bytes: &'a [u8],
+    },
+    /// How far the client has come. A standby may miss any of these and only do more work.
+    Progress {
+        /// The connection.
+        conn: ConnId,
+        /// Output bytes acknowledged.
+        acked: u64,
+        /// SND.WND, bytes.
+        window: u32,
+        /// TS.Recent, RFC 7323 §4.3.
+        ts_recent: u32,
+        /// Our FIN is acknowledged.
+        fin_acked: bool,
+        /// The three-way handshake is complete.
+        handshake_done: bool,
+    },
+    /// A connection exists no longer.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why, as the engine numbers it.
+        cause: u8,
+    },
+    /// A session starts. The connections from before it follow.
+    SnapshotBegin {
+        /// How many follow at most; those that close before their turn are left out.
+        connections: u32,
+    },
+    /// All connections from before the session have been told.
+    SnapshotEnd,
+}
+
+/// The kinds. A number is never reused, also not when its record is gone.
+mod kind {
+    pub(super) const OPENED: u8 = 1;
+    pub(super) const INPUT: u8 = 2;
+    pub(super) const PEER_FINISHED: u8 = 3;
+    pub(super) const PIN: u8 = 4;
+    pub(super) const PROGRESS: u8 = 5;
+    pub(super) const CLOSED: u8 = 6;
+    pub(super) const SNAPSHOT_BEGIN: u8 = 7;
+    pub(super) const SNAPSHOT_END: u8 = 8;
+}
+
+const FLAG_SNAPSHOT: u8 = 1;
+const FLAG_FIN_ACKED: u8 = 1;
+const FLAG_HANDSHAKE_DONE: u8 = 2;
+
+impl<'a> Record<'a> {
+    /// How many bytes [`encode`](Self::encode) appends.
+    pub const fn encoded_len(&self) -> usize {
+        1 + match self {
+            Self::Opened { tuple, hard, app, .. } => {
+                let tuple = address_len(tuple.local) + address_len(tuple.remote);
+                8 + tuple + 2 + 1 + 4 + hard.len() + 4 + app.len()
+            }
+            Self::Input { bytes, .. } => 8 + 8 + 4 + 4 + bytes.len(),
+            Self::PeerFinished { .. } => 8 + 8,
+            Self::Pin { bytes, .. } => 8 + 4 + bytes.len(),
+            Self::Progress { .. } => 8 + 8 + 4 + 4 + 1,
+            Self::Closed { .. } => 8 + 1,
+            Self::SnapshotBegin { .. } => 4,
+            Self::SnapshotEnd => 0,
+        }
+    }
+
+    /// Appends the record to `out`. It must not be longer than [`MAX_RECORD`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let length = self.encoded_len();
+        assert!(length <= MAX_RECORD, "a record fits into a frame");
+        out.reserve(length);
+        match *self {
+            Self::Opened { conn, ref tuple, kind, snapshot, hard, app } => {
+                put_head(out, kind::OPENED, conn);
+                put_address(out, tuple.local);
+                put_address(out, tuple.remote);
+                out.extend_from_slice(&kind.to_le_bytes());
+                out.push(if snapshot { FLAG_SNAPSHOT } else { 0 });
+                put_run(out, hard);
+                put_run(out, app);
+            }
+            Self::Input { conn, offset, ts_recent, bytes } => {
+                put_head(out, kind::INPUT, conn);
+                out.extend_from_slice(&offset.to_le_bytes());
+                out.extend_from_slice(&ts_recent.to_le_bytes());
+                put_run(out, bytes);
+            }
+            Self::PeerFinished { conn, offset } => {
+                put_head(out, kind::PEER_FINISHED, conn);
+                out.extend_from_slice(&offset.to_le_bytes());
+            }
+            Self::Pin { conn, bytes } => {
+                put_head(out, kind::PIN, conn);
+                put_run(out, bytes);
+            }
+            Self::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
+                put_head(out, kind::PROGRESS, conn);
+                out.extend_from_slice(&acked.to_le_bytes());
+                out.extend_from_slice(&window.to_le_bytes());
+                out.extend_from_slice(&ts_recent.to_le_bytes());
+                out.push(
+                    if fin_acked { FLAG_FIN_ACKED } else { 0 }
+                        | if handshake_done { FLAG_HANDSHAKE_DONE } else { 0 },
+                );
+            }
+            Self::Closed { conn, cause } => {
+                put_head(out, kind::CLOSED, conn);
+                out.push(cause);
+            }
+            Self::SnapshotBegin { connections } => {
+                out.push(kind::SNAPSHOT_BEGIN);
+                out.extend_from_slice(&connections.to_le_bytes());
+            }
+            Self::SnapshotEnd => out.push(kind::SNAPSHOT_END),
+        }
+    }
+
+    /// Reads the first record of `bytes`, and moves `bytes` past it. After a violation `bytes` is
+    /// where it was.
+    pub fn decode(bytes: &mut &'a [u8]) -> Result<Self, Violation> {
+        let mut fields = Fields::new("a record", bytes);
+        let record = match fields.u8()? {
+            kind::OPENED => Self::opened(&mut fields)?,
+            kind::INPUT => Self::input(&mut fields)?,
+            kind::PEER_FINISHED => {
+                let conn = ConnId(fields.u64()?);
+                Self::PeerFinished { conn, offset: fields.offset("the offset of a FIN")? }
+            }
+            kind::PIN => Self::Pin { conn: ConnId(fields.u64()?), bytes: fields.run()? },
+            kind::PROGRESS => Self::progress(&mut fields)?,
+            kind::CLOSED => Self::Closed { conn: ConnId(fields.u64()?), cause: fields.u8()? },
+            kind::SNAPSHOT_BEGIN => Self::SnapshotBegin { connections: fields.u32()? },
+            kind::SNAPSHOT_END => Self::SnapshotEnd,
+            value => {
+                let what = "the kind of a record";
+                return Err(Violation::Value { what, value: value.into(), expected: "1 to 8" });
+            }
+        };
+        *bytes = fields.rest();
+        Ok(record)
+    }
+
+    fn opened(fields: &mut Fields<'a>) -> Result<Self, Violation> {
+        Ok(Self::Opened {
+            conn: ConnId(fields.u64()?),
+            tuple: FourTuple { local: fields.address()?, remote: fields.address()? },
+            kind: fields.u16()?,
+            snapshot: fields.flags("the flags of an opened record", FLAG_SNAPSHOT)? != 0,
+            hard: fields.run()?,
+            app: fields.run()?,
+        })
+    }
+
+    fn input(fields: &mut Fields<'a>) -> Result<Self, Violation> {
+        let conn = ConnId(fields.u64()?);
+        let offset = fields.offset("the offset of input")?;
+        let ts_recent = fields.u32()?;
+        let bytes = fields.run()?;
+        check_offset("the end of input", offset + bytes.len() as u64)?;
+        Ok(Self::Input { conn, offset, ts_recent, bytes })
+    }
+
+    fn progress(fields: &mut Fields<'a>) -> Result<Self, Violation> {
+        let conn = ConnId(fields.u64()?);
+        let acked = fields.offset("the acknowledged offset")?;
+        let window = fields.u32()?;
+        let ts_recent = fields.u32()?;
+        let flags =
+            fields.flags("the flags of a progress record", FLAG_FIN_ACKED | FLAG_HANDSHAKE_DONE)?;
+        Ok(Self::Progress {
+            conn,
+            acked,
+            window,
+            ts_recent,
+            fin_acked: flags & FLAG_FIN_ACKED != 0,
+            handshake_done: flags & FLAG_HANDSHAKE_DONE != 0,
+        })
+    }
+
+    /// The record's name, for a person.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { snapshot: false, .. } => "opened",
+            Self::Opened { snapshot: true, .. } => "opened (snapshot)",
+            Self::Input { .. } => "input",
+            Self::PeerFinished { .. } => "peer finished",
+            Self::Pin { .. } => "pin",
+            Self::Progress { .. } => "progress",
+            Self::Closed { .. } => "closed",
+            Self::SnapshotBegin { .. } => "snapshot begin",
+            Self::SnapshotEnd => "snapshot end",
+        }
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, kind: u8, conn: ConnId) {
+    out.push(kind);
+    out.extend_from_slice(&conn.0.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::replica::MAX_OFFSET;
+    use crate::replica::strategies::{OwnedRecord, record};
+
+    proptest! {
+        #[test]
+        fn every_record_comes_back_as_it_went(record in record(), behind: Vec<u8>) {
+            let record = record.borrow();
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            prop_assert_eq!(bytes.len(), record.encoded_len());
+            bytes.extend_from_slice(&behind);
+
+            let mut rest = &bytes[..];
+            prop_assert_eq!(Record::decode(&mut rest), Ok(record));
+            prop_assert_eq!(rest, &behind[..]);
+        }
+
+        #[test]
+        fn a_record_cut_anywhere_is_refused(record in record(), cut: prop::sample::Index) {
+            let mut bytes = Vec::new();
+            record.borrow().encode(&mut bytes);
+            let cut = cut.index(bytes.len());
+            let mut rest = &bytes[..cut];
+            let refused =
+                matches!(Record::decode(&mut rest), Err(Violation::Truncated { what: "a record", .. }));
+            prop_assert!(refused);
+            prop_assert_eq!(rest.len(), cut, "a refusal takes nothing");
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..10) {
+            bytes.insert(0, kind);
+            let mut rest = &bytes[..];
+            while !rest.is_empty() && Record::decode(&mut rest).is_ok() {}
+        }
+
+        #[test]
+        fn a_flipped_byte_is_a_record_or_a_violation(
+            record in record(), at: prop::sample::Index, with: u8,
+        ) {
+            let mut bytes = Vec::new();
+            record.borrow().encode(&mut bytes);
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            let _ = Record::decode(&mut &bytes[..]);
+        }
+    }
+
+    #[test]
+    fn input_that_would_pass_the_last_offset_is_refused() {
+        let fits =
+            OwnedRecord::Input { conn: 1, offset: MAX_OFFSET - 2, ts_recent: 0, bytes: vec![7; 2] };
+        let passes =
+            OwnedRecord::Input { conn: 1, offset: MAX_OFFSET - 1, ts_recent: 0, bytes: vec![7; 2] };
+        let decode = |record: &OwnedRecord| {
+            let mut bytes = Vec::new();
+            record.borrow().encode(&mut bytes);
+            Record::decode(&mut &bytes[..]).map(|_| ())
+        };
+        assert_eq!(decode(&fits), Ok(()));
+        assert_eq!(
+            decode(&passes),
+            Err(Violation::Value {
+                what: "the end of input",
+                value: MAX_OFFSET + 1,
+                expected: "a stream offset of at most 2^62",
+            })
+        );
+    }
+
+    #[test]
+    fn a_length_beyond_the_frame_is_refused_and_nothing_is_allocated() {
+        let mut bytes = vec![kind::PIN];
+        bytes.extend_from_slice(&1u64.to_le_bytes());
+        bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(
+            Record::decode(&mut &bytes[..]),
+            Err(Violation::Truncated { what: "a record", needs: u32::MAX as usize, has: 0 })
+        );
+    }
+
+    #[test]
+    fn unknown_kinds_and_flags_are_named() {
+        assert_eq!(
+            Record::decode(&mut &[9u8][..]).map_err(|violation| violation.to_string()),
+            Err("the kind of a record is 9, expected 1 to 8".into())
+        );
+        let progress = OwnedRecord::Progress {
+            conn: 1,
+            acked: 2,
+            window: 3,
+            ts_recent: 4,
+            fin_acked: true,
+            handshake_done: true,
+        };
+        let mut bytes = Vec::new();
+        progress.borrow().encode(&mut bytes);
+        *bytes.last_mut().unwrap() |= 0x80;
+        assert_eq!(
+            Record::decode(&mut &bytes[..]).map_err(|violation| violation.to_string()),
+            Err("the flags of a progress record is 131, expected only flags that are known".into())
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Random records, frames and heartbeats for the property tests of this module.
+
+use core::net::SocketAddr;
+
+use proptest::prelude::*;
+
+use super::{Frame, Heartbeat, Hello, MAX_LSN, MAX_OFFSET, Part, Record, Refusal, Versions};
+use crate::ids::{ConnId, Epoch, Lsn, Node};
+use crate::wire::FourTuple;
+
+/// A [`Record`] that owns its bytes.
+#[derive(Clone, Debug)]
+pub(super) enum OwnedRecord {
+    Opened {
+        conn: u64,
+        ends: [SocketAddr; 2],
+        kind: u16,
+        snapshot: bool,
+        hard: Vec<u8>,
+        app: Vec<u8>,
+    },
+    Input {
+        conn: u64,
+        offset: u64,
+        ts_recent: u32,
+        bytes: Vec<u8>,
+    },
+    PeerFinished {
+        conn: u64,
+        offset: u64,
+    },
+    Pin {
+        conn: u64,
+        bytes: Vec<u8>,
+    },
+    Progress {
+        conn: u64,
+        acked: u64,
+        window: u32,
+        ts_recent: u32,
+        fin_acked: bool,
+        handshake_done: bool,
+    },
+    Closed {
+        conn: u64,
+        cause: u8,
+    },
+    SnapshotBegin {
+        connections: u32,
+    },
+    SnapshotEnd,
+}
+
+impl OwnedRecord {
+    pub(super) fn borrow(&self) -> Record<'_> {
+        match *self {
+            Self::Opened { conn, ends: [local, remote], kind, snapshot, ref hard, ref app } => {
+                let tuple = FourTuple { local, remote };
+                Record::Opened { conn: ConnId(conn), tuple, kind, snapshot, hard, app }
+            }
+            Self::Input { conn, offset, ts_recent, ref bytes } => {
+                Record::Input { conn: ConnId(conn), offset, ts_recent, bytes }
+            }
+            Self::PeerFinished { conn, offset } => {
+                Record::PeerFinished { conn: ConnId(conn), offset }
+            }
+            Self::Pin { conn, ref bytes } => Record::Pin { conn: ConnId(conn), bytes },
+            Self::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
+                let conn = ConnId(conn);
+                Record::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done }
+            }
+            Self::Closed { conn, cause } => Record::Closed { conn: ConnId(conn), cause },
+            Self::SnapshotBegin { connections } => Record::SnapshotBegin { connections },
+            Self::SnapshotEnd => Record::SnapshotEnd,
+        }
+    }
+}
+
+/// A connection, fresh or of the snapshot.
+pub(super) fn opened(conn: u64, snapshot: bool) -> OwnedRecord {
+    let ends = [SocketAddr::from(([10, 77, 0, 100], 7)), SocketAddr::from(([10, 77, 0, 10], 4321))];
+    OwnedRecord::Opened { conn, ends, kind: 0, snapshot, hard: vec![1, 2], app: vec![] }
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        (any::<[u8; 4]>(), any::<u16>()).prop_map(SocketAddr::from),
+        (any::<[u8; 16]>(), any::<u16>()).prop_map(SocketAddr::from),
+    ]
+}
+
+/// Any record, with byte runs that may be empty.
+pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
+    let conn = any::<u64>;
+    let offset = || 0..MAX_OFFSET / 2;
+    prop_oneof![
+        (conn(), [address(), address()], any::<(u16, bool, Vec<u8>, Vec<u8>)>()).prop_map(
+            |(conn, ends, (kind, snapshot, hard, app))| OwnedRecord::Opened {
+                conn,
+                ends,
+                kind,
+                snapshot,
+                hard,
+                app
+            }
+        ),
+        (conn(), offset(), any::<(u32, Vec<u8>)>()).prop_map(
+            |(conn, offset, (ts_recent, bytes))| OwnedRecord::Input {
+                conn,
+                offset,
+                ts_recent,
+                bytes
+            }
+        ),
+        (conn(), 0..=MAX_OFFSET)
+            .prop_map(|(conn, offset)| OwnedRecord::PeerFinished { conn, offset }),
+        any::<(u64, Vec<u8>)>().prop_map(|(conn, bytes)| OwnedRecord::Pin { conn, bytes }),
+        (conn(), 0..=MAX_OFFSET, any::<(u32, u32, bool, bool)>()).prop_map(
+            |(conn, acked, (window, ts_recent, fin_acked, handshake_done))| {
+                OwnedRecord::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done }
+            }
+        ),
+        any::<(u64, u8)>().prop_map(|(conn, cause)| OwnedRecord::Closed { conn, cause }),
+        any::<u32>().prop_map(|connections| OwnedRecord::SnapshotBegin { connections }),
+        Just(OwnedRecord::SnapshotEnd),
+    ]
+}
+
+/// A [`Frame`] that owns its bytes.
+#[derive(Clone, Debug)]
+pub(super) enum OwnedFrame {
+    Plain(Frame<'static>),
+    Log { first: Lsn, epoch: Epoch, clock: u64, records: Vec<u8> },
+    Refuse { reason: Refusal, text: String },
+}
+
+impl OwnedFrame {
+    pub(super) fn borrow(&self) -> Frame<'_> {
+        match self {
+            Self::Plain(frame) => frame.clone(),
+            &Self::Log { first, epoch, clock, ref records } => {
+                Frame::Log { first, epoch, clock, records }
+            }
+            Self::Refuse { reason, text } => Frame::Refuse { reason: *reason, text },
+        }
+    }
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    prop_oneof![Just(Node::A), Just(Node::B)]
+}
+
+fn lsn() -> impl Strategy<Value = Lsn> {
+    (0..=MAX_LSN).prop_map(Lsn)
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let parts = prop::collection::btree_map("[!-~]{1,32}", any::<u64>(), 0..=64);
+    (node(), any::<(u16, u16, u64, u8, u64)>(), parts).prop_map(
+        |(node, (one, other, boot, role, epoch), parts)| Hello {
+            versions: Versions { min: one.min(other), max: one.max(other) },
+            node,
+            boot,
+            role,
+            epoch: Epoch(epoch),
+            config: parts.iter().map(|(name, &digest)| Part::new(name, digest)).collect(),
+        },
+    )
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        Just(Refusal::Incompatible),
+        Just(Refusal::NotPrimary),
+        Just(Refusal::Busy),
+        Just(Refusal::Violation),
+    ]
+}
+
+/// Any frame.
+pub(super) fn frame() -> impl Strategy<Value = OwnedFrame> {
+    let records = prop::collection::vec(any::<u8>(), 1..300);
+    prop_oneof![
+        hello().prop_map(|hello| OwnedFrame::Plain(Frame::Hello(hello))),
+        (lsn(), any::<(u64, u64)>(), records).prop_map(|(first, (epoch, clock), records)| {
+            OwnedFrame::Log { first, epoch: Epoch(epoch), clock, records }
+        }),
+        (lsn(), any::<u32>())
+            .prop_map(|(lsn, unprotected)| OwnedFrame::Plain(Frame::Confirm { lsn, unprotected })),
+        (any::<u64>(), lsn()).prop_map(|(epoch, lsn)| {
+            OwnedFrame::Plain(Frame::Handover { epoch: Epoch(epoch), lsn })
+        }),
+        (refusal(), "[ -~\u{e4}\u{20ac}]{0,100}")
+            .prop_map(|(reason, text)| OwnedFrame::Refuse { reason, text }),
+        any::<u64>().prop_map(|token| OwnedFrame::Plain(Frame::Ping { token })),
+        any::<u64>().prop_map(|token| OwnedFrame::Plain(Frame::Pong { token })),
+    ]
+}
+
+/// Any heartbeat.
+pub(super) fn heartbeat() -> impl Strategy<Value = Heartbeat> {
+    (node(), any::<(u8, bool, bool)>(), any::<[u64; 7]>(), lsn(), any::<u32>()).prop_map(
+        |(node, (role, synced, lan_ok), numbers, applied, unprotected)| {
+            let [boot, epoch, sequence, sent, echo, echo_boot, clock] = numbers;
+            let epoch = Epoch(epoch);
+            Heartbeat {
+                node,
+                role,
+                synced,
+                lan_ok,
+                boot,
+                epoch,
+                sequence,
+                sent,
+                echo,
+                echo_boot,
+                applied,
+                clock,
+                unprotected,
+            }
+        },
+    )
+}

@@ -1,0 +1,76 @@
+//! Kernel settings under `/proc/sys/net`, of the network namespace that the engine runs in.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::sys::OsError;
+
+/// The setting `key` of IPv4 on `interface` (`all` and `default` are interfaces here).
+pub(super) fn ipv4(interface: &str, key: &str) -> PathBuf {
+    path("ipv4", interface, key)
+}
+
+/// The setting `key` of IPv6 on `interface`.
+pub(super) fn ipv6(interface: &str, key: &str) -> PathBuf {
+    path("ipv6", interface, key)
+}
+
+/// Path by path component: interface names may contain dots (`eth0.10`), which the dotted
+/// notation of sysctl(8) would split.
+fn path(family: &str, interface: &str, key: &str) -> PathBuf {
+    Path::new("/proc/sys/net").join(family).join("conf").join(interface).join(key)
+}
+
+/// Reads a setting, without its line end.
+pub(super) fn read(path: &Path) -> Result<String, OsError> {
+    match fs::read_to_string(path) {
+        Ok(value) => Ok(value.trim_end().to_owned()),
+        Err(error) => Err(failed("read", path, error)),
+    }
+}
+
+/// Writes a setting.
+pub(super) fn write(path: &Path, value: &str) -> Result<(), OsError> {
+    fs::write(path, value).map_err(|error| failed(&format!("write {value} to"), path, error))
+}
+
+/// The interfaces that have IPv6 settings, without `all` and `default`, sorted.
+pub(super) fn ipv6_interfaces() -> Result<Vec<String>, OsError> {
+    let directory = Path::new("/proc/sys/net/ipv6/conf");
+    let listed = || -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.retain(|name| name != "all" && name != "default");
+        names.sort();
+        Ok(names)
+    };
+    listed().map_err(|error| {
+        failed("list", directory, error)
+            .advise("is IPv6 disabled? an IPv6 service address needs it")
+    })
+}
+
+fn failed(verb: &str, path: &Path, error: io::Error) -> OsError {
+    OsError::new(format!("{verb} {}", path.display()), error)
+        .advise("is /proc/sys writable here? containers often mount it read-only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_name_with_a_dot_stays_one_component() {
+        let path = ipv6("eth0.10", "accept_ra");
+        assert_eq!(path, Path::new("/proc/sys/net/ipv6/conf/eth0.10/accept_ra"));
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let error = read(&ipv4("no-such-interface", "forwarding")).unwrap_err();
+        assert!(error.to_string().contains("conf/no-such-interface/forwarding"), "{error}");
+    }
+}

@@ -1,0 +1,493 @@
+//! The host side on a real kernel: TUN, LAN socket, routes, rules, settings and the undo journal.
+//!
+//! Every test runs in a network namespace of its own: the test binary starts itself again under
+//! `unshare`, once for each test, and the outer half fails if the inner one does. Needs
+//! `unshare` (util-linux), `ip` (iproute2), `/dev/net/tun`, and root or user namespaces.
+#![cfg(feature = "runtime")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use standin::runtime::host::{HostError, HostSetup, Plan};
+use standin::runtime::lan::Lan;
+use standin::runtime::netlink::{CarrierWatch, HostRoute, Netlink, Verdict};
+use standin::runtime::tun::{HEADER_LEN, Tun, TunOffload};
+
+const INSIDE: &str = "STANDIN_TEST_NAMESPACE";
+const MTU: u32 = 1500;
+
+/// Runs `story` in a fresh network namespace; `name` is the test's own.
+fn in_namespace(name: &str, story: fn()) {
+    if std::env::var_os(INSIDE).is_some() {
+        run("ip", &["link", "set", "lo", "up"]);
+        return story();
+    }
+    let mut command = Command::new("unshare");
+    // Root needs no user namespace, and may be in a place that forbids them.
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let output = command
+        .arg("--net")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare (util-linux) runs");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "in its namespace, {name} failed:\n{text}");
+    assert!(text.contains("1 passed"), "{name} did not run in its namespace:\n{text}");
+}
+
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    uid.split_whitespace().nth(1) == Some("0")
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} is needed here: {error}"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {error}");
+}
+
+/// `eth0` with 10.77.0.1/24 and fd77::1/64, and its other end `sw0`, both up.
+fn make_lan() {
+    let lines = [
+        "link add eth0 type veth peer name sw0",
+        "address add 10.77.0.1/24 dev eth0",
+        "address add fd77::1/64 dev eth0 nodad",
+        "link set eth0 up",
+        "link set sw0 up",
+    ];
+    for line in lines {
+        run("ip", &line.split(' ').collect::<Vec<_>>());
+    }
+}
+
+fn addresses() -> Vec<IpAddr> {
+    vec!["10.77.0.100".parse().unwrap(), "fd77::100".parse().unwrap()]
+}
+
+/// A file of this test's own.
+fn journal(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("standin-{}-{name}.undo", std::process::id()))
+}
+
+fn plan(journal: &Path) -> Plan {
+    Plan {
+        lan: "eth0".to_owned(),
+        tun: "tun0".to_owned(),
+        addresses: addresses(),
+        journal: journal.to_owned(),
+    }
+}
+
+/// Every setting of the host that the engine may change.
+fn settings() -> Vec<(String, String)> {
+    let paths = [
+        "ipv4/conf/all/send_redirects",
+        "ipv4/conf/eth0/send_redirects",
+        "ipv4/conf/eth0/forwarding",
+        "ipv4/conf/all/forwarding",
+        "ipv6/conf/all/forwarding",
+        "ipv6/conf/eth0/forwarding",
+        "ipv6/conf/eth0/accept_ra",
+        "ipv6/conf/sw0/forwarding",
+        "ipv6/conf/sw0/accept_ra",
+    ];
+    let read = |path: &str| fs::read_to_string(setting(path)).unwrap().trim().to_owned();
+    paths.iter().map(|path| ((*path).to_owned(), read(path))).collect()
+}
+
+fn setting(path: &str) -> PathBuf {
+    Path::new("/proc/sys/net").join(path)
+}
+
+fn value(path: &str) -> String {
+    fs::read_to_string(setting(path)).unwrap().trim().to_owned()
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what}: not within ten seconds");
+}
+
+/// An ICMPv4 echo request from the service address to 10.77.0.1, complete.
+fn ping() -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ipv4([10, 77, 0, 100], [10, 77, 0, 1], 64)
+        .icmpv4_echo_request(7, 1);
+    let mut packet = vec![0; HEADER_LEN];
+    builder.write(&mut packet, b"are you there?").unwrap();
+    packet
+}
+
+/// The next packet in the TUN, if there is one, but for the kernel's own multicast reports.
+fn next_packet(tun: &mut Tun) -> Option<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    loop {
+        match tun.read(&mut buffer) {
+            Ok(len) if is_multicast_report(&buffer[HEADER_LEN..len]) => {}
+            Ok(len) => return Some(buffer[HEADER_LEN..len].to_vec()),
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                return None;
+            }
+        }
+    }
+}
+
+/// IPv6 to a multicast address, with a hop-by-hop header first, as MLD has.
+fn is_multicast_report(packet: &[u8]) -> bool {
+    packet[0] >> 4 == 6 && packet[6] == 0 && packet[24] == 0xff
+}
+
+/// Writes a ping into the TUN and waits for the kernel's answer.
+fn ping_answered(tun: &mut Tun) {
+    tun.write(&ping()).unwrap();
+    let answer = eventually("echo reply", || next_packet(tun));
+    let packet = etherparse::SlicedPacket::from_ip(&answer).unwrap();
+    let Some(etherparse::TransportSlice::Icmpv4(icmp)) = packet.transport else {
+        panic!("no ICMP: {packet:?}");
+    };
+    assert_eq!(icmp.type_u8(), 0, "echo reply");
+    assert_eq!(icmp.payload(), b"are you there?");
+}
+
+#[test]
+fn tun_with_offload_moves_packets_both_ways() {
+    in_namespace("tun_with_offload_moves_packets_both_ways", || {
+        make_lan();
+        let mut tun = Tun::open("tun0", MTU, true).unwrap();
+        assert_eq!(tun.offload(), TunOffload::Segments);
+        assert_eq!(tun.name(), "tun0");
+        let link = Netlink::open().unwrap().link("tun0").unwrap();
+        assert_eq!((link.mtu, link.queue_len, link.carrier), (MTU, 4096, true));
+        assert_eq!((link.index, link.mac), (tun.index(), None));
+
+        let journal = journal("offload");
+        let mut host = HostSetup::apply(plan(&journal)).unwrap();
+        host.install_routes().unwrap();
+        ping_answered(&mut tun);
+    });
+}
+
+#[test]
+fn plain_tun_moves_packets_both_ways() {
+    in_namespace("plain_tun_moves_packets_both_ways", || {
+        make_lan();
+        let mut tun = Tun::open("tun0", MTU, false).unwrap();
+        assert_eq!(tun.offload(), TunOffload::None);
+        let journal = journal("plain");
+        let mut host = HostSetup::apply(plan(&journal)).unwrap();
+        host.install_routes().unwrap();
+        ping_answered(&mut tun);
+
+        let mut unfinished = ping();
+        unfinished[0] = 1;
+        assert!(tun.write(&unfinished).is_err(), "nobody would complete the checksum");
+    });
+}
+
+#[test]
+fn tun_carries_no_ipv6_noise() {
+    in_namespace("tun_carries_no_ipv6_noise", || {
+        let mut tun = Tun::open("tun0", MTU, true).unwrap();
+        let own = Netlink::open().unwrap().addresses().unwrap();
+        assert!(own.iter().all(|(_, interface)| *interface != tun.index()), "{own:?}");
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(next_packet(&mut tun), None);
+    });
+}
+
+#[test]
+fn a_tun_in_use_is_refused_and_said_so() {
+    in_namespace("a_tun_in_use_is_refused_and_said_so", || {
+        let _held = Tun::open("tun0", MTU, true).unwrap();
+        let error = Tun::open("tun0", MTU, true).unwrap_err().to_string();
+        assert!(error.contains("tun0") && error.contains("is an engine running?"), "{error}");
+    });
+}
+
+#[test]
+fn routes_come_and_go_and_may_be_asked_for_twice() {
+    in_namespace("routes_come_and_go_and_may_be_asked_for_twice", || {
+        make_lan();
+        let tun = Tun::open("tun0", MTU, true).unwrap();
+        let journal = journal("routes");
+        let mut netlink = Netlink::open().unwrap();
+        let mut host = HostSetup::apply(plan(&journal)).unwrap();
+        assert_eq!(netlink.routes().unwrap(), []);
+        let all: Vec<_> = addresses()
+            .into_iter()
+            .map(|address| HostRoute { address, interface: tun.index() })
+            .collect();
+        for _ in 0..2 {
+            host.install_routes().unwrap();
+            assert_eq!(netlink.routes().unwrap(), all);
+        }
+        for _ in 0..2 {
+            host.remove_routes().unwrap();
+            assert_eq!(netlink.routes().unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn everything_is_as_before_after_undo() {
+    in_namespace("everything_is_as_before_after_undo", || {
+        make_lan();
+        // One interface that forwards on its own, which the switch for all would overwrite.
+        fs::write(setting("ipv6/conf/sw0/forwarding"), "1").unwrap();
+        let before = settings();
+        let _tun = Tun::open("tun0", MTU, true).unwrap();
+        let journal = journal("undo");
+        let mut netlink = Netlink::open().unwrap();
+
+        let mut host = HostSetup::apply(plan(&journal)).unwrap();
+        host.install_routes().unwrap();
+        assert!(journal.exists());
+        assert_eq!(value("ipv4/conf/eth0/forwarding"), "1");
+        assert_eq!(value("ipv4/conf/all/send_redirects"), "0");
+        assert_eq!(value("ipv6/conf/all/forwarding"), "1");
+        assert_eq!(value("ipv6/conf/eth0/accept_ra"), "2");
+        let verdicts: Vec<_> = netlink.rules().unwrap().iter().map(|rule| rule.verdict).collect();
+        assert_eq!(verdicts, [Verdict::HostRoute, Verdict::Blackhole]);
+
+        host.undo().unwrap();
+        assert_eq!(settings(), before);
+        assert_eq!((netlink.routes().unwrap(), netlink.rules().unwrap()), (vec![], vec![]));
+        assert!(!journal.exists());
+        host.undo().unwrap();
+        drop(host);
+        assert_eq!(settings(), before);
+    });
+}
+
+#[test]
+fn a_crash_is_cleaned_up_at_the_next_start_without_losing_the_original_values() {
+    in_namespace(
+        "a_crash_is_cleaned_up_at_the_next_start_without_losing_the_original_values",
+        || {
+            make_lan();
+            let before = settings();
+            let tun = Tun::open("tun0", MTU, true).unwrap();
+            let journal = journal("crash");
+            let mut netlink = Netlink::open().unwrap();
+
+            let mut crashed = HostSetup::apply(plan(&journal)).unwrap();
+            crashed.install_routes().unwrap();
+            std::mem::forget(crashed);
+            assert_ne!(settings(), before);
+
+            // The next start no longer knows of the IPv4 address.
+            let mut smaller = plan(&journal);
+            smaller.addresses.remove(0);
+            let host = HostSetup::apply(smaller).unwrap();
+            assert_eq!(netlink.routes().unwrap(), []);
+            assert_eq!(netlink.rules().unwrap().len(), 2);
+            drop(host);
+            assert_eq!(settings(), before);
+            assert_eq!(netlink.rules().unwrap(), []);
+            assert!(!journal.exists());
+            drop(tun);
+        },
+    );
+}
+
+#[test]
+fn what_an_administrator_changed_meanwhile_is_left_alone() {
+    in_namespace("what_an_administrator_changed_meanwhile_is_left_alone", || {
+        make_lan();
+        let _tun = Tun::open("tun0", MTU, true).unwrap();
+        let journal = journal("admin");
+        let host = HostSetup::apply(plan(&journal)).unwrap();
+        fs::write(setting("ipv6/conf/eth0/accept_ra"), "0").unwrap();
+        drop(host);
+        assert_eq!(value("ipv6/conf/eth0/accept_ra"), "0");
+    });
+}
+
+#[test]
+fn a_service_address_that_the_kernel_owns_is_refused_and_nothing_is_changed() {
+    in_namespace(
+        "a_service_address_that_the_kernel_owns_is_refused_and_nothing_is_changed",
+        || {
+            make_lan();
+            run("ip", &["address", "add", "10.77.0.100/32", "dev", "lo"]);
+            let before = settings();
+            let _tun = Tun::open("tun0", MTU, true).unwrap();
+            let journal = journal("local");
+            let error = HostSetup::apply(plan(&journal)).unwrap_err();
+            let HostError::AddressIsLocal { address, .. } = error else { panic!("{error}") };
+            assert_eq!(address, addresses()[0]);
+            assert_eq!(settings(), before);
+            assert!(!journal.exists());
+        },
+    );
+}
+
+#[test]
+fn the_lan_socket_hears_neighbours_and_nothing_else() {
+    in_namespace("the_lan_socket_hears_neighbours_and_nothing_else", || {
+        make_lan();
+        let engine = Lan::open("eth0", &addresses()).unwrap();
+        let switch = Lan::open("sw0", &[]).unwrap();
+        assert_eq!(Some(engine.mac()), Netlink::open().unwrap().link("eth0").unwrap().mac);
+        let groups = fs::read_to_string("/proc/net/igmp6").unwrap();
+        assert!(groups.contains("ff0200000000000000000001ff000100"), "joined: {groups}");
+
+        let ipv4 = frame(0x0800, &[0x45; 46]);
+        let arp = frame(0x0806, &[1; 46]);
+        let solicitation = frame(0x86dd, &icmpv6(135));
+        for sent in [&ipv4, &frame(0x86dd, &icmpv6(128)), &arp, &ipv4, &solicitation] {
+            switch.write(sent).unwrap();
+        }
+        assert_eq!(hear(&engine), arp);
+        assert_eq!(hear(&engine), solicitation);
+
+        engine.write(&arp).unwrap();
+        assert_eq!(hear(&switch), arp);
+        let nothing = engine.read(&mut [0; 2048]).unwrap_err();
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "own frames are not heard");
+    });
+}
+
+/// The next frame that is not the kernel's own neighbour discovery.
+fn hear(lan: &Lan) -> Vec<u8> {
+    let mut buffer = [0; 2048];
+    eventually("a frame", || {
+        let len = lan.read(&mut buffer).ok()?;
+        Some(buffer[..len].to_vec()).filter(|frame| frame[6..12] == SENDER)
+    })
+}
+
+const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// A broadcast frame.
+fn frame(ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&[0xff; 6], &SENDER, &ethertype.to_be_bytes()[..], payload].concat()
+}
+
+/// The head of an IPv6 packet with an ICMPv6 message of type `kind`.
+fn icmpv6(kind: u8) -> [u8; 64] {
+    let mut packet = [0; 64];
+    packet[0] = 0x60;
+    packet[6] = 58;
+    packet[40] = kind;
+    packet
+}
+
+#[test]
+fn a_cut_cable_is_noticed_and_so_is_its_repair() {
+    in_namespace("a_cut_cable_is_noticed_and_so_is_its_repair", || {
+        make_lan();
+        eventually("carrier", || {
+            Netlink::open().unwrap().link("eth0").unwrap().carrier.then_some(())
+        });
+        let mut watch = CarrierWatch::open("eth0").unwrap();
+        assert!(watch.carrier());
+        run("ip", &["link", "set", "sw0", "down"]);
+        assert!(!eventually("loss", || watch.poll().unwrap()));
+        run("ip", &["link", "set", "sw0", "up"]);
+        assert!(eventually("repair", || watch.poll().unwrap()));
+        run("ip", &["link", "delete", "sw0"]);
+        assert!(!eventually("removal", || watch.poll().unwrap()));
+        assert_eq!(watch.poll().unwrap(), None);
+    });
+}
+
+/// An IP packet in a frame from a client on the LAN to the service address, sent to `eth0`.
+fn stray(lan: &Lan, ethertype: u16, packet: &[u8]) -> Vec<u8> {
+    [&lan.mac().0, &SENDER, &ethertype.to_be_bytes()[..], packet].concat()
+}
+
+fn stray_ipv4(lan: &Lan) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ipv4([10, 77, 0, 10], [10, 77, 0, 100], 64)
+        .tcp(4000, 7, 1, 1000);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, b"").unwrap();
+    stray(lan, 0x0800, &packet)
+}
+
+fn stray_ipv6(lan: &Lan) -> Vec<u8> {
+    let host = |last: u16| std::net::Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last).octets();
+    let builder =
+        etherparse::PacketBuilder::ipv6(host(0x10), host(0x100), 64).tcp(4000, 7, 1, 1000);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, b"").unwrap();
+    stray(lan, 0x86dd, &packet)
+}
+
+/// A counter of the kernel: `Ip6OutForwDatagrams`, or `Icmp.OutRedirects` for IPv4.
+fn counter(name: &str) -> u64 {
+    let Some((section, name)) = name.split_once('.') else {
+        let text = fs::read_to_string("/proc/net/snmp6").unwrap();
+        let mut pairs = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+        return pairs.find(|(key, _)| *key == name).unwrap().1.trim().parse().unwrap();
+    };
+    let text = fs::read_to_string("/proc/net/snmp").unwrap();
+    let mut rows = text.lines().filter(|line| line.split(':').next() == Some(section));
+    let (keys, values) = (rows.next().unwrap(), rows.next().unwrap());
+    let mut pairs = keys.split_whitespace().zip(values.split_whitespace());
+    pairs.find(|(key, _)| *key == name).unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn strays_reach_the_tun_of_the_owner_and_draw_no_answer_elsewhere() {
+    in_namespace("strays_reach_the_tun_of_the_owner_and_draw_no_answer_elsewhere", || {
+        make_lan();
+        let mut tun = Tun::open("tun0", MTU, true).unwrap();
+        let engine = Lan::open("eth0", &addresses()).unwrap();
+        let client = Lan::open("sw0", &[]).unwrap();
+        let journal = journal("strays");
+        let mut host = HostSetup::apply(plan(&journal)).unwrap();
+        // Redirects are sent from the link-local address, which must have become usable.
+        eventually("link-local address", || {
+            let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap();
+            let ours = |line: &&str| line.starts_with("fe80") && line.ends_with("eth0");
+            addresses.lines().find(ours).filter(|line| line.contains(" 20 80 ")).map(drop)
+        });
+
+        // Standby: IPv4 is passed on to the owner, IPv6 dropped; nobody is told anything.
+        for _ in 0..3 {
+            client.write(&stray_ipv4(&engine)).unwrap();
+            client.write(&stray_ipv6(&engine)).unwrap();
+        }
+        eventually("IPv4 passed on", || (counter("Ip.ForwDatagrams") == 3).then_some(()));
+        assert_eq!(counter("Icmp.OutRedirects") + counter("Icmp.OutDestUnreachs"), 0);
+        assert_eq!(counter("Ip6OutForwDatagrams"), 0);
+        assert_eq!(counter("Icmp6OutRedirects") + counter("Icmp6OutDestUnreachs"), 0);
+        assert_eq!(next_packet(&mut tun), None);
+
+        // Primary: both arrive.
+        host.install_routes().unwrap();
+        client.write(&stray_ipv4(&engine)).unwrap();
+        client.write(&stray_ipv6(&engine)).unwrap();
+        for version in [4, 6] {
+            let packet = eventually("packet in the TUN", || next_packet(&mut tun));
+            assert_eq!(packet[0] >> 4, version);
+        }
+
+        // A host that merely forwards does redirect: the above can fail.
+        drop(host);
+        fs::write(setting("ipv6/conf/all/forwarding"), "1").unwrap();
+        client.write(&stray_ipv6(&engine)).unwrap();
+        eventually("a redirect", || (counter("Icmp6OutRedirects") > 0).then_some(()));
+    });
+}
