@@ -1,0 +1,336 @@
+//! What every role has: the clock last seen, the peer, the link, the LAN, the outbox.
+
+use std::collections::VecDeque;
+
+use super::detector::{Arrival, Detector};
+use super::peer::{Peer, Standing};
+use super::types::{
+    Action, Beat, BeatRole, EPOCH_LIMIT, Echo, LinkEvent, Path, Policy, Report, Timing,
+};
+use crate::ids::{Epoch, Node};
+use crate::time::{Duration, Instant};
+
+/// Everything that survives a change of role.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) node: Node,
+    pub(super) boot: u64,
+    pub(super) timing: Timing,
+    pub(super) policy: Policy,
+    /// The latest time any call brought: when this process was last surely awake.
+    pub(super) last: Instant,
+    pub(super) lan_ok: bool,
+    /// Since when the LAN carrier is as it is.
+    pub(super) lan_since: Instant,
+    pub(super) link: Link,
+    pub(super) peer: Option<Peer>,
+    pub(super) detector: Detector,
+    /// The highest epoch ever owned or heard of.
+    known: Epoch,
+    /// The highest epoch that this process owned or followed.
+    pub(super) served: Epoch,
+    pub(super) next_dial: Instant,
+    pub(super) next_beat: Instant,
+    sequence: u64,
+    pub(super) actions: VecDeque<Action>,
+}
+
+/// The replication link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Link {
+    /// Not connected. `lost` is the boot with which the last link was, if that boot is still the
+    /// peer's; only then a refusal proves anything.
+    Down {
+        /// Whose link was lost.
+        lost: Option<u64>,
+        /// When a dial was last refused.
+        refused: Option<Instant>,
+    },
+    /// Connected with this boot.
+    Up {
+        /// The peer's process.
+        boot: u64,
+    },
+}
+
+/// What a beat brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Heard {
+    /// Nothing that matters to a role.
+    Nothing,
+    /// Later news of the process already known, or the first of any.
+    News,
+    /// A new process of the peer: the old one is dead.
+    Successor,
+}
+
+/// What a link event brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LinkNews {
+    /// Nothing that matters to a role.
+    Nothing,
+    /// A link with the process already known.
+    Up,
+    /// A link with another process: the known one is dead.
+    UpWithSuccessor,
+    /// The link is gone.
+    Lost,
+    /// The known process is dead.
+    PeerDead,
+}
+
+/// How long this process stood still before an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pause {
+    /// Not notably.
+    None,
+    /// Long enough that silence cannot be judged.
+    Short(Duration),
+    /// As long as an owner without lease keeps its gate open unattended.
+    Long(Duration),
+}
+
+impl Common {
+    pub(super) fn new(
+        now: Instant,
+        node: Node,
+        boot: u64,
+        timing: Timing,
+        policy: Policy,
+    ) -> Self {
+        Self {
+            node,
+            boot,
+            timing,
+            policy,
+            last: now,
+            lan_ok: true,
+            lan_since: now,
+            link: Link::Down { lost: None, refused: None },
+            peer: None,
+            detector: Detector::new(now, &timing),
+            known: Epoch::NONE,
+            served: Epoch::NONE,
+            next_dial: now,
+            next_beat: now,
+            sequence: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The next epoch for this node: the one place where ownership is granted. Parity keeps two
+    /// nodes that claim unheard by each other apart.
+    pub(super) fn claim(&mut self) -> Epoch {
+        self.known = self.known.next_for(self.node);
+        self.served = self.known;
+        self.known
+    }
+
+    /// Somebody owned `epoch`.
+    pub(super) fn note_epoch(&mut self, epoch: Epoch) {
+        self.known = self.known.max(epoch);
+    }
+
+    /// Time goes on. A gap means that we slept: silence counts anew.
+    pub(super) fn advance(&mut self, now: Instant) -> Pause {
+        let gap = now.since(self.last);
+        self.last = self.last.max(now);
+        if gap <= self.timing.pause() {
+            return Pause::None;
+        }
+        self.detector.restart(now);
+        if gap < self.timing.detection { Pause::Short(gap) } else { Pause::Long(gap) }
+    }
+
+    /// A beat from the wire: whose it is, whether it is news.
+    pub(super) fn hear(&mut self, now: Instant, path: Path, beat: &Beat) -> Heard {
+        if !self.policy.paired || beat.node != self.node.peer() || beat.epoch > EPOCH_LIMIT {
+            return Heard::Nothing;
+        }
+        let Some(peer) = &mut self.peer else {
+            return self.meet(now, path, beat, Heard::News);
+        };
+        let lan_before = peer.lan_ok;
+        match peer.standing(now, beat, self.boot) {
+            Standing::Stale => {
+                self.listen(now, path, beat);
+                Heard::Nothing
+            }
+            Standing::News => {
+                peer.update(now, beat, self.boot);
+                if beat.lan_ok != lan_before {
+                    self.report(Report::PeerLan { up: beat.lan_ok });
+                }
+                self.listen(now, path, beat);
+                self.note_epoch(beat.epoch);
+                Heard::News
+            }
+            Standing::Successor => self.meet(now, path, beat, Heard::Successor),
+            // Silent for longer than any beat is under way: whoever speaks now is the successor.
+            Standing::Unproven
+                if self.detector.silence_on_both(now) >= self.timing.startup() =>
+            {
+                self.meet(now, path, beat, Heard::Successor)
+            }
+            Standing::Unproven => Heard::Nothing,
+        }
+    }
+
+    fn meet(&mut self, now: Instant, path: Path, beat: &Beat, heard: Heard) -> Heard {
+        self.peer = Some(Peer::meet(now, beat, self.boot));
+        self.detector.forget_sequences();
+        self.listen(now, path, beat);
+        self.note_epoch(beat.epoch);
+        heard
+    }
+
+    fn listen(&mut self, now: Instant, path: Path, beat: &Beat) {
+        let (arrival, report) = self.detector.hear(now, path, beat.sequence);
+        if arrival == Arrival::New
+            && let Link::Down { refused, .. } = &mut self.link
+        {
+            *refused = None;
+        }
+        if let Some(report) = report {
+            self.report(report);
+        }
+    }
+
+    /// What a link event says about the peer's process.
+    pub(super) fn on_link(&mut self, now: Instant, event: LinkEvent) -> LinkNews {
+        if !self.policy.paired {
+            return LinkNews::Nothing;
+        }
+        match event {
+            LinkEvent::Up { boot, epoch, role } if epoch <= EPOCH_LIMIT => {
+                self.link_up(now, boot, epoch, role)
+            }
+            // A peer whose Hello cannot be believed is one that cannot be followed.
+            LinkEvent::Up { .. } | LinkEvent::Incompatible => self.link_incompatible(now),
+            LinkEvent::Lost => match self.link {
+                Link::Up { .. } => {
+                    self.mark_lost(now);
+                    LinkNews::Lost
+                }
+                Link::Down { .. } => LinkNews::Nothing,
+            },
+            LinkEvent::Refused => self.link_refused(now),
+        }
+    }
+
+    fn link_up(&mut self, now: Instant, boot: u64, epoch: Epoch, role: BeatRole) -> LinkNews {
+        self.link = Link::Up { boot };
+        self.note_epoch(epoch);
+        let known = self.peer.map(|peer| peer.boot);
+        if known == Some(boot) {
+            return LinkNews::Up;
+        }
+        self.peer = Some(Peer::greet(now, boot, epoch, role));
+        self.detector.forget_sequences();
+        if known.is_some() { LinkNews::UpWithSuccessor } else { LinkNews::Up }
+    }
+
+    fn link_incompatible(&mut self, now: Instant) -> LinkNews {
+        self.link = Link::Down { lost: None, refused: None };
+        self.next_dial = now + self.timing.redial * 10;
+        self.actions.push_back(Action::HangUp);
+        self.report(Report::Incompatible);
+        LinkNews::Nothing
+    }
+
+    fn link_refused(&mut self, now: Instant) -> LinkNews {
+        let boot = self.peer.map(|peer| peer.boot);
+        match &mut self.link {
+            Link::Up { .. } => LinkNews::Nothing,
+            Link::Down { lost, refused } => {
+                *refused = Some(now);
+                if lost.is_some() && *lost == boot {
+                    *lost = None;
+                    LinkNews::PeerDead
+                } else {
+                    LinkNews::Nothing
+                }
+            }
+        }
+    }
+
+    /// The link is gone; the next dial is due at once.
+    fn mark_lost(&mut self, now: Instant) {
+        if let Link::Up { boot } = self.link {
+            self.link = Link::Down { lost: Some(boot), refused: None };
+            self.next_dial = now;
+        }
+    }
+
+    /// Ends the link from this side.
+    pub(super) fn hang_up(&mut self, now: Instant) {
+        if self.is_linked() {
+            self.actions.push_back(Action::HangUp);
+            self.mark_lost(now);
+        }
+    }
+
+    pub(super) const fn is_linked(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+    }
+
+    /// When a dial was last refused with nothing heard since.
+    pub(super) const fn refused(&self) -> Option<Instant> {
+        match self.link {
+            Link::Up { .. } => None,
+            Link::Down { refused, .. } => refused,
+        }
+    }
+
+    /// Asks for a connection (or a knock) if none is up and the pace allows it.
+    pub(super) fn reach_out(&mut self, now: Instant, how: Action) {
+        if self.policy.paired && !self.is_linked() && now >= self.next_dial {
+            self.next_dial = now + self.timing.redial;
+            self.actions.push_back(how);
+        }
+    }
+
+    /// A link whose own path is silent while the LAN path lives is hung up: both ends learn of it,
+    /// or find out alike. TCP would take many seconds.
+    pub(super) fn check_stall(&mut self, now: Instant) {
+        let stalled = self.is_linked()
+            && self.detector.is_silent(now, Path::Replication)
+            && self.detector.is_heard(now, Path::Lan);
+        if stalled {
+            self.report(Report::LinkStalled);
+            self.hang_up(now);
+        }
+    }
+
+    /// Whether the peer may be speaking: it said so and is not silent on both paths.
+    pub(super) fn peer_owns(&self, now: Instant) -> bool {
+        self.peer.is_some_and(|peer| peer.role.owns()) && !self.detector.is_silent_on_both(now)
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        self.actions.push_back(Action::Report(report));
+    }
+
+    /// The next beat of a node that is `role`.
+    pub(super) fn make_beat(
+        &mut self,
+        now: Instant,
+        role: BeatRole,
+        epoch: Epoch,
+        synced: bool,
+    ) -> Beat {
+        self.sequence += 1;
+        self.next_beat = now + self.timing.heartbeat;
+        Beat {
+            node: self.node,
+            boot: self.boot,
+            sequence: self.sequence,
+            epoch,
+            role,
+            sent: now.as_nanos(),
+            echo: self.peer.map_or(Echo::default(), Peer::to_echo),
+            synced,
+            lan_ok: self.lan_ok,
+        }
+    }
+}

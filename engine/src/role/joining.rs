@@ -1,0 +1,209 @@
+//! A node that knows no owner: it listens, dials, and owns only what is provably free.
+//!
+//! Alone (both paths silent for `startup`, or a refused dial and a short silence) it probes the
+//! address and owns it. With a living peer one of the two asks: the one with LAN carrier, else
+//! which served in the higher epoch, else node `a`; the other renounces, and is bound by it as long as
+//! it hears the winner.
+
+use super::common::Common;
+use super::roles::Outcome;
+use super::types::{Action, BeatRole, Cause, Exit, Held, ProbeResult};
+use crate::ids::Node;
+use crate::time::Instant;
+
+/// Looks for an owner.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joining {
+    since: Instant,
+    /// What a takeover from here would know.
+    held: Held,
+    stage: Stage,
+    /// Since when it asks the peer's consent.
+    asking: Option<Instant>,
+    /// It has consented to the peer.
+    renounced: bool,
+}
+
+/// How far the address has been probed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Looking,
+    Probing,
+    /// Nobody answered; believed for `startup`.
+    Clear(Instant),
+    /// Somebody answered; given until then to turn out the peer.
+    InUse(Instant),
+}
+
+/// Whether the address may be this node's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Claim {
+    /// Not now.
+    No,
+    /// Once the living peer consents.
+    Ask,
+    /// The living peer has consented.
+    Agreed,
+    /// Nobody is there to be asked.
+    Free,
+}
+
+impl Joining {
+    /// At a cold start.
+    pub(super) const fn start(now: Instant) -> Self {
+        Self::after(now, Held::Nothing)
+    }
+
+    /// After another role.
+    pub(super) const fn after(now: Instant, held: Held) -> Self {
+        Self { since: now, held, stage: Stage::Looking, asking: None, renounced: false }
+    }
+
+    pub(super) const fn beat_role(&self) -> BeatRole {
+        match self {
+            Self { asking: Some(_), .. } => BeatRole::Candidate,
+            Self { renounced: true, .. } => BeatRole::Renounced,
+            Self { .. } => BeatRole::Joining,
+        }
+    }
+
+    /// The peer said something new.
+    pub(super) fn on_news(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        let Some(peer) = common.peer else { return Outcome::Stay };
+        if peer.role.owns() {
+            return Outcome::Follow(Cause::PeerOwns);
+        }
+        if peer.role == BeatRole::Candidate && !self.wins(common, now) && !self.renounced {
+            // Consent ends the own question first: an answer to it no longer counts.
+            self.asking = None;
+            self.renounced = true;
+            common.next_beat = now;
+        }
+        Outcome::Stay
+    }
+
+    /// The probe was answered.
+    pub(super) fn on_probe(&mut self, common: &Common, now: Instant, result: ProbeResult) {
+        if self.stage == Stage::Probing {
+            self.stage = match result {
+                ProbeResult::Clear => Stage::Clear(now),
+                ProbeResult::InUse => Stage::InUse(now + common.timing.startup()),
+            };
+        }
+    }
+
+    /// What is due.
+    pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        if !common.policy.paired && !common.lan_ok {
+            return Outcome::Stay;
+        }
+        if let Stage::InUse(until) = self.stage
+            && now >= until
+        {
+            common.actions.push_back(Action::Exit(Exit::AddressInUse));
+            self.stage = Stage::Looking;
+        }
+        let claim = self.claim(common, now);
+        self.ask(common, now, claim);
+        if claim == Claim::No {
+            return Outcome::Stay;
+        }
+        self.probe(common, now);
+        let clear = matches!(self.stage, Stage::Clear(_));
+        match claim {
+            Claim::Agreed if clear => Outcome::Own(Cause::PeerAgreed, self.held),
+            Claim::Free if clear && common.policy.paired => {
+                Outcome::Own(Cause::NobodyThere, self.held)
+            }
+            Claim::Free if clear => Outcome::Own(Cause::Unpaired, self.held),
+            Claim::Agreed | Claim::Free | Claim::Ask | Claim::No => Outcome::Stay,
+        }
+    }
+
+    /// Starts or ends the question to a living peer.
+    fn ask(&mut self, common: &mut Common, now: Instant, claim: Claim) {
+        let asks = matches!(claim, Claim::Ask | Claim::Agreed);
+        if asks != self.asking.is_some() {
+            self.asking = asks.then_some(now);
+            self.renounced &= !asks;
+            common.next_beat = now;
+        }
+    }
+
+    fn probe(&mut self, common: &mut Common, now: Instant) {
+        let due = match self.stage {
+            Stage::Looking => true,
+            Stage::Clear(at) => now.since(at) >= common.timing.startup(),
+            Stage::Probing | Stage::InUse(_) => false,
+        };
+        if due {
+            self.stage = Stage::Probing;
+            common.actions.push_back(Action::Probe);
+        }
+    }
+
+    /// Whether, and on whose word, the address may be this node's.
+    fn claim(&self, common: &Common, now: Instant) -> Claim {
+        if !common.lan_ok {
+            return Claim::No;
+        }
+        if !common.policy.paired {
+            return Claim::Free;
+        }
+        let silence = common.detector.silence_on_both(now);
+        // A pause or a fresh start leaves "not silent" without anybody heard: neither alive nor
+        // provably gone, so wait.
+        if common.peer.is_some() && common.detector.is_heard_on_any(now) {
+            return self.claim_against_living(common, now);
+        }
+        let timing = &common.timing;
+        let patience =
+            if common.refused().is_some() { timing.detection * 2 } else { timing.startup() };
+        if silence >= patience { Claim::Free } else { Claim::No }
+    }
+
+    fn claim_against_living(&self, common: &Common, now: Instant) -> Claim {
+        let Some(peer) = common.peer else { return Claim::No };
+        // The consent is as good as a lease: it must be to a question, and still be heard.
+        let agreed = peer.role == BeatRole::Renounced
+            && self.asking.is_some_and(|asked| peer.has_answered_since(asked))
+            && peer.has_answered_since(now - common.timing.detection);
+        if agreed {
+            Claim::Agreed
+        } else if self.wins(common, now) {
+            Claim::Ask
+        } else {
+            Claim::No
+        }
+    }
+
+    /// Whether this node, rather than the living peer, is to own.
+    fn wins(&self, common: &Common, now: Instant) -> bool {
+        let Some(peer) = common.peer else { return false };
+        let ours = (common.lan_ok, common.served, common.node == Node::A);
+        let theirs = (peer.lan_ok, peer.epoch, common.node == Node::B);
+        match peer.role {
+            BeatRole::Joining | BeatRole::Candidate | BeatRole::Renounced => {
+                common.lan_ok && ours > theirs
+            }
+            // It takes over itself, if it can.
+            BeatRole::Standby | BeatRole::Yielding => {
+                common.lan_ok && !peer.lan_ok && now.since(self.since) >= common.timing.startup()
+            }
+            BeatRole::Primary | BeatRole::Parting => false,
+        }
+    }
+
+    pub(super) fn deadline(&self, common: &Common) -> Instant {
+        let patience = [common.timing.detection * 2, common.timing.startup()];
+        let last = common.last;
+        let silence = common.detector.silence_on_both(last);
+        patience
+            .into_iter()
+            .filter(|wait| *wait > silence)
+            .map(|wait| last + (wait - silence))
+            .min()
+            .unwrap_or(last + common.timing.heartbeat)
+    }
+}
+

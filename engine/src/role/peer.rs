@@ -1,0 +1,108 @@
+//! The peer as last heard, and which of its processes that was.
+//!
+//! Beats may come late, twice and out of order, also those of a process that has long been
+//! replaced. A boot number that differs from the known one is believed only if the beat echoes
+//! something sent after the known boot was first heard: the known process was alive then, so the
+//! one that answers later is its successor and never its predecessor.
+
+use super::types::{Beat, BeatRole, Echo, instant};
+use crate::ids::Epoch;
+use crate::time::Instant;
+
+/// The latest news of the peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// Its process.
+    pub(super) boot: u64,
+    /// When this boot was first heard (own clock).
+    pub(super) since: Instant,
+    /// The highest sequence seen of this boot, on either path.
+    sequence: u64,
+    /// The clock value of that beat, to be echoed.
+    sent: u64,
+    /// What it is.
+    pub(super) role: BeatRole,
+    /// Its epoch.
+    pub(super) epoch: Epoch,
+    /// Its `synced` flag.
+    pub(super) synced: bool,
+    /// Its LAN carrier.
+    pub(super) lan_ok: bool,
+    /// The latest of our own beats that this boot has heard (own clock).
+    pub(super) echo: Option<Instant>,
+}
+
+/// What a beat means for what is known of the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// The known process, later than anything heard.
+    News,
+    /// The known process, but late or a copy.
+    Stale,
+    /// A successor of the known process.
+    Successor,
+    /// Another process that has not shown to be the successor.
+    Unproven,
+}
+
+impl Peer {
+    /// The peer as its first beat shows it.
+    pub(super) fn meet(now: Instant, beat: &Beat, own_boot: u64) -> Self {
+        let mut peer = Self::greet(now, beat.boot, beat.epoch, beat.role);
+        peer.update(now, beat, own_boot);
+        peer
+    }
+
+    /// The peer as a Hello shows it; its LAN and sync are unknown until it beats.
+    pub(super) fn greet(now: Instant, boot: u64, epoch: Epoch, role: BeatRole) -> Self {
+        Self {
+            boot,
+            since: now,
+            sequence: 0,
+            sent: 0,
+            role,
+            epoch,
+            synced: false,
+            lan_ok: true,
+            echo: None,
+        }
+    }
+
+    /// Where `beat` stands to what is known.
+    pub(super) fn standing(&self, now: Instant, beat: &Beat, own_boot: u64) -> Standing {
+        if beat.boot == self.boot {
+            return if beat.sequence > self.sequence { Standing::News } else { Standing::Stale };
+        }
+        match own_echo(now, beat.echo, own_boot) {
+            Some(echo) if echo > self.since => Standing::Successor,
+            Some(_) | None => Standing::Unproven,
+        }
+    }
+
+    /// Takes over what `beat`, which is news, says.
+    pub(super) fn update(&mut self, now: Instant, beat: &Beat, own_boot: u64) {
+        self.sequence = beat.sequence;
+        self.sent = beat.sent;
+        self.role = beat.role;
+        self.epoch = beat.epoch;
+        self.synced = beat.synced;
+        self.lan_ok = beat.lan_ok;
+        self.echo = self.echo.max(own_echo(now, beat.echo, own_boot));
+    }
+
+    /// What to echo.
+    pub(super) fn to_echo(self) -> Echo {
+        Echo { boot: self.boot, sent: self.sent }
+    }
+
+    /// Whether its latest word was said after it had heard something sent later than `asked`.
+    pub(super) fn has_answered_since(&self, asked: Instant) -> bool {
+        self.echo.is_some_and(|echo| echo > asked)
+    }
+}
+
+/// The echo as an instant of our clock; `None` if it is of another boot or impossible.
+fn own_echo(now: Instant, echo: Echo, own_boot: u64) -> Option<Instant> {
+    let sent = instant(echo.sent);
+    (echo.boot == own_boot && sent <= now).then_some(sent)
+}

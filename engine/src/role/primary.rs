@@ -1,0 +1,241 @@
+//! The owner: alone, or with a standby that holds everything.
+//!
+//! Alone it needs no lease, yet its gate stays open only while it is awake: `detection` past the
+//! last event. In duplex the standby's echoes are its lease. The way from duplex to alone leads
+//! over certainty that the standby will not take over: proof of its death, its word, or, when
+//! nothing at all is heard of it, the truth table.
+
+use super::common::{Common, Heard, Pause};
+use super::lease::Lease;
+use super::roles::Outcome;
+use super::types::{Action, BeatRole, Cause, Held, LostPeer, Report};
+use crate::ids::Epoch;
+use crate::time::Instant;
+
+/// Owns the address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Primary {
+    pub(super) epoch: Epoch,
+    /// What is known of the connections if this node goes on.
+    pub(super) held: Held,
+    /// Silent until then: it slept past its gate and looks whether anybody else owns.
+    looking: Instant,
+    /// The peer's claim has been reported.
+    conflict: bool,
+    pub(super) mode: Mode,
+}
+
+/// With or without a standby.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mode {
+    /// Alone.
+    Simplex,
+    /// With a standby.
+    Duplex(Duplex),
+}
+
+/// The standby and what its beats allow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Duplex {
+    /// When duplex began.
+    since: Instant,
+    pub(super) lease: Lease,
+    /// Since when the standby is asked to renounce.
+    parting: Option<Instant>,
+    /// When somebody announced the address while this node was silent.
+    claimed: Option<Instant>,
+    /// The policy's stop has been reported.
+    stopped: bool,
+}
+
+impl Primary {
+    pub(super) const fn alone(epoch: Epoch, held: Held) -> Self {
+        Self { epoch, held, looking: Instant::ZERO, conflict: false, mode: Mode::Simplex }
+    }
+
+    /// The same owner, in duplex from `now`.
+    pub(super) fn with_standby(self, now: Instant, common: &Common) -> Self {
+        let duplex = Duplex {
+            since: now,
+            lease: Lease::begin(now, &common.timing),
+            parting: None,
+            claimed: None,
+            stopped: false,
+        };
+        Self { held: Held::Whole, mode: Mode::Duplex(duplex), ..self }
+    }
+
+    pub(super) const fn is_duplex(&self) -> bool {
+        matches!(self.mode, Mode::Duplex(_))
+    }
+
+    pub(super) const fn beat_role(&self) -> BeatRole {
+        match self.mode {
+            Mode::Duplex(Duplex { parting: Some(_), .. }) => BeatRole::Parting,
+            Mode::Duplex(Duplex { parting: None, .. }) | Mode::Simplex => BeatRole::Primary,
+        }
+    }
+
+    /// I3: until when this owner may speak.
+    pub(super) fn speak_until(&self, common: &Common) -> Instant {
+        let now = common.last;
+        if now < self.looking || common.peer_owns(now) {
+            return Instant::ZERO;
+        }
+        match self.mode {
+            Mode::Simplex if !common.policy.paired => Instant::NEVER,
+            Mode::Simplex => now + common.timing.detection,
+            Mode::Duplex(duplex) => duplex.lease.until(),
+        }
+    }
+
+    /// This process stood still.
+    pub(super) fn on_pause(&mut self, common: &mut Common, now: Instant, pause: Pause) {
+        let (lasted, gated) = match (pause, self.mode) {
+            (Pause::None, _) => return,
+            (Pause::Short(lasted) | Pause::Long(lasted), Mode::Duplex(duplex)) => {
+                (lasted, duplex.lease.is_over(now))
+            }
+            (Pause::Short(lasted), Mode::Simplex) => (lasted, false),
+            (Pause::Long(lasted), Mode::Simplex) => (lasted, common.policy.paired),
+        };
+        if gated && self.is_duplex() {
+            // The standby may have owned meanwhile; its next echo shows that it has not.
+            self.held = Held::Doubtful;
+        } else if gated {
+            self.looking = now + common.timing.detection;
+        }
+        common.report(Report::Paused { lasted, gated });
+    }
+
+    /// The peer said something new, or is another process.
+    pub(super) fn on_news(&mut self, common: &mut Common, now: Instant, heard: Heard) -> Outcome {
+        let Some(peer) = common.peer else { return Outcome::Stay };
+        if peer.role.owns() && peer.epoch > self.epoch {
+            return Outcome::StandDown(Cause::Superseded);
+        }
+        self.note_conflict(common);
+        let Mode::Duplex(duplex) = &mut self.mode else { return Outcome::Stay };
+        if heard == Heard::Successor {
+            return Outcome::GoSimplex(Cause::PeerRestarted);
+        }
+        // Every beat after `since` said "duplex": a standby that has heard one and is not armed
+        // never will be in this epoch.
+        if !peer.synced && !peer.role.owns() && peer.has_answered_since(duplex.since) {
+            let asked = duplex.parting.is_some_and(|asked| peer.has_answered_since(asked));
+            let renounced = asked && peer.role == BeatRole::Renounced;
+            return Outcome::GoSimplex(if renounced {
+                Cause::StandbyRenounced
+            } else {
+                Cause::StandbyLeft
+            });
+        }
+        if peer.role == BeatRole::Standby
+            && let Some(echo) = peer.echo
+        {
+            duplex.lease.renew(echo, &common.timing);
+            if !duplex.lease.is_over(now) {
+                self.held = Held::Whole;
+            }
+        }
+        Outcome::Stay
+    }
+
+    /// An earlier epoch also claims: we are silent until it is not heard claiming any more.
+    fn note_conflict(&mut self, common: &mut Common) {
+        let Some(peer) = common.peer else { return };
+        if peer.role.owns() && !self.conflict {
+            common.report(Report::Conflict { theirs: peer.epoch });
+        } else if !peer.role.owns() && self.conflict {
+            common.actions.push_back(Action::Announce);
+        }
+        self.conflict = peer.role.owns();
+    }
+
+    /// The peer's process is dead.
+    pub(super) const fn on_proof(&self, cause: Cause) -> Outcome {
+        if self.is_duplex() { Outcome::GoSimplex(cause) } else { Outcome::Stay }
+    }
+
+    /// Somebody else announced the address.
+    pub(super) fn on_claimed(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        if let Mode::Duplex(duplex) = &mut self.mode
+            && duplex.lease.is_over(now)
+        {
+            duplex.claimed = Some(now);
+            // Nothing is heard of the standby but its announcement: it has taken over.
+            return if common.detector.is_silent_on_both(now) {
+                Outcome::StandDown(Cause::Claimed)
+            } else {
+                Outcome::Stay
+            };
+        }
+        if common.last < self.speak_until(common) {
+            common.actions.push_back(Action::Announce);
+        }
+        Outcome::Stay
+    }
+
+    /// What is due.
+    pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        common.check_stall(now);
+        let Mode::Duplex(duplex) = &mut self.mode else { return Outcome::Stay };
+        let outcome = duplex.leave_dead_lan(common, now);
+        if outcome != Outcome::Stay {
+            return outcome;
+        }
+        duplex.part(common, now);
+        duplex.go_alone(common, now)
+    }
+}
+
+impl Duplex {
+    /// Clients cannot reach us and could reach the standby: let it own.
+    fn leave_dead_lan(&self, common: &Common, now: Instant) -> Outcome {
+        let able = common.peer.is_some_and(|peer| {
+            peer.lan_ok && peer.synced && peer.role == BeatRole::Standby
+        });
+        if common.lan_ok || !able || !common.detector.is_heard_on_any(now) {
+            Outcome::Stay
+        } else if common.is_linked() {
+            Outcome::HandOver(Cause::LanLost)
+        } else {
+            Outcome::StandDown(Cause::LanLost)
+        }
+    }
+
+    /// Without a link, or with nothing heard: knock for proof, and ask the standby to renounce.
+    fn part(&mut self, common: &mut Common, now: Instant) {
+        let silent = common.detector.is_silent_on_both(now);
+        if self.parting.is_none() && (silent || !common.is_linked()) {
+            self.parting = Some(now);
+            common.next_beat = now;
+        }
+        if silent {
+            common.hang_up(now);
+        }
+        common.reach_out(now, Action::Knock);
+    }
+
+    /// Nothing is heard of the standby: the truth table decides.
+    fn go_alone(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        let alone = common.timing.alone();
+        let silence = common.detector.silence_on_both(now);
+        let claimed = self.claimed.is_some_and(|at| now.since(at) < alone);
+        let reachable = common.lan_ok && now.since(common.lan_since) >= alone;
+        if silence < alone || !self.lease.is_over(now) || claimed || !reachable {
+            return Outcome::Stay;
+        }
+        match common.policy.lost_peer {
+            LostPeer::Continue => Outcome::GoSimplex(Cause::PeerSilent),
+            LostPeer::Stop => {
+                if !self.stopped {
+                    self.stopped = true;
+                    common.report(Report::StoppedByPolicy);
+                }
+                Outcome::Stay
+            }
+        }
+    }
+}
+

@@ -1,0 +1,428 @@
+//! The machine: events in, one transition function, actions out.
+
+use super::common::{Common, Heard, LinkNews, Pause};
+use super::joining::Joining;
+use super::primary::{Mode, Primary};
+use super::standby::Standby;
+use super::types::{
+    Action, Beat, BeatRole, Cause, Change, Held, LinkEvent, Path, Policy, ProbeResult, Refusal,
+    Report, Role, Timing,
+};
+use super::yielding::Yielding;
+use crate::ids::{Epoch, Node};
+use crate::time::{Duration, Instant};
+
+/// Who this node is in the pair, and until when it may speak.
+#[derive(Debug)]
+pub struct Roles {
+    common: Common,
+    state: State,
+    /// When `state` was entered.
+    entered: Instant,
+}
+
+/// One struct per role; each owns what only it needs.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Joining(Joining),
+    Standby(Standby),
+    Primary(Primary),
+    Yielding(Yielding),
+}
+
+/// What an event means for the role. [`Roles::transition`] carries it out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// Nothing changes.
+    Stay,
+    /// Own the address, alone, in the next epoch.
+    Own(Cause, Held),
+    /// Follow the peer, from nothing.
+    Follow(Cause),
+    /// Nobody is known to own: look around.
+    Join(Cause, Held),
+    /// Stop owning or claiming.
+    StandDown(Cause),
+    /// Go on without the standby, in the next epoch.
+    GoSimplex(Cause),
+    /// The standby holds everything.
+    GoDuplex,
+    /// Give the address to the standby.
+    HandOver(Cause),
+}
+
+impl Roles {
+    /// A node that has just started. `boot` is drawn anew at every start. The LAN counts as up
+    /// until [`Self::on_lan`] says otherwise.
+    #[must_use]
+    pub fn new(now: Instant, node: Node, boot: u64, timing: Timing, policy: Policy) -> Self {
+        let common = Common::new(now, node, boot, timing, policy);
+        Self { common, state: State::Joining(Joining::start(now)), entered: now }
+    }
+
+    /// A beat came on `path`. Beats of anybody but the peer are ignored.
+    pub fn on_heartbeat(&mut self, now: Instant, path: Path, beat: &Beat) {
+        self.advance(now);
+        let heard = self.common.hear(now, path, beat);
+        let common = &mut self.common;
+        let outcome = match (&mut self.state, heard) {
+            (_, Heard::Nothing) => Outcome::Stay,
+            (State::Joining(joining), _) => joining.on_news(common, now),
+            (State::Standby(standby), _) => standby.on_news(common, now, heard),
+            (State::Primary(primary), _) => primary.on_news(common, now, heard),
+            (State::Yielding(yielding), _) => yielding.on_news(common, heard),
+        };
+        self.apply(now, outcome);
+    }
+
+    /// The replication link changed, or a dial or knock was refused.
+    pub fn on_link(&mut self, now: Instant, event: LinkEvent) {
+        self.advance(now);
+        let outcome = match self.common.on_link(now, event) {
+            LinkNews::Nothing | LinkNews::Lost => Outcome::Stay,
+            LinkNews::PeerDead => self.on_proof(now, Cause::LinkRefused),
+            LinkNews::Up => self.on_link_up(event),
+            LinkNews::UpWithSuccessor => self.on_link_with_successor(now, event),
+        };
+        self.apply(now, outcome);
+    }
+
+    /// The own LAN interface has, or lacks, carrier.
+    pub fn on_lan(&mut self, now: Instant, up: bool) {
+        self.advance(now);
+        if up != self.common.lan_ok {
+            self.common.lan_ok = up;
+            self.common.lan_since = now;
+            self.common.next_beat = now;
+            self.common.report(if up { Report::LanUp } else { Report::LanDown });
+        }
+        self.apply(now, Outcome::Stay);
+    }
+
+    /// Somebody else announced the service address on the LAN.
+    pub fn on_claimed(&mut self, now: Instant) {
+        self.advance(now);
+        let outcome = match &mut self.state {
+            State::Primary(primary) => primary.on_claimed(&mut self.common, now),
+            State::Joining(_) | State::Standby(_) | State::Yielding(_) => Outcome::Stay,
+        };
+        self.apply(now, outcome);
+    }
+
+    /// The answer to [`Action::Probe`].
+    pub fn on_probe(&mut self, now: Instant, result: ProbeResult) {
+        self.advance(now);
+        if let State::Joining(joining) = &mut self.state {
+            joining.on_probe(&self.common, now, result);
+        }
+        self.apply(now, Outcome::Stay);
+    }
+
+    /// Standby: everything of `epoch` (that of the log that carried the snapshot) is here. To be
+    /// called before the confirmation leaves that lets the primary enter duplex.
+    pub fn on_synced(&mut self, now: Instant, epoch: Epoch) {
+        self.advance(now);
+        if let State::Standby(standby) = &mut self.state {
+            standby.on_synced(epoch);
+            self.common.next_beat = now;
+        }
+        self.apply(now, Outcome::Stay);
+    }
+
+    /// Primary: the linked standby has confirmed everything.
+    pub fn on_duplex(&mut self, now: Instant) {
+        self.advance(now);
+        let outcome = match &self.state {
+            State::Primary(Primary { mode: Mode::Simplex, .. })
+                if self.common.is_linked() && !self.common.peer_owns(now) =>
+            {
+                Outcome::GoDuplex
+            }
+            State::Primary(_) | State::Joining(_) | State::Standby(_) | State::Yielding(_) => {
+                Outcome::Stay
+            }
+        };
+        self.apply(now, outcome);
+    }
+
+    /// Standby: the link delivered the handover, and everything before it is applied.
+    pub fn on_handover(&mut self, now: Instant) {
+        self.advance(now);
+        let outcome = match &mut self.state {
+            State::Standby(standby) => standby.on_handover(&mut self.common),
+            State::Joining(_) | State::Primary(_) | State::Yielding(_) => Outcome::Stay,
+        };
+        self.apply(now, outcome);
+    }
+
+    /// An operator wants the standby to own.
+    ///
+    /// # Errors
+    /// Says why not; then nothing has changed.
+    pub fn on_switchover(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.advance(now);
+        let verdict = self.check_switchover();
+        self.apply(
+            now,
+            if verdict.is_ok() { Outcome::HandOver(Cause::Switchover) } else { Outcome::Stay },
+        );
+        verdict
+    }
+
+    /// Time has come: see [`Self::deadline`]. To be called at least once a heartbeat, because a
+    /// gap between calls is taken for a pause.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.advance(now);
+        self.apply(now, Outcome::Stay);
+    }
+
+    /// When [`Self::on_timer`] is due next: never later than the next beat.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.common.next_beat.max(self.common.last)
+    }
+
+    /// The next thing to do; `None` when all is said.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.common.actions.pop_front()
+    }
+
+    /// The beat that is due, to be sent on both paths; `None` if none is.
+    pub fn poll_beat(&mut self, now: Instant) -> Option<Beat> {
+        if !self.common.policy.paired || now < self.common.next_beat {
+            return None;
+        }
+        let (role, epoch, synced) = self.as_beat();
+        Some(self.common.make_beat(now, role, epoch, synced))
+    }
+
+    /// I3: the instant from which on nothing may leave for the service address. To be compared
+    /// with a fresh clock. [`Instant::ZERO`]: silent. [`Instant::NEVER`]: no peer is configured.
+    #[must_use]
+    pub fn speak_until(&self) -> Instant {
+        match &self.state {
+            State::Primary(primary) => primary.speak_until(&self.common),
+            State::Joining(_) | State::Standby(_) | State::Yielding(_) => Instant::ZERO,
+        }
+    }
+
+    /// What this node is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match &self.state {
+            State::Joining(_) => Role::Joining,
+            State::Standby(standby) => Role::Standby { synced: standby.is_armed() },
+            State::Primary(primary) => Role::Primary { duplex: primary.is_duplex() },
+            State::Yielding(_) => Role::Silent,
+        }
+    }
+
+    /// The epoch owned or followed; joining: the highest this process served in.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.as_beat().1
+    }
+
+    /// What this node says of itself, as for a Hello.
+    #[must_use]
+    pub fn beat_role(&self) -> BeatRole {
+        self.as_beat().0
+    }
+
+    /// I7: a failure of this primary right now would lose no connection, as far as roles know: an
+    /// armed standby with LAN carrier is linked and heard.
+    #[must_use]
+    pub fn is_protected(&self, now: Instant) -> bool {
+        matches!(self.role(), Role::Primary { duplex: true })
+            && self.check_switchover().is_ok()
+            && self.common.detector.is_heard_on_any(now)
+    }
+
+    /// How long each path has been silent; status.
+    #[must_use]
+    pub fn silence(&self, now: Instant, path: Path) -> Duration {
+        self.common.detector.silence(now, path)
+    }
+
+    fn as_beat(&self) -> (BeatRole, Epoch, bool) {
+        match &self.state {
+            State::Joining(joining) => (joining.beat_role(), self.common.served, false),
+            State::Standby(standby) => (standby.beat_role(), standby.epoch, standby.is_armed()),
+            State::Primary(primary) => (primary.beat_role(), primary.epoch, primary.is_duplex()),
+            State::Yielding(yielding) => (yielding.beat_role(), yielding.epoch, false),
+        }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        match (self.common.advance(now), &mut self.state) {
+            (Pause::None, _) => {}
+            (pause, State::Primary(primary)) => primary.on_pause(&mut self.common, now, pause),
+            (
+                Pause::Short(lasted) | Pause::Long(lasted),
+                State::Joining(_) | State::Standby(_) | State::Yielding(_),
+            ) => self.common.report(Report::Paused { lasted, gated: false }),
+        }
+    }
+
+    fn on_proof(&mut self, now: Instant, cause: Cause) -> Outcome {
+        match &mut self.state {
+            // A refusal with nothing heard since shortens its patience.
+            State::Joining(_) => Outcome::Stay,
+            State::Standby(standby) => standby.on_proof(&mut self.common, now, cause),
+            State::Primary(primary) => primary.on_proof(cause),
+            State::Yielding(yielding) => yielding.on_proof(&self.common, cause),
+        }
+    }
+
+    fn on_link_up(&mut self, event: LinkEvent) -> Outcome {
+        let LinkEvent::Up { epoch, role, .. } = event else { return Outcome::Stay };
+        match &mut self.state {
+            State::Joining(_) if role.owns() => Outcome::Follow(Cause::PeerOwns),
+            State::Standby(standby) if role.owns() => standby.on_link_up(&self.common, epoch),
+            State::Joining(_) | State::Standby(_) | State::Primary(_) | State::Yielding(_) => {
+                Outcome::Stay
+            }
+        }
+    }
+
+    fn on_link_with_successor(&mut self, now: Instant, event: LinkEvent) -> Outcome {
+        match (&self.state, event) {
+            (State::Joining(_) | State::Standby(_), LinkEvent::Up { role, .. })
+                if role.owns() =>
+            {
+                Outcome::Follow(Cause::PeerOwns)
+            }
+            (State::Yielding(_), LinkEvent::Up { role, .. }) if role.owns() => Outcome::Stay,
+            (
+                State::Joining(_) | State::Standby(_) | State::Primary(_) | State::Yielding(_),
+                _,
+            ) => self.on_proof(now, Cause::PeerRestarted),
+        }
+    }
+
+    fn check_switchover(&self) -> Result<(), Refusal> {
+        let State::Primary(primary) = &self.state else { return Err(Refusal::NotPrimary) };
+        let Some(peer) = self.common.peer else { return Err(Refusal::NotDuplex) };
+        let armed = peer.role == BeatRole::Standby && peer.synced;
+        match () {
+            () if !primary.is_duplex() || !armed => Err(Refusal::NotDuplex),
+            () if !self.common.is_linked() => Err(Refusal::NoLink),
+            () if !peer.lan_ok => Err(Refusal::PeerLanDown),
+            () => Ok(()),
+        }
+    }
+
+    /// Carries out what the event meant, then whatever has become due. A role that has just been
+    /// entered has its say too, hence the loop; it ends because roles only lead on, and is bounded
+    /// all the same.
+    fn apply(&mut self, now: Instant, outcome: Outcome) {
+        self.transition(now, outcome);
+        for _ in 0..TRANSITIONS_PER_EVENT {
+            let common = &mut self.common;
+            let due = match &mut self.state {
+                State::Joining(joining) => {
+                    common.reach_out(now, Action::Dial);
+                    joining.on_time(common, now)
+                }
+                State::Standby(standby) => standby.on_time(common, now),
+                State::Primary(primary) => primary.on_time(common, now),
+                State::Yielding(yielding) => yielding.on_time(common, now),
+            };
+            if due == Outcome::Stay {
+                break;
+            }
+            self.transition(now, due);
+        }
+        while let Some(report) = self.common.detector.poll_report(now) {
+            self.common.report(report);
+        }
+    }
+
+    /// The only place where a role begins.
+    fn transition(&mut self, now: Instant, outcome: Outcome) {
+        let from = self.role();
+        let lasted = now.since(self.entered);
+        let Some((state, cause, held)) = self.successor(now, outcome) else { return };
+        self.state = state;
+        self.entered = now;
+        self.common.next_beat = now;
+        let change = Change {
+            from,
+            to: self.role(),
+            epoch: self.epoch(),
+            cause,
+            held,
+            silent_for: self.common.detector.since_heard(now),
+            lasted,
+        };
+        self.announce_change(now, outcome, change);
+    }
+
+    /// The state that `outcome` leads to, and why.
+    fn successor(&mut self, now: Instant, outcome: Outcome) -> Option<(State, Cause, Held)> {
+        match outcome {
+            Outcome::Stay => None,
+            Outcome::Own(cause, held) => {
+                let epoch = self.common.claim();
+                Some((State::Primary(Primary::alone(epoch, held)), cause, held))
+            }
+            Outcome::GoSimplex(cause) => {
+                let State::Primary(primary) = &self.state else { return None };
+                let held = primary.held;
+                let epoch = self.common.claim();
+                Some((State::Primary(Primary::alone(epoch, held)), cause, held))
+            }
+            Outcome::GoDuplex => {
+                let State::Primary(primary) = self.state else { return None };
+                let duplex = primary.with_standby(now, &self.common);
+                Some((State::Primary(duplex), Cause::StandbySynced, Held::Whole))
+            }
+            Outcome::HandOver(cause) => {
+                let yielding = Yielding::new(now, self.epoch(), cause);
+                Some((State::Yielding(yielding), cause, Held::Whole))
+            }
+            Outcome::Follow(cause) => {
+                let epoch = self.common.peer.map_or(Epoch::NONE, |peer| peer.epoch);
+                self.common.served = epoch;
+                Some((State::Standby(Standby::following(epoch)), cause, Held::Nothing))
+            }
+            Outcome::Join(cause, held) => {
+                Some((State::Joining(Joining::after(now, held)), cause, held))
+            }
+            Outcome::StandDown(cause) => {
+                Some((State::Joining(Joining::after(now, Held::Doubtful)), cause, Held::Doubtful))
+            }
+        }
+    }
+
+    /// Tells the engine. A link serves one relation: whoever changes it begins a new one.
+    fn announce_change(&mut self, now: Instant, outcome: Outcome, change: Change) {
+        let common = &mut self.common;
+        let action = match outcome {
+            Outcome::Stay => return,
+            Outcome::Own(..) => Action::Own(change),
+            Outcome::GoSimplex(_) => Action::GoSimplex(change),
+            Outcome::GoDuplex => Action::GoDuplex(change),
+            Outcome::HandOver(_) => {
+                let epoch = change.epoch.next_for(common.node.peer());
+                Action::HandOver { epoch, change }
+            }
+            Outcome::Follow(_) => Action::StandBy(change),
+            Outcome::Join(..) | Outcome::StandDown(_) => Action::StandDown(change),
+        };
+        common.actions.push_back(action);
+        match outcome {
+            Outcome::Own(..) | Outcome::GoSimplex(_) | Outcome::StandDown(_) => {
+                common.hang_up(now);
+            }
+            Outcome::Stay
+            | Outcome::GoDuplex
+            | Outcome::HandOver(_)
+            | Outcome::Follow(_)
+            | Outcome::Join(..) => {}
+        }
+    }
+}
+
+/// A bound on what one event may set off: stand down, follow, and reserve.
+const TRANSITIONS_PER_EVENT: usize = 4;

@@ -1,0 +1,95 @@
+//! A node that handed the address over and waits to see the peer own it.
+//!
+//! It is silent from the first moment. It asks for the address back only when the peer provably
+//! does not have it (dead, or it renounces), or when nobody is heard for so long that the truth
+//! table decides.
+
+use super::common::{Common, Heard};
+use super::roles::Outcome;
+use super::types::{Action, BeatRole, Cause, Held, LostPeer};
+use crate::ids::Epoch;
+use crate::time::Instant;
+
+/// Has handed over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Yielding {
+    /// The epoch this node owned.
+    pub(super) epoch: Epoch,
+    /// Why it handed over.
+    cause: Cause,
+    since: Instant,
+    /// Since when it asks the peer to give the address back.
+    asking: Option<Instant>,
+}
+
+impl Yielding {
+    pub(super) const fn new(now: Instant, epoch: Epoch, cause: Cause) -> Self {
+        Self { epoch, cause, since: now, asking: None }
+    }
+
+    pub(super) const fn beat_role(&self) -> BeatRole {
+        if self.asking.is_some() { BeatRole::Candidate } else { BeatRole::Yielding }
+    }
+
+    /// The peer said something new, or is another process.
+    pub(super) fn on_news(&mut self, common: &Common, heard: Heard) -> Outcome {
+        let Some(peer) = common.peer else { return Outcome::Stay };
+        match (heard, peer.role) {
+            (Heard::Nothing, _) => Outcome::Stay,
+            (Heard::News | Heard::Successor, role) if role.owns() && peer.epoch > self.epoch => {
+                Outcome::StandDown(self.cause)
+            }
+            (Heard::Successor, _) => self.on_proof(common, Cause::PeerRestarted),
+            (Heard::News, BeatRole::Renounced)
+                if self.asking.is_some_and(|asked| peer.has_answered_since(asked)) =>
+            {
+                // It never owned: a node renounces only as what it was when it was asked.
+                self.own(common, Cause::StandbyRenounced, Held::Whole)
+            }
+            (Heard::News, BeatRole::Joining | BeatRole::Candidate) if peer.epoch > self.epoch => {
+                // It owned and has stood down, or follows nobody: what we hold is of the past.
+                Outcome::StandDown(self.cause)
+            }
+            (
+                Heard::News,
+                BeatRole::Joining
+                | BeatRole::Candidate
+                | BeatRole::Standby
+                | BeatRole::Renounced
+                | BeatRole::Primary
+                | BeatRole::Parting
+                | BeatRole::Yielding,
+            ) => Outcome::Stay,
+        }
+    }
+
+    /// The peer's process is dead. It may have owned for a moment.
+    pub(super) fn on_proof(&self, common: &Common, cause: Cause) -> Outcome {
+        self.own(common, cause, Held::Doubtful)
+    }
+
+    /// What is due.
+    pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        common.check_stall(now);
+        common.reach_out(now, Action::Knock);
+        if now.since(self.since) < common.timing.handover() {
+            return Outcome::Stay;
+        }
+        if self.asking.is_none() && common.lan_ok {
+            self.asking = Some(now);
+            common.next_beat = now;
+        }
+        let lost = common.detector.silence_on_both(now) >= common.timing.alone();
+        if lost && !common.is_linked() && common.policy.lost_peer == LostPeer::Continue {
+            return self.own(common, Cause::PeerSilent, Held::Doubtful);
+        }
+        if lost {
+            common.hang_up(now);
+        }
+        Outcome::Stay
+    }
+
+    fn own(&self, common: &Common, cause: Cause, held: Held) -> Outcome {
+        if common.lan_ok { Outcome::Own(cause, held) } else { Outcome::Join(cause, held) }
+    }
+}
