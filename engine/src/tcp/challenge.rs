@@ -1,0 +1,45 @@
+//! The rate limit of answers that a stranger could provoke, RFC 5961 §7.
+//!
+//! Challenge acknowledgments, and acknowledgments of empty segments outside the window, answer
+//! segments that anyone could have forged. Without a limit two confused ends could also answer
+//! each other for ever. The limit is per connection: a limit shared by all of them would let one
+//! connection's traffic be observed from another (CVE-2016-5696).
+
+use crate::time::{Duration, Instant};
+
+/// At most ten answers a second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limit {
+    since: Instant,
+    used: u8,
+}
+
+impl Limit {
+    /// Answers per [`Limit::PERIOD`].
+    pub const ANSWERS: u8 = 10;
+    /// The length of a counting period.
+    pub const PERIOD: Duration = Duration::from_secs(1);
+
+    /// Whether one more answer may be given now; if so, it is counted.
+    pub fn allow(&mut self, now: Instant) -> bool {
+        if now.since(self.since) >= Self::PERIOD {
+            *self = Self { since: now, used: 0 };
+        }
+        let allowed = self.used < Self::ANSWERS;
+        self.used += u8::from(allowed);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_run_out_and_come_back() {
+        let mut limit = Limit::default();
+        let now = Instant::from_millis(5);
+        assert_eq!((0..20).filter(|_| limit.allow(now)).count(), 10);
+        assert!(limit.allow(now + Limit::PERIOD));
+    }
+}

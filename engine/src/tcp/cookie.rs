@@ -1,0 +1,249 @@
+//! SYN cookies: a half-open connection that is remembered by the peer.
+//!
+//! Under a SYN flood the SYN-ACK carries all there is to know, and the ACK brings it back:
+//!
+//! ```text
+//!     ISS     31     27 26  24 23                     0        64 s of the pair's clock,
+//!            +---------+------+------------------------+       an entry of the MSS table,
+//!            |  clock  | mss  |   keyed hash           |       over tuple, IRS, clock, mss
+//!            +---------+------+------------------------+
+//!     TSval  31                       5    4 3         0
+//!            +------------------------+-----+-----------+      only if the SYN had timestamps:
+//!            |  clock, rounded down   | sack| scale|15  |      window scale, or 15 for none
+//!            +------------------------+-----+-----------+
+//! ```
+//!
+//! The key is shared by the pair, so a handshake in flight across a takeover still completes
+//! (DESIGN §6). Without timestamps there is no room for options, and the connection has none.
+
+use super::isn::{Secret, Use};
+use super::settings::Settings;
+use super::transmit::{MSS_DEFAULT_V4, Transmit, mss_for, syn_window};
+use crate::time::Instant;
+use crate::wire::{Flags, FourTuple, Segment, SeqNum, TcpOptions, Timestamps};
+
+/// What a cookie brought back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// Our initial sequence number: the cookie.
+    pub iss: SeqNum,
+    /// The peer's initial sequence number.
+    pub irs: SeqNum,
+    /// The peer's MSS, rounded down to the table.
+    pub mss: u16,
+    /// The peer's window scale.
+    pub window_scale: Option<u8>,
+    /// The peer takes SACK.
+    pub sack: bool,
+    /// The peer's latest TSval, if it sends timestamps.
+    pub ts_recent: Option<u32>,
+}
+
+impl Facts {
+    /// The SYN as it must have been, with the window of the ACK that came back.
+    pub(super) fn syn(&self, ack: &Segment<'_>) -> Segment<'static> {
+        Segment {
+            seq: self.irs,
+            ack: SeqNum(0),
+            flags: Flags::SYN,
+            window: ack.window,
+            options: TcpOptions {
+                mss: Some(self.mss),
+                window_scale: self.window_scale,
+                sack_permitted: self.sack,
+                timestamps: self.ts_recent.map(|val| Timestamps { val, ecr: 0 }),
+                ..TcpOptions::default()
+            },
+            payload: &[],
+        }
+    }
+}
+
+/// The cookie for a SYN: the ISS of its SYN-ACK.
+pub fn encode(secret: &Secret, tuple: &FourTuple, irs: SeqNum, mss: u16, clock: Instant) -> SeqNum {
+    let entry = MSS_TABLE.iter().rposition(|known| *known <= mss).unwrap_or(0) as u32;
+    cookie(secret, tuple, irs, minute(clock), entry)
+}
+
+/// The TSval that carries the options of a SYN: at most `TSval now`, and above it never.
+pub fn encode_timestamp(options: &TcpOptions, settings: &Settings, ts_now: u32) -> u32 {
+    let scale = options.window_scale.map_or(SCALE_NONE, |scale| u32::from(scale.min(14)));
+    let sack = u32::from(options.sack_permitted && settings.sack) << 4;
+    // One round back, so that what we say next is not older.
+    (ts_now & !OPTIONS_MASK).wrapping_sub(OPTIONS_MASK + 1) | sack | scale
+}
+
+/// The SYN-ACK for a SYN that is not remembered. Nothing is kept.
+pub fn syn_ack(
+    settings: &Settings,
+    secret: &Secret,
+    tuple: &FourTuple,
+    syn: &Segment<'_>,
+    clock: Instant,
+    ts_offset: u32,
+    mtu: u16,
+) -> Transmit {
+    let ours = mss_for(mtu, tuple.is_ipv6());
+    let iss = encode(secret, tuple, syn.seq, syn.options.mss.unwrap_or(MSS_DEFAULT_V4), clock);
+    let ts_now = ts_offset.wrapping_add(clock.as_millis() as u32);
+    let timestamps = syn.options.timestamps.filter(|_| settings.timestamps).map(|ts| Timestamps {
+        val: encode_timestamp(&syn.options, settings, ts_now),
+        ecr: ts.val,
+    });
+    let with = timestamps.is_some();
+    let scale = syn.options.window_scale.filter(|_| with).map(|_| settings.window_scale());
+    Transmit {
+        seq: iss,
+        ack: syn.seq.add(1),
+        flags: Flags::SYN | Flags::ACK,
+        window: syn_window(settings),
+        options: TcpOptions {
+            mss: Some(ours),
+            window_scale: scale,
+            sack_permitted: with && settings.sack && syn.options.sack_permitted,
+            timestamps,
+            ..TcpOptions::default()
+        },
+        payload: 0,
+        mss: ours,
+        ecn: 0,
+    }
+}
+
+/// Reads the cookie that an ACK brings back. `None`: it is none of ours, or older than two
+/// minutes.
+pub fn decode(
+    secret: &Secret,
+    tuple: &FourTuple,
+    ack: &Segment<'_>,
+    clock: Instant,
+) -> Option<Facts> {
+    let (iss, irs) = (ack.ack.sub(1), ack.seq.sub(1));
+    let now = minute(clock);
+    let age = now.wrapping_sub(iss.0 >> 27) & MINUTE_MASK;
+    let entry = iss.0 >> 24 & 7;
+    let mss = *MSS_TABLE.get(usize::try_from(entry).ok()?)?;
+    if age > AGE_MAX || cookie(secret, tuple, irs, now.wrapping_sub(age), entry) != iss {
+        return None;
+    }
+    let echo = timestamps_of(ack).map(|ts| ts.ecr);
+    Some(Facts {
+        iss,
+        irs,
+        mss,
+        window_scale: echo.map(|echo| echo & 15).filter(|s| *s != SCALE_NONE).map(|s| s as u8),
+        sack: echo.is_some_and(|echo| echo >> 4 & 1 == 1),
+        ts_recent: timestamps_of(ack).map(|ts| ts.val),
+    })
+}
+
+/// The timestamps of a segment.
+pub(super) const fn timestamps_of(segment: &Segment<'_>) -> Option<Timestamps> {
+    segment.options.timestamps
+}
+
+fn cookie(secret: &Secret, tuple: &FourTuple, irs: SeqNum, minute: u32, entry: u32) -> SeqNum {
+    let minute = minute & MINUTE_MASK;
+    let hash = secret.hash(Use::Cookie, tuple, &[irs.0, minute, entry]) as u32;
+    SeqNum(minute << 27 | entry << 24 | hash & 0x00ff_ffff)
+}
+
+/// The clock in 64 s, modulo 32.
+const fn minute(clock: Instant) -> u32 {
+    (clock.as_millis() / 64_000) as u32 & MINUTE_MASK
+}
+
+const MINUTE_MASK: u32 = 31;
+/// A cookie is good in the period of its making and the next.
+const AGE_MAX: u32 = 1;
+const OPTIONS_MASK: u32 = 31;
+const SCALE_NONE: u32 = 15;
+/// What peers offer: from tiny links over tunnels to Ethernet and jumbo frames.
+const MSS_TABLE: [u16; 8] = [536, 1220, 1300, 1360, 1400, 1440, 1460, 8940];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    fn tuple() -> FourTuple {
+        FourTuple { local: ([10, 77, 0, 100], 80).into(), remote: ([10, 77, 0, 10], 4321).into() }
+    }
+
+    fn syn() -> Segment<'static> {
+        Segment {
+            seq: SeqNum(77),
+            ack: SeqNum(0),
+            flags: Flags::SYN,
+            window: 64_000,
+            options: TcpOptions {
+                mss: Some(1450),
+                window_scale: Some(7),
+                sack_permitted: true,
+                timestamps: Some(Timestamps { val: 5, ecr: 0 }),
+                ..TcpOptions::default()
+            },
+            payload: &[],
+        }
+    }
+
+    fn answer(syn_ack: &Transmit) -> Segment<'static> {
+        Segment {
+            seq: syn_ack.ack,
+            ack: syn_ack.seq.add(1),
+            flags: Flags::ACK,
+            window: 500,
+            options: TcpOptions {
+                timestamps: syn_ack.options.timestamps.map(|ts| Timestamps { val: 9, ecr: ts.val }),
+                ..TcpOptions::default()
+            },
+            payload: &[],
+        }
+    }
+
+    #[test]
+    fn a_cookie_brings_back_what_the_syn_said() {
+        let (secret, settings) = (Secret { key: [7; 16] }, Settings::default());
+        let t0 = Instant::from_millis(1_000_000);
+        let sent = syn_ack(&settings, &secret, &tuple(), &syn(), t0, 1000, 1500);
+        let facts = decode(&secret, &tuple(), &answer(&sent), t0 + Duration::from_secs(60));
+        let expected = Facts {
+            iss: sent.seq,
+            irs: SeqNum(77),
+            mss: 1440,
+            window_scale: Some(7),
+            sack: true,
+            ts_recent: Some(9),
+        };
+        assert_eq!(facts, Some(expected));
+        let val = sent.options.timestamps.unwrap().val;
+        assert!(1_001_000 - val < 100, "close to the clock and not above it");
+    }
+
+    #[test]
+    fn without_timestamps_there_are_no_options() {
+        let (secret, settings) = (Secret { key: [7; 16] }, Settings::default());
+        let mut syn = syn();
+        syn.options.timestamps = None;
+        let sent = syn_ack(&settings, &secret, &tuple(), &syn, Instant::ZERO, 0, 1500);
+        let options = TcpOptions { mss: Some(1460), ..TcpOptions::default() };
+        assert_eq!(sent.options, options);
+        let facts = decode(&secret, &tuple(), &answer(&sent), Instant::ZERO).unwrap();
+        assert_eq!((facts.window_scale, facts.sack, facts.ts_recent), (None, false, None));
+    }
+
+    #[test]
+    fn forged_and_stale_cookies_are_refused() {
+        let secret = Secret { key: [7; 16] };
+        let t0 = Instant::from_millis(1_000_000);
+        let sent = syn_ack(&Settings::default(), &secret, &tuple(), &syn(), t0, 0, 1500);
+        let ack = answer(&sent);
+        let late = t0 + Duration::from_secs(129);
+        assert_eq!(decode(&secret, &tuple(), &ack, late), None, "stale");
+        let forged = Segment { ack: ack.ack.add(1), ..ack.clone() };
+        assert_eq!(decode(&secret, &tuple(), &forged, t0), None, "another number");
+        let moved = Segment { seq: ack.seq.add(1), ..ack.clone() };
+        assert_eq!(decode(&secret, &tuple(), &moved, t0), None, "another IRS");
+        assert_eq!(decode(&Secret { key: [8; 16] }, &tuple(), &ack, t0), None, "another key");
+    }
+}

@@ -1,0 +1,85 @@
+//! Initial sequence numbers and timestamp offsets that nobody can guess: RFC 6528, RFC 7323 §5.4.
+//!
+//! Both are a keyed hash of the 4-tuple, so one client sees a steady clock per 4-tuple and learns
+//! nothing about any other. The pair shares the key and the clock.
+
+use crate::time::Instant;
+use crate::wire::{FourTuple, SeqNum};
+use core::hash::Hasher;
+use core::net::{IpAddr, SocketAddr};
+use siphasher::sip::SipHasher24;
+
+/// The pair's secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// 128 random bits.
+    pub key: [u8; 16],
+}
+
+/// What a hash is used for, so that no two uses share their values.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    Isn = 1,
+    Timestamp = 2,
+    Cookie = 3,
+}
+
+impl Secret {
+    /// The ISN of a connection opened now: `M + F(tuple, secret)`, M counting 4 µs ticks.
+    pub fn isn(&self, tuple: &FourTuple, clock: Instant) -> SeqNum {
+        SeqNum((clock.as_nanos() / 4_000) as u32).add(self.hash(Use::Isn, tuple, &[]) as u32)
+    }
+
+    /// What is added to the clock's milliseconds to make TSval. The same for every incarnation of
+    /// a 4-tuple, so timestamps never go back across them.
+    pub fn ts_offset(&self, tuple: &FourTuple) -> u32 {
+        self.hash(Use::Timestamp, tuple, &[]) as u32
+    }
+
+    pub(super) fn hash(&self, usage: Use, tuple: &FourTuple, more: &[u32]) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write_u8(usage as u8);
+        write_address(&mut hasher, tuple.local);
+        write_address(&mut hasher, tuple.remote);
+        for word in more {
+            hasher.write(&word.to_be_bytes());
+        }
+        hasher.finish()
+    }
+}
+
+fn write_address(hasher: &mut SipHasher24, address: SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(ip) => hasher.write(&ip.octets()),
+        IpAddr::V6(ip) => hasher.write(&ip.octets()),
+    }
+    hasher.write(&address.port().to_be_bytes());
+}
+
+impl core::fmt::Debug for Secret {
+    /// The key is not shown.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    fn tuple(port: u16) -> FourTuple {
+        FourTuple { local: ([10, 77, 0, 100], 80).into(), remote: ([10, 77, 0, 10], port).into() }
+    }
+
+    #[test]
+    fn numbers_grow_with_the_clock_and_differ_between_tuples_and_keys() {
+        let (one, two) = (Secret { key: [1; 16] }, Secret { key: [2; 16] });
+        let t0 = Instant::from_millis(1000);
+        let first = one.isn(&tuple(1), t0);
+        assert_eq!(one.isn(&tuple(1), t0 + Duration::from_micros(40)).since(first), 10);
+        assert_ne!(one.isn(&tuple(2), t0), first);
+        assert_ne!(two.isn(&tuple(1), t0), first);
+        assert_ne!(one.ts_offset(&tuple(1)), first.0, "each use has its own hash");
+    }
+}

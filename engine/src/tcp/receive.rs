@@ -1,0 +1,222 @@
+//! The receiver: what it holds, how wide its window is, and when it owes an acknowledgment.
+//!
+//! The window's right edge is `min(consumed, committed) + receive_buffer`, and never moves back.
+//! The field is scaled, so its low bits are lost: where rounding down would move the edge back it
+//! is rounded up, by less than one unit. A peer that sends crumbs into a full window could make
+//! that add up, so beyond [`EDGE_SLACK`] the edge is rounded down; RFC 7323 §2.4 has peers expect
+//! it, and what was advertised once is taken all the same.
+
+use super::Tcb;
+use super::assemble::{Assembler, slice};
+use super::settings::EDGE_SLACK;
+use crate::time::Instant;
+use crate::wire::{SackBlock, SackBlocks};
+use core::ops::Range;
+
+/// What the receiver owes for input that came in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AckDue {
+    /// Nothing.
+    No,
+    /// An acknowledgment when the delayed-ACK timer fires, or with the next segment.
+    Delayed,
+    /// An acknowledgment as soon as the horizon lets the ACK field move. It does not wait for a
+    /// timer: a timer that cannot act would fire for ever.
+    Now,
+}
+
+impl Tcb {
+    /// Input `bytes` that begin at offset `start`, trimmed to the window. In order they are handed
+    /// on, out of order they are kept. Seventh check of RFC 9293 §3.10.7.4.
+    pub(super) fn take_input(
+        &mut self,
+        now: Instant,
+        start: i64,
+        bytes: &[u8],
+        deliver: &mut dyn FnMut(&[u8]),
+    ) {
+        let end = start + i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        let from = u64::try_from(start.max(0)).unwrap_or(0);
+        let to = u64::try_from(end.max(0)).unwrap_or(0);
+        self.note_duplicate(from..to.min(self.rcv.nxt));
+        let limit = self.rcv.fin.unwrap_or(u64::MAX).min(self.rcv.edge);
+        let wanted = from.max(self.rcv.nxt)..to.min(limit);
+        if wanted.start >= wanted.end {
+            self.force_ack();
+            return;
+        }
+        self.estimate_peer_mss(bytes.len());
+        let before = usize::try_from(start.min(0).unsigned_abs()).unwrap_or(usize::MAX);
+        let fresh = slice(bytes.get(before..).unwrap_or_default(), from, wanted.clone());
+        if wanted.start == self.rcv.nxt {
+            deliver(fresh);
+            self.advance_input(now, wanted.end, deliver);
+        } else {
+            let held = self.rcv.assembler.get_or_insert_default().insert(wanted.start, fresh);
+            if let Some(part) = held {
+                self.note_duplicate(part);
+            }
+            self.force_ack();
+        }
+        if to > limit {
+            self.force_ack();
+        }
+    }
+
+    /// RCV.NXT moves to `next`, and over what was kept behind it.
+    fn advance_input(&mut self, now: Instant, next: u64, deliver: &mut dyn FnMut(&[u8])) {
+        self.rcv.nxt = next;
+        let filled = self.rcv.assembler.is_some();
+        if let Some(assembler) = &mut self.rcv.assembler {
+            self.rcv.nxt = assembler.drain(next, deliver);
+            if assembler.is_empty() {
+                self.rcv.assembler = None;
+            }
+        }
+        self.owe_ack(now, filled);
+    }
+
+    /// An acknowledgment is due: at once for the second full segment, and whenever a gap closes
+    /// (RFC 5681 §4.2); else soon.
+    fn owe_ack(&mut self, now: Instant, at_once: bool) {
+        if at_once || self.rcv.nxt - self.rcv.acked >= 2 * u64::from(self.rcv.mss) {
+            self.owe_ack_now();
+        } else if self.rcv.due == AckDue::No {
+            self.rcv.due = AckDue::Delayed;
+            self.timers.ack = now + self.settings.delayed_ack;
+        }
+    }
+
+    /// An acknowledgment is due as soon as the horizon lets it.
+    pub(super) fn owe_ack_now(&mut self) {
+        self.rcv.due = AckDue::Now;
+        self.timers.ack = Instant::NEVER;
+    }
+
+    /// An answer is due that moves nothing: to a duplicate, a gap, a probe. Without SACK each gap
+    /// gets its own, because the peer counts them (RFC 5681 §3.2).
+    pub(super) fn force_ack(&mut self) {
+        let most = if self.sack { 1 } else { DUPLICATES_MAX };
+        self.rcv.forced = (self.rcv.forced + 1).min(most);
+    }
+
+    /// The largest segment seen, but not more than we offered: receive offload joins several.
+    fn estimate_peer_mss(&mut self, len: usize) {
+        let offered = super::transmit::mss_for(self.mtu, self.ipv6);
+        let options = u16::try_from(self.payload_options_len()).unwrap_or(0);
+        let seen = u16::try_from(len).unwrap_or(u16::MAX).min(offered.saturating_sub(options));
+        self.rcv.mss = self.rcv.mss.max(seen);
+    }
+
+    /// Remembers a duplicate for a D-SACK block, RFC 2883 §4. Only what lies below the ACK field
+    /// is reported: above it the block would read as an ordinary SACK.
+    pub(super) fn note_duplicate(&mut self, part: Range<u64>) {
+        let end = part.end.min(self.ack_allowed());
+        if self.sack && part.start < end {
+            self.rcv.duplicate =
+                Some(SackBlock { left: self.rcv_seq_of(part.start), right: self.rcv_seq_of(end) });
+        }
+    }
+
+    /// The SACK blocks of an acknowledgment: the duplicate first, then what came last. Three
+    /// blocks fit beside timestamps, RFC 2018 §3.
+    pub(super) fn sack_blocks(&mut self) -> SackBlocks {
+        let mut blocks = SackBlocks::new();
+        blocks.extend(self.rcv.duplicate.take());
+        let most = if self.timestamps { 3 } else { 4 };
+        if let (true, Some(assembler)) = (self.sack, &self.rcv.assembler) {
+            let room = most - blocks.len();
+            blocks.extend(assembler.recent::<4>().into_iter().take(room).map(|run| SackBlock {
+                left: self.rcv_seq_of(run.start),
+                right: self.rcv_seq_of(run.end),
+            }));
+        }
+        blocks
+    }
+
+    /// Whether an acknowledgment now would carry SACK blocks.
+    pub(super) fn has_sack_news(&self) -> bool {
+        self.sack && (self.rcv.duplicate.is_some() || self.rcv.assembler.is_some())
+    }
+
+    /// The ACK field as an input offset: I1. It never moves back.
+    pub(super) fn ack_allowed(&self) -> u64 {
+        self.rcv.nxt.min(self.horizon.received).max(self.rcv.acked)
+    }
+
+    /// Where the right edge may be.
+    fn edge_target(&self) -> u64 {
+        let base = self.rcv.consumed.min(self.horizon.received);
+        base + u64::from(self.settings.receive_buffer)
+    }
+
+    /// The widest window the field can say.
+    pub(super) fn window_max(&self) -> u64 {
+        65_535 << self.rcv_scale
+    }
+
+    /// The edge that an acknowledgment of `ack` should advertise: the target, but moved only in
+    /// steps worth telling (RFC 9293 §3.8.6.2.2).
+    fn edge_wanted(&self, ack: u64) -> u64 {
+        let buffer = u64::from(self.settings.receive_buffer);
+        let step = (buffer / 2).min(self.rcv.mss.into());
+        let target = self.edge_target().min(ack + self.window_max());
+        if target >= self.rcv.edge + step { target } else { self.rcv.edge }
+    }
+
+    /// The window field for an acknowledgment of `ack`; remembers the edge it promises.
+    pub(super) fn advertise(&mut self, ack: u64) -> u16 {
+        let window = self.edge_wanted(ack).saturating_sub(ack);
+        let unit = 1u64 << self.rcv_scale;
+        let down = window / unit;
+        let (keeps, bound) =
+            (ack + down * unit >= self.rcv.edge, self.edge_target() + u64::from(EDGE_SLACK));
+        let up = down + u64::from(!keeps && ack + window <= bound && window % unit != 0);
+        let field = u16::try_from(up).unwrap_or(u16::MAX);
+        self.rcv.edge = self.rcv.edge.max(ack + (u64::from(field) << self.rcv_scale));
+        field
+    }
+
+    /// Whether the window has opened so far that a peer with little of it left should hear:
+    /// by two segments or half the buffer.
+    pub(super) fn window_update_due(&self) -> bool {
+        let buffer = u64::from(self.settings.receive_buffer);
+        let left = self.rcv.edge.saturating_sub(self.rcv.nxt);
+        if !self.state.may_receive() || left >= WINDOW_LOW.min(buffer / 2) {
+            return false;
+        }
+        let ack = self.ack_allowed();
+        let wanted = self.edge_wanted(ack).saturating_sub(self.rcv.edge);
+        let told = wanted >> self.rcv_scale << self.rcv_scale;
+        told > 0 && told >= (buffer / 2).min(2 * u64::from(self.rcv.mss))
+    }
+
+    /// What sending the ACK field `ack` settles.
+    pub(super) fn note_ack_sent(&mut self, ack: u64) {
+        debug_assert!(ack >= self.rcv.acked, "the ACK field never moves back");
+        self.rcv.acked = ack;
+        if ack >= self.rcv.nxt {
+            self.rcv.due = AckDue::No;
+            self.timers.ack = Instant::NEVER;
+        } else if self.rcv.due != AckDue::No {
+            // The rest is held by the horizon, and goes when it rises.
+            self.owe_ack_now();
+        }
+    }
+
+    /// The stream ends at `fin`; whatever claims to lie beyond is forgotten.
+    pub(super) fn end_input(&mut self, fin: u64) {
+        self.rcv.fin = Some(fin);
+        if let Some(assembler) = &mut self.rcv.assembler {
+            assembler.truncate(fin);
+            if assembler.is_empty() {
+                self.rcv.assembler = None::<Box<Assembler>>;
+            }
+        }
+    }
+}
+
+/// Most answers owed at a time to a peer without SACK.
+const DUPLICATES_MAX: u8 = 8;
+/// With more window left than this the peer is not about to stall.
+const WINDOW_LOW: u64 = 32_768;

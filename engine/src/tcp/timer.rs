@@ -1,0 +1,126 @@
+//! What time does to a connection.
+
+use super::receive::AckDue;
+use super::tcb::Phase;
+use super::{CloseCause, Tcb, Verdict};
+use crate::time::{Duration, Instant};
+
+impl Tcb {
+    /// When [`Tcb::on_timer`] is to be called next. After it was called, this lies in the future:
+    /// what waits for a horizon waits for the horizon, not for time.
+    pub fn deadline(&self) -> Option<Instant> {
+        let timers = &self.timers;
+        let first = timers.resend.min(timers.ack).min(timers.idle).min(timers.wait);
+        (first != Instant::NEVER).then_some(first)
+    }
+
+    /// Acts on every deadline that has passed. Then poll for output.
+    pub fn on_timer(&mut self, now: Instant) -> Verdict {
+        if self.timers.wait <= now {
+            return self.close(now, CloseCause::Done);
+        }
+        if self.timers.ack <= now {
+            self.timers.ack = Instant::NEVER;
+            if self.rcv.due != AckDue::No {
+                self.owe_ack_now();
+            }
+        }
+        if self.timers.idle <= now
+            && let Some(cause) = self.on_idle(now)
+        {
+            return self.give_up(now, cause);
+        }
+        if self.timers.resend <= now
+            && let Some(cause) = self.on_resend(now)
+        {
+            return self.give_up(now, cause);
+        }
+        Verdict::Accepted
+    }
+
+    /// Ends a connection whose peer does not answer. If it is only cut off, the reset tells it.
+    fn give_up(&mut self, now: Instant, cause: CloseCause) -> Verdict {
+        self.reset_due = self.state.synchronized() && self.horizon.opened;
+        self.close(now, cause)
+    }
+
+    /// Silence for the keepalive time: RFC 9293 §3.8.4. What is in flight probes by itself.
+    fn on_idle(&mut self, now: Instant) -> Option<CloseCause> {
+        self.timers.idle = Instant::NEVER;
+        let keepalive = self.settings.keepalive?;
+        let due = self.rcv.heard_at + keepalive.idle;
+        if self.bytes_in_flight() > 0 || self.timers.resend != Instant::NEVER {
+            self.timers.idle = now + keepalive.idle;
+        } else if due > now {
+            self.timers.idle = due;
+        } else if self.snd.keepalives >= keepalive.probes {
+            return Some(CloseCause::KeepaliveTimeout);
+        } else {
+            self.snd.keepalives += 1;
+            self.snd.keepalive_due = true;
+            self.timers.idle = now + keepalive.interval.max(INTERVAL_MIN);
+        }
+        None
+    }
+
+    /// The retransmission timer: RFC 6298 §5.4 to §5.6; with the window shut, the persist timer.
+    fn on_resend(&mut self, now: Instant) -> Option<CloseCause> {
+        if let Some(cause) = self.out_of_patience(now) {
+            return Some(cause);
+        }
+        let first = self.snd.backoff == 0;
+        if !self.snd.blocked {
+            self.snd.backoff = self.snd.backoff.saturating_add(1);
+        }
+        let timeout = self.snd.rtt.timeout(&self.settings, self.snd.backoff);
+        self.timers.resend = now + timeout;
+        self.snd.timed = None;
+        if !self.state.synchronized() {
+            self.syn_due = true;
+        } else if self.snd.wnd == 0 || self.bytes_in_flight() == 0 {
+            self.snd.probe_due = true;
+        } else {
+            self.on_loss_timeout(first);
+        }
+        None
+    }
+
+    fn out_of_patience(&self, now: Instant) -> Option<CloseCause> {
+        let quiet = now.since(self.snd.progress_at);
+        let given_up = if self.state.synchronized() {
+            // With the window shut, time counts but repetitions do not: probing may go on for ever.
+            quiet >= self.settings.user_timeout
+                || (self.snd.wnd > 0 && self.snd.backoff >= self.settings.data_retries)
+        } else {
+            self.snd.backoff >= self.settings.syn_retries
+        };
+        given_up.then_some(CloseCause::TimedOut)
+    }
+
+    /// Data timed out: everything out is lost, the window is one segment. A second timeout in a
+    /// row, or a peer that asks for what it said it held, puts the scoreboard in doubt
+    /// (RFC 2018 §8).
+    fn on_loss_timeout(&mut self, first: bool) {
+        let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
+        let reneged = self.snd.board.as_ref().is_some_and(|board| board.reneged(self.snd.una));
+        if !first || reneged {
+            self.snd.board = None;
+        }
+        if first && self.snd.phase != Phase::Timeout {
+            self.snd.congestion.on_timeout(flight, mss);
+        } else {
+            self.snd.congestion.on_timeout_again(mss);
+        }
+        self.mark_all_lost();
+    }
+
+    /// Starts the retransmission timer if it is not running, RFC 6298 §5.1.
+    pub(super) fn arm_resend(&mut self, now: Instant) {
+        if self.timers.resend == Instant::NEVER {
+            self.timers.resend = now + self.snd.rtt.timeout(&self.settings, self.snd.backoff);
+        }
+    }
+}
+
+/// A keepalive interval of zero would turn in place.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);

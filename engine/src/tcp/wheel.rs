@@ -1,0 +1,197 @@
+//! A timer wheel: very many deadlines at O(1) each, 1 ms apart.
+//!
+//! Six levels of 64 slots; a slot of level *n* spans 64ⁿ ms. A deadline goes to the level of the
+//! highest digit (base 64) in which it differs from now, and moves down a level when its slot
+//! comes up: at most five times.
+//!
+//! Entries are not cancelled. The owner keeps the deadline it has armed per key, inserts only when
+//! a deadline comes *earlier* than that, and on expiry looks at what the deadline is by then. So
+//! a connection has one live entry however often its timers move.
+
+use crate::time::Instant;
+
+/// A timer wheel over keys.
+#[derive(Debug)]
+pub struct Wheel<K> {
+    /// The current tick: everything before it has been given out.
+    now: u64,
+    levels: [Level<K>; LEVELS],
+    /// What is due, to be given out.
+    due: Vec<K>,
+    /// The buffer of a slot being moved down; kept for its capacity.
+    moving: Vec<(u64, K)>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Level<K> {
+    /// Bit *n* is set while slot *n* is not empty.
+    used: u64,
+    slots: [Vec<(u64, K)>; SLOTS],
+}
+
+impl<K: Copy> Wheel<K> {
+    /// An empty wheel that starts at `now`.
+    pub fn new(now: Instant) -> Self {
+        let level = || Level { used: 0, slots: core::array::from_fn(|_| Vec::new()) };
+        Self {
+            now: now.as_millis(),
+            levels: core::array::from_fn(|_| level()),
+            due: Vec::new(),
+            moving: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Gives `key` out at `at`, rounded up to a millisecond, or at the next call if that is past.
+    pub fn insert(&mut self, at: Instant, key: K) {
+        self.len += 1;
+        self.place(at.as_nanos().div_ceil(1_000_000), key);
+    }
+
+    /// The next key whose time has come; `None` when there is no more.
+    pub fn expired(&mut self, now: Instant) -> Option<K> {
+        let tick = now.as_millis();
+        while self.due.is_empty() {
+            let Some((level, slot, start)) = self.first() else { break };
+            if start > tick {
+                break;
+            }
+            self.open(level, slot, start);
+        }
+        if self.due.is_empty() {
+            self.now = self.now.max(tick);
+        }
+        let key = self.due.pop();
+        self.len -= usize::from(key.is_some());
+        key
+    }
+
+    /// When [`Wheel::expired`] should be called next. Never late; for a far deadline it may be
+    /// early, and then nothing expires.
+    pub fn next(&self) -> Option<Instant> {
+        if !self.due.is_empty() {
+            return Some(Instant::from_millis(self.now));
+        }
+        self.first().map(|(_, _, start)| Instant::from_millis(start))
+    }
+
+    /// Entries in the wheel.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the wheel is empty.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn place(&mut self, tick: u64, key: K) {
+        if tick <= self.now {
+            self.due.push(key);
+            return;
+        }
+        // What lies beyond the wheel waits in its last slot and is placed again from there.
+        let tick_in = tick.min(self.now | (SPAN - 1));
+        let highest = 63 - (self.now ^ tick_in).max(1).leading_zeros();
+        let level = (highest / BITS) as usize;
+        let slot = (tick_in >> (BITS * level as u32)) as usize % SLOTS;
+        self.levels[level].used |= 1 << slot;
+        self.levels[level].slots[slot].push((tick, key));
+    }
+
+    /// The first occupied slot: its level, number and first tick. Lower levels come earlier.
+    fn first(&self) -> Option<(usize, usize, u64)> {
+        (0..LEVELS).find_map(|level| {
+            let shift = BITS * level as u32;
+            let digit = (self.now >> shift) as u32 % SLOTS as u32;
+            let later = self.levels[level].used.rotate_right(digit);
+            if later == 0 {
+                return None;
+            }
+            let ahead = u64::from(later.trailing_zeros());
+            let start = ((self.now >> shift) + ahead) << shift;
+            Some((level, start as usize >> shift & (SLOTS - 1), start.max(self.now)))
+        })
+    }
+
+    /// Moves the wheel to `start` and the slot's entries to where they belong from there.
+    fn open(&mut self, level: usize, slot: usize, start: u64) {
+        self.now = start;
+        self.levels[level].used &= !(1 << slot);
+        let mut moving = core::mem::take(&mut self.moving);
+        core::mem::swap(&mut moving, &mut self.levels[level].slots[slot]);
+        for (tick, key) in moving.drain(..) {
+            self.place(tick, key);
+        }
+        self.moving = moving;
+    }
+}
+
+const BITS: u32 = 6;
+const SLOTS: usize = 1 << BITS;
+const LEVELS: usize = 6;
+/// Ticks that the wheel spans: two years.
+const SPAN: u64 = 1 << (BITS * LEVELS as u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn drain(wheel: &mut Wheel<u64>, now: Instant) -> Vec<u64> {
+        let mut keys: Vec<_> = core::iter::from_fn(|| wheel.expired(now)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn keys_come_out_in_time_and_not_before() {
+        let mut wheel = Wheel::new(Instant::from_millis(1000));
+        for ms in [1001, 1063, 1064, 1100, 5000, 300_000, 90_000_000] {
+            wheel.insert(Instant::from_millis(ms), ms);
+        }
+        assert_eq!(wheel.next(), Some(Instant::from_millis(1001)));
+        assert_eq!(drain(&mut wheel, Instant::from_millis(1000)), []);
+        assert_eq!(drain(&mut wheel, Instant::from_millis(1063)), [1001, 1063]);
+        assert_eq!(drain(&mut wheel, Instant::from_millis(4999)), [1064, 1100]);
+        assert_eq!(drain(&mut wheel, Instant::from_millis(400_000)), [5000, 300_000]);
+        assert_eq!(wheel.len(), 1);
+        assert_eq!(drain(&mut wheel, Instant::from_millis(90_000_000)), [90_000_000]);
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn what_is_past_comes_at_once_and_never_is_far() {
+        let mut wheel = Wheel::new(Instant::from_millis(1000));
+        wheel.insert(Instant::ZERO, 1);
+        wheel.insert(Instant::NEVER, 2);
+        assert_eq!(drain(&mut wheel, Instant::from_millis(1000)), [1]);
+        assert_eq!(drain(&mut wheel, Instant::from_millis(1 << 37)), []);
+        assert_eq!(wheel.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_sorted_list(
+            start in 0u64..1 << 40,
+            steps in proptest::collection::vec((0u64..200_000, 0u64..50_000), 1..80),
+        ) {
+            let mut now = start;
+            let mut wheel = Wheel::new(Instant::from_millis(now));
+            let mut model: Vec<u64> = Vec::new();
+            for (delay, step) in steps {
+                wheel.insert(Instant::from_millis(now + delay), now + delay);
+                model.push(now + delay);
+                let first = model.iter().min().copied();
+                let next = wheel.next().map(Instant::as_millis);
+                prop_assert!(next.is_some() && next <= first.map(|f| f.max(now)));
+                now += step;
+                model.sort_unstable();
+                let due = model.iter().filter(|at| **at <= now).count();
+                let expected: Vec<_> = model.drain(..due).collect();
+                prop_assert_eq!(drain(&mut wheel, Instant::from_millis(now)), expected);
+            }
+        }
+    }
+}
