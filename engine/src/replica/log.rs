@@ -119,8 +119,13 @@ impl Log {
     /// acknowledgements nor output depend ([`Record::Progress`]) need none. Notes follow the order
     /// of the log.
     ///
+    /// `received` counts as the horizon does: the FIN is a position of its own, and noted with
+    /// [`Record::PeerFinished`].
+    ///
     /// Returns the output limit that the connection has to obey *from now on*, if it had none:
-    /// whatever it produces next depends on this record.
+    /// whatever it produces next depends on this record. A connection that has been speaking
+    /// without a standby obeys both, `received` and this limit, from the note of its snapshot
+    /// record on: what it said before is in that record, and what it says after has to wait.
     #[must_use = "without this limit the connection sends output that is not committed (I2)"]
     pub fn note(
         &mut self,

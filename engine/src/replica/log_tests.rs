@@ -155,6 +155,33 @@ fn a_reset_forgets_all_and_starts_where_it_is_told() {
     assert!(log.on_confirm(Lsn(48)).is_err(), "a position of the session before");
 }
 
+#[test]
+fn steady_traffic_reuses_all_memory() {
+    let (mut log, mut out, mut pending) = (Log::new(), Vec::new(), Pending::default());
+    let mut turn = |log: &mut Log, out: &mut Vec<u8>| {
+        for _ in 0..3 {
+            let lsn = log.append(&input(&[0; 50_000])).unwrap();
+            let _ = log.note(&mut pending, ConnId(1), lsn, lsn.0, 0);
+        }
+        let sent = log.sent();
+        log.flush(EPOCH, 77, out);
+        out.clear();
+        log.on_confirm(sent).unwrap(); // one batch stays on its way
+        while log.poll_commit().is_some() {}
+        (log.batch.capacity(), out.capacity(), log.unconfirmed.capacity())
+    };
+    let warm = (0..10).map(|_| turn(&mut log, &mut out)).last();
+    for _ in 0..500 {
+        turn(&mut log, &mut out);
+    }
+    assert_eq!(Some(sorted(turn(&mut log, &mut out))), warm.map(sorted));
+}
+
+/// The batch and the link's buffer change places with every flush.
+fn sorted((batch, out, unconfirmed): (usize, usize, usize)) -> (usize, usize, usize) {
+    (batch.min(out), batch.max(out), unconfirmed)
+}
+
 proptest! {
     #[test]
     fn a_follower_gets_what_was_appended(

@@ -46,10 +46,11 @@ pub use hello::{Difference, Hello, Mismatch, Part, Side, Versions};
 pub use log::{Log, TooLarge};
 pub use reader::FrameReader;
 pub use record::Record;
-pub use snapshot::{Progress, Snapshot};
+pub use snapshot::{Snapshot, SnapshotProgress};
 pub use violation::Violation;
 
-/// The newest version of records and frames that this engine speaks.
+/// The newest version of records and frames that this engine speaks. Two engines speak the newest
+/// that both know, as [`Hello::compare`] finds it.
 pub const VERSION: u16 = 1;
 /// The oldest version it still speaks: the one before [`VERSION`], once there is one.
 pub const VERSION_MIN: u16 = 1;

@@ -14,7 +14,7 @@
 
 /// How far a snapshot is, in connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
+pub struct SnapshotProgress {
     /// Told.
     pub sent: u32,
     /// Told and to be told. Shrinks when one closes before its turn.
@@ -36,7 +36,7 @@ pub struct Snapshot {
     budget: i64,
     /// One bit for each slot below `end`: its tenant came after the start, or is gone.
     skip: Vec<u64>,
-    progress: Progress,
+    progress: SnapshotProgress,
 }
 
 impl Snapshot {
@@ -50,7 +50,7 @@ impl Snapshot {
         self.skip.clear();
         self.skip.resize(slots.div_ceil(64), 0);
         (self.cursor, self.end, self.budget) = (0, slots, 0);
-        self.progress = Progress { sent: 0, total: connections };
+        self.progress = SnapshotProgress { sent: 0, total: connections };
     }
 
     /// Grants this turn `bytes` to send. What earlier turns left is not saved up, but what they
@@ -107,7 +107,7 @@ impl Snapshot {
     }
 
     /// How far it is.
-    pub const fn progress(&self) -> Progress {
+    pub const fn progress(&self) -> SnapshotProgress {
         self.progress
     }
 
@@ -154,7 +154,7 @@ mod tests {
         snapshot.start(6, 6);
         assert_eq!(turn(&mut snapshot, 250, 84), [0, 1, 2], "100 bytes each, the last in debt");
         assert_eq!(turn(&mut snapshot, 250, 984), [3], "50 bytes are owed");
-        assert_eq!(snapshot.progress(), Progress { sent: 4, total: 6 });
+        assert_eq!(snapshot.progress(), SnapshotProgress { sent: 4, total: 6 });
         assert!((0..3).all(|_| turn(&mut snapshot, 250, 84).is_empty()), "800 bytes are owed");
         assert_eq!(turn(&mut snapshot, 250, 84), [4, 5]);
         assert!(snapshot.is_complete());
@@ -166,11 +166,15 @@ mod tests {
         snapshot.start(4, 4);
         assert_eq!(turn(&mut snapshot, 1, 1), [0]);
         snapshot.on_closed(2);
-        assert_eq!(snapshot.progress(), Progress { sent: 1, total: 3 });
+        assert_eq!(snapshot.progress(), SnapshotProgress { sent: 1, total: 3 });
         snapshot.on_opened(2);
         snapshot.on_closed(2);
         snapshot.on_closed(0);
-        assert_eq!(snapshot.progress(), Progress { sent: 1, total: 3 }, "both had been told");
+        assert_eq!(
+            snapshot.progress(),
+            SnapshotProgress { sent: 1, total: 3 },
+            "both had been told"
+        );
         assert_eq!(
             (1..6).map(|slot| snapshot.is_told(slot)).collect::<Vec<_>>(),
             [false, true, false, true, true]
@@ -194,7 +198,7 @@ mod tests {
         snapshot.on_closed(1);
         assert_eq!(turn(&mut snapshot, 40, 1), [0, 2]);
         snapshot.start(4, 2);
-        assert_eq!(snapshot.progress(), Progress { sent: 0, total: 2 });
+        assert_eq!(snapshot.progress(), SnapshotProgress { sent: 0, total: 2 });
         assert!(!snapshot.is_told(1) && !snapshot.is_complete());
     }
 
