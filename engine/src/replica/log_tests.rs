@@ -38,7 +38,7 @@ fn frames(stream: &[u8]) -> Vec<(u64, usize)> {
 fn nothing_appended_is_nothing_sent() {
     let mut log = Log::new();
     assert!(!log.needs_flush());
-    assert_eq!(flushed(&mut log), []);
+    assert!(flushed(&mut log).is_empty());
     assert_eq!((log.sent(), log.backlog_bytes()), (Lsn(0), 0));
 }
 
