@@ -109,7 +109,7 @@ struct Content {
 }
 
 /// What a path led to.
-enum Found {
+enum Place {
     Content(usize),
     Directory,
     NotFound,
@@ -212,15 +212,15 @@ impl DiskStore {
         None
     }
 
-    fn find(&mut self, root: u16, path: &str) -> Found {
+    fn find(&mut self, root: u16, path: &str) -> Place {
         self.absorb();
         match self.open_path(root, path) {
-            None => Found::Pending,
-            Some(Opened::Directory) => Found::Directory,
-            Some(Opened::NotFound) => Found::NotFound,
-            Some(Opened::Forbidden) => Found::Forbidden,
+            None => Place::Pending,
+            Some(Opened::Directory) => Place::Directory,
+            Some(Opened::NotFound) => Place::NotFound,
+            Some(Opened::Forbidden) => Place::Forbidden,
             Some(Opened::File(file, identity)) => {
-                Found::Content(self.admit(root, path, file, identity))
+                Place::Content(self.admit(root, path, file, identity))
             }
         }
     }
@@ -352,22 +352,22 @@ impl DiskStore {
 impl Store for DiskStore {
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
         match self.find(root, path) {
-            Found::Content(key) => {
+            Place::Content(key) => {
                 self.want_hash(key);
                 Lookup::Found(self.facts(key), self.hold(key))
             }
-            Found::Directory => Lookup::Directory,
-            Found::NotFound => Lookup::NotFound,
-            Found::Forbidden => Lookup::Forbidden,
-            Found::Pending => Lookup::Pending,
+            Place::Directory => Lookup::Directory,
+            Place::NotFound => Lookup::NotFound,
+            Place::Forbidden => Lookup::Forbidden,
+            Place::Pending => Lookup::Pending,
         }
     }
 
     fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
         let key = match self.find(root, path) {
-            Found::Content(key) => key,
-            Found::Directory | Found::NotFound | Found::Forbidden => return Verified::Differs,
-            Found::Pending => return Verified::Pending,
+            Place::Content(key) => key,
+            Place::Directory | Place::NotFound | Place::Forbidden => return Verified::Differs,
+            Place::Pending => return Verified::Pending,
         };
         let verified = match pinned.compare(&self.facts(key)) {
             Comparison::Same => return Verified::Match(self.hold(key)),

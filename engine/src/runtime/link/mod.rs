@@ -205,8 +205,8 @@ impl Link {
         self.drop_knock();
     }
 
-    /// Takes from the front of `plain` what there is room for, seals and sends it. Without a link
-    /// everything is taken and forgotten: it belonged to the one that is gone.
+    /// Takes from the front of `plain` what there is room for, seals and sends it. Without a link,
+    /// or if it ends on the way, everything is taken and forgotten: it was for that one alone.
     pub fn send(&mut self, plain: &mut Vec<u8>, sink: Sink<'_>) {
         let Some(slot) = self.current else {
             plain.clear();
@@ -217,7 +217,10 @@ impl Link {
             Ok(taken) => {
                 plain.drain(..taken);
             }
-            Err(ending) => self.end(slot, ending, sink),
+            Err(ending) => {
+                plain.clear();
+                self.end(slot, ending, sink);
+            }
         }
     }
 
