@@ -13,6 +13,7 @@
 //! * `runtime` (feature `runtime`): the only module that touches the host.
 #![cfg_attr(not(feature = "runtime"), forbid(unsafe_code))]
 
+pub mod engine;
 pub mod ids;
 pub mod neighbour;
 pub mod replica;

@@ -13,10 +13,13 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use standin::neighbour::{Event, Neighbour, Settings};
 use standin::runtime::host::{HostError, HostSetup, Plan};
 use standin::runtime::lan::Lan;
 use standin::runtime::netlink::{CarrierWatch, HostRoute, Netlink, Verdict};
 use standin::runtime::tun::{HEADER_LEN, Tun, TunOffload};
+use standin::time::Instant;
+use standin::wire::{MacAddr, VnetHeader};
 
 const INSIDE: &str = "STANDIN_TEST_NAMESPACE";
 const MTU: u32 = 1500;
@@ -169,6 +172,21 @@ fn ping_answered(tun: &mut Tun) {
     assert_eq!(icmp.payload(), b"are you there?");
 }
 
+/// The header of the SYN that the kernel sends when somebody here connects to the service.
+fn kernels_syn(tun: &mut Tun) -> VnetHeader {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let service: std::net::SocketAddr = "10.77.0.100:7".parse().unwrap();
+    // In progress, for ever: nobody answers.
+    socket.connect(&service.into()).unwrap_err();
+    let mut buffer = [0; 2048];
+    eventually("SYN", || {
+        let len = tun.read(&mut buffer).ok()?;
+        let is_tcp = buffer[HEADER_LEN] >> 4 == 4 && buffer[HEADER_LEN + 9] == 6;
+        VnetHeader::parse(&buffer[..len]).filter(|_| is_tcp)
+    })
+}
+
 #[test]
 fn tun_with_offload_moves_packets_both_ways() {
     in_namespace("tun_with_offload_moves_packets_both_ways", || {
@@ -184,6 +202,7 @@ fn tun_with_offload_moves_packets_both_ways() {
         let mut host = HostSetup::apply(plan(&journal)).unwrap();
         host.install_routes().unwrap();
         ping_answered(&mut tun);
+        assert!(kernels_syn(&mut tun).needs_csum(), "the kernel leaves checksums to the reader");
     });
 }
 
@@ -197,6 +216,7 @@ fn plain_tun_moves_packets_both_ways() {
         let mut host = HostSetup::apply(plan(&journal)).unwrap();
         host.install_routes().unwrap();
         ping_answered(&mut tun);
+        assert_eq!(kernels_syn(&mut tun), VnetHeader::default(), "nothing is left to do");
 
         let mut unfinished = ping();
         unfinished[0] = 1;
@@ -489,5 +509,115 @@ fn strays_reach_the_tun_of_the_owner_and_draw_no_answer_elsewhere() {
         fs::write(setting("ipv6/conf/all/forwarding"), "1").unwrap();
         client.write(&stray_ipv6(&engine)).unwrap();
         eventually("a redirect", || (counter("Icmp6OutRedirects") > 0).then_some(()));
+    });
+}
+
+/// A host of its own at the other end of the cable: the kernel of a second network namespace.
+struct Client(std::process::Child);
+
+impl Client {
+    fn new() -> Self {
+        let client = Self(Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap());
+        let ours = fs::read_link("/proc/self/ns/net").unwrap();
+        let theirs = format!("/proc/{}/ns/net", client.0.id());
+        eventually("namespace", || fs::read_link(&theirs).ok().filter(|theirs| *theirs != ours));
+        run("ip", &["link", "set", "sw0", "netns", &client.0.id().to_string()]);
+        client.shell("ip address add 10.77.0.10/24 dev sw0");
+        client.shell("ip address add fd77::10/64 dev sw0 nodad");
+        client.shell("ip link set sw0 up");
+        client
+    }
+
+    fn shell(&self, script: &str) -> String {
+        let target = self.0.id().to_string();
+        let mut command = Command::new("nsenter");
+        let output = command.args(["--target", &target, "--net", "bash", "-c", script]).output();
+        let output = output.expect("nsenter (util-linux) runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Whether this host's neighbour cache has `mac` for `address`.
+    fn knows(&self, address: IpAddr, mac: MacAddr) -> bool {
+        self.shell(&format!("ip neighbour show {address}")).contains(&mac.to_string())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It may be gone already, which is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One turn of the loop: what the LAN says goes in, what there is to say goes out.
+fn turn(neighbour: &mut Neighbour, lan: &Lan, now: Instant, owner: bool) -> Option<Event> {
+    let mut buffer = [0; 2048];
+    let mut event = neighbour.on_timer(now);
+    while let Ok(len) = lan.read(&mut buffer) {
+        event = event.or(neighbour.on_frame(now, &buffer[..len], owner));
+    }
+    while let Some(frame) = neighbour.poll_frame(now) {
+        lan.write(&frame).unwrap();
+    }
+    event
+}
+
+fn neighbour(mac: MacAddr, addresses: Vec<IpAddr>) -> Neighbour {
+    Neighbour::new(Settings { mac, addresses, router: true })
+}
+
+#[test]
+fn a_kernel_asks_for_the_address_and_follows_it_to_a_new_owner() {
+    in_namespace("a_kernel_asks_for_the_address_and_follows_it_to_a_new_owner", || {
+        make_lan();
+        let client = Client::new();
+        let lan = Lan::open("eth0", &addresses()).unwrap();
+        let now = Instant::from_millis(1);
+
+        let mut owner = neighbour(lan.mac(), addresses());
+        for address in addresses() {
+            client.shell(&format!("echo > /dev/udp/{address}/9"));
+            eventually("answer", || {
+                turn(&mut owner, &lan, now, true);
+                client.knows(address, lan.mac()).then_some(())
+            });
+        }
+
+        let other = MacAddr([2, 0, 0, 0, 0, 2]);
+        let mut successor = neighbour(other, addresses());
+        successor.announce(now);
+        turn(&mut successor, &lan, now, true);
+        for address in addresses() {
+            eventually("new owner", || client.knows(address, other).then_some(()));
+        }
+    });
+}
+
+#[test]
+fn a_probe_finds_the_host_that_has_the_address() {
+    in_namespace("a_probe_finds_the_host_that_has_the_address", || {
+        make_lan();
+        let client = Client::new();
+        let lan = Lan::open("eth0", &addresses()).unwrap();
+        for taken in ["10.77.0.10", "fd77::10"] {
+            let taken: IpAddr = taken.parse().unwrap();
+            let mut us = neighbour(lan.mac(), vec![taken]);
+            us.probe(Instant::ZERO);
+            let event = eventually("answer", || turn(&mut us, &lan, Instant::ZERO, false));
+            let Event::InUse { address, mac } = event else { panic!("{event:?}") };
+            assert_eq!(address, taken);
+            assert!(client.shell("ip link show sw0").contains(&mac.to_string()));
+        }
+        let mut us = neighbour(lan.mac(), addresses());
+        us.probe(Instant::ZERO);
+        let mut millis = 0;
+        let event = eventually("verdict", || {
+            millis += 10;
+            turn(&mut us, &lan, Instant::from_millis(millis), false)
+        });
+        assert_eq!(event, Event::Clear);
     });
 }

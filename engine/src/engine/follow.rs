@@ -2,7 +2,7 @@
 
 use super::connection::{Body, Connection};
 use super::Engine;
-use crate::ids::{ConnId, Lsn};
+use crate::ids::{ConnId, Epoch, Lsn};
 use crate::replica::{Record, Violation};
 use crate::service::{App, Env};
 use crate::tcp::Hard;
@@ -13,11 +13,11 @@ type Why = &'static str;
 
 impl Engine {
     /// Applies one record of the primary's log.
-    pub(super) fn apply(&mut self, now: Instant, lsn: Lsn, record: &Record<'_>) -> Result<(), Violation> {
-        self.apply_record(now, record).map_err(|why| Violation::Contradiction { lsn, why })
+    pub(super) fn apply(&mut self, now: Instant, epoch: Epoch, lsn: Lsn, record: &Record<'_>) -> Result<(), Violation> {
+        self.apply_record(now, epoch, record).map_err(|why| Violation::Contradiction { lsn, why })
     }
 
-    fn apply_record(&mut self, now: Instant, record: &Record<'_>) -> Result<(), Why> {
+    fn apply_record(&mut self, now: Instant, epoch: Epoch, record: &Record<'_>) -> Result<(), Why> {
         match *record {
             Record::Opened { conn, snapshot: _, tuple, kind, hard, app } => {
                 let hard = Hard::decode(hard).map_err(|_| "connection state does not decode")?;
@@ -71,7 +71,7 @@ impl Engine {
                 Ok(())
             }
             Record::SnapshotEnd => {
-                self.roles.on_synced(now);
+                self.roles.on_synced(now, epoch);
                 Ok(())
             }
         }

@@ -4,16 +4,21 @@ use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
 use super::outbox::Loose;
+use super::output::HOP_LIMIT;
 use super::replicate::append_input;
 use super::settle::Before;
 use super::Engine;
 use crate::ids::ConnId;
 use crate::service::{App, Env};
 use crate::tcp::{self, CloseCause, PathSignal, Tcb, Verdict};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{
-    ChecksumState, Flags, FourTuple, Icmp, IcmpKind, IpPacket, Segment, VnetHeader, parse_icmp, parse_ip, parse_tcp,
+    ChecksumState, Flags, FourTuple, Fragments, Icmp, IcmpKind, IpPacket, Segment, SeqNum, VnetHeader, parse_icmp,
+    parse_ip, parse_tcp, write_echo_reply,
 };
+
+/// How long after the last SYN cookie one may come back: a client's longest wait to resend.
+const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
@@ -37,11 +42,15 @@ impl Engine {
             return;
         }
         if ip.fragment.is_none() {
-            let check = if vnet.is_checked() { ChecksumState::Trusted } else { ChecksumState::Verify };
+            let checked = vnet.flags & (VnetHeader::NEEDS_CSUM | VnetHeader::DATA_VALID) != 0;
+            let check = if checked { ChecksumState::Trusted } else { ChecksumState::Verify };
             return self.on_datagram(now, &ip, check);
         }
         match self.reassembler.insert(now, &ip) {
-            Ok(Some(whole)) => self.on_datagram(now, &whole.packet(), ChecksumState::Verify),
+            Ok(Some(whole)) => match whole.packet() {
+                Ok(ip) => self.on_datagram(now, &ip, ChecksumState::Verify),
+                Err(_) => self.stats.malformed += 1,
+            },
             Ok(None) => {}
             Err(_) => self.stats.malformed += 1,
         }
@@ -61,9 +70,23 @@ impl Engine {
         }
     }
 
+    fn answer_ping(&mut self, request: &IpPacket<'_>) {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let mut reply = Vec::new();
+        if write_echo_reply(request, HOP_LIMIT, self.ip_id, &mut reply).is_err() {
+            self.stats.malformed += 1;
+            return;
+        }
+        let mut fragments = Fragments::of(&reply, self.setup.mtu.into(), self.ip_id.into());
+        let mut packet = vec![0; self.setup.mtu.into()];
+        while let Some(length) = fragments.write_next(&mut packet) {
+            self.outbox.push(Loose::Packet(packet[..length].to_vec()));
+        }
+    }
+
     fn on_icmp(&mut self, now: Instant, ip: &IpPacket<'_>) {
         match parse_icmp(ip) {
-            Ok(Icmp::EchoRequest { .. }) => self.outbox.push(Loose::echo_reply(ip)),
+            Ok(Icmp::EchoRequest { .. }) => self.answer_ping(ip),
             Ok(Icmp::Error(error)) => {
                 let Some(id) = self.table.find(error.tuple) else { return };
                 let signal = match error.kind {
@@ -87,10 +110,10 @@ impl Engine {
     fn on_segment(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
         let Some(id) = self.table.find(tuple) else { return self.on_stranger(now, tuple, segment) };
         let is_syn = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
-        if is_syn && let Some(above) = self.table.get_mut(id).and_then(Connection::tcb_mut).and_then(|t| t.reuse_allowed(segment)) {
+        if is_syn && let Some(least) = self.table.get_mut(id).and_then(Connection::tcb_mut).and_then(|t| t.reuse_allowed(segment)) {
             // RFC 6191: a new incarnation may begin while the old one waits.
             self.end(id, CloseCause::Done);
-            return self.open(now, tuple, segment, Some(above));
+            return self.open(now, tuple, segment, Some(least));
         }
         self.feed(now, id, segment);
     }
@@ -104,7 +127,7 @@ impl Engine {
         }
         if listening && self.cookies_valid(now) && segment.flags.intersection(syn_only) == Flags::ACK {
             let clock = self.clock.at(now);
-            if let Some(facts) = tcp::cookie::decode(&self.secret, tuple, segment, clock) {
+            if let Some(facts) = tcp::cookie::decode(&self.secret, &tuple, segment, clock) {
                 return self.open_from_cookie(now, tuple, segment, &facts);
             }
         }
@@ -120,23 +143,23 @@ impl Engine {
     }
 
     /// LISTEN, RFC 9293 §3.10.7.2: a SYN.
-    fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, above: Option<crate::wire::SeqNum>) {
+    fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, least: Option<SeqNum>) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let clock = self.clock.at(now);
-        let offset = self.secret.ts_offset(tuple).wrapping_add(self.clock.ahead_millis());
+        let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
         if self.half_open >= self.setup.backlog {
             self.stats.cookies_sent += 1;
-            self.cookies_until = now + tcp::cookie::LIFETIME;
-            let answer = tcp::cookie::syn_ack(&self.setup.tcp, &self.secret, tuple, syn, clock, self.setup.mtu);
+            self.cookies_until = now + COOKIE_LIFETIME;
+            let answer = tcp::cookie::syn_ack(&self.setup.tcp, &self.secret, &tuple, syn, clock, offset, self.setup.mtu);
             return self.outbox.push(Loose::Segment(tuple, answer));
         }
         let Some(id) = self.table.vacant() else {
             self.stats.table_full += 1;
             return;
         };
-        let mut iss = self.secret.isn(tuple, clock);
-        if let Some(above) = above && !iss.after(above) {
-            iss = above.add(64_000);
+        let mut iss = self.secret.isn(&tuple, clock);
+        if let Some(least) = least && iss.before(least) {
+            iss = least;
         }
         let tcb = Tcb::accept(&self.setup.tcp, now, syn, iss, offset, self.setup.mtu, tuple.is_ipv6());
         self.begin(now, id, tuple, service, tcb);
@@ -148,7 +171,7 @@ impl Engine {
             self.stats.table_full += 1;
             return;
         };
-        let offset = self.secret.ts_offset(tuple).wrapping_add(self.clock.ahead_millis());
+        let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
         let tcb = Tcb::accept_cookie(&self.setup.tcp, now, ack, facts, offset, self.setup.mtu, tuple.is_ipv6());
         self.stats.cookies_accepted += 1;
         self.begin(now, id, tuple, service, tcb);
@@ -159,7 +182,7 @@ impl Engine {
     fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
         let mut connection = Box::new(Connection::new(id, tuple, service, app, Body::Live(tcb), now));
-        connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.handshake_done());
+        connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
         self.half_open += usize::from(!connection.handshake_logged);
         if self.table.insert(connection).is_err() {
             self.stats.table_full += 1;

@@ -128,7 +128,7 @@ impl Engine {
             }
             // A confirmation that crossed a change of role.
             (Stage::Up, Frame::Confirm { .. }) => Ok(()),
-            (Stage::Up, Frame::Handover { epoch, lsn }) => self.on_handover(now, *epoch, *lsn),
+            (Stage::Up, Frame::Handover { lsn, .. }) => self.on_handover(now, *lsn),
             (_, Frame::Refuse { text, .. }) => {
                 self.report(Level::Warn, format!("the peer refuses us: {text}"));
                 self.hang_up();
@@ -151,7 +151,7 @@ impl Engine {
             let reason = mismatch.to_string();
             Frame::Refuse { reason: Refusal::Incompatible, text: &reason }.encode(&mut self.link.output);
             self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
-            self.refuse();
+            self.hang_up();
             self.roles.on_link(now, LinkEvent::Incompatible);
             return Ok(());
         }
@@ -174,19 +174,19 @@ impl Engine {
         self.clock.heard(now, clock, fresh);
         let mut records = records;
         while let Some((lsn, record)) = follower.next(&mut records)? {
-            self.apply(now, lsn, &record)?;
+            self.apply(now, epoch, lsn, &record)?;
         }
         self.follower = Some(follower);
         self.follow_roles(now);
         Ok(())
     }
 
-    fn on_handover(&mut self, now: Instant, epoch: Epoch, lsn: Lsn) -> Result<(), String> {
+    fn on_handover(&mut self, now: Instant, lsn: Lsn) -> Result<(), String> {
         let Some(follower) = &self.follower else { return Ok(()) };
         if follower.applied() != lsn {
             return Err("hand-over without its last records".to_owned());
         }
-        self.roles.on_handover(now, epoch);
+        self.roles.on_handover(now);
         self.follow_roles(now);
         Ok(())
     }
@@ -207,8 +207,10 @@ impl Engine {
         self.follow_roles(now);
     }
 
+    /// Ends the stream. What was to be sent before the end, a refusal say, still is.
     pub(super) fn hang_up(&mut self) {
-        self.link.reset();
+        let output = core::mem::take(&mut self.link.output);
+        self.link = Link { output, ..Link::default() };
         self.actions.push_back(Action::HangUp);
     }
 

@@ -26,12 +26,15 @@ mod stats;
 mod status;
 mod table;
 mod takeover;
+#[cfg(test)]
+mod tests;
 
+use core::fmt;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use crate::ids::ConnId;
-use crate::neighbour::Neighbour;
+use crate::neighbour::{self, Neighbour};
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
 use crate::role::{Path, Roles};
 use crate::service::{PinBytes, Store};
@@ -56,11 +59,26 @@ pub use status::{PeerStatus, Status};
 const FRAGMENT_MEMORY: usize = 4 * 1024 * 1024;
 const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The store, which need not be printable.
+struct Shelf(Box<dyn Store>);
+
+impl Shelf {
+    fn as_mut(&mut self) -> &mut dyn Store {
+        self.0.as_mut()
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("store")
+    }
+}
+
 /// One node of a pair.
 #[derive(Debug)]
 pub struct Engine {
     setup: Setup,
-    store: Box<dyn Store>,
+    store: Shelf,
     roles: Roles,
     neighbour: Neighbour,
     secret: Secret,
@@ -109,12 +127,16 @@ impl Engine {
     /// An engine at rest: it listens, and dials its peer, before it does anything else.
     pub fn new(setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
         let roles = Roles::new(now, setup.node, setup.boot, setup.timing, setup.policy);
-        let neighbour = Neighbour::new(setup.mac, setup.lan_address, &setup.addresses);
+        let neighbour = Neighbour::new(neighbour::Settings {
+            mac: setup.mac,
+            addresses: setup.addresses.clone(),
+            router: setup.router,
+        });
         let mut engine = Self {
-            store,
+            store: Shelf(store),
             roles,
             neighbour,
-            secret: Secret::new(setup.isn_key),
+            secret: Secret { key: setup.isn_key },
             clock: PairClock::starting_at(setup.clock_origin),
             wall: 0,
             owner: false,
@@ -155,8 +177,8 @@ impl Engine {
 
     /// An ARP or neighbour discovery frame arrived on the LAN.
     pub fn on_frame(&mut self, now: Instant, frame: &[u8]) {
-        self.neighbour.on_frame(now, frame, self.owner);
-        self.follow_neighbour(now);
+        let event = self.neighbour.on_frame(now, frame, self.owner);
+        self.follow_neighbour(now, event);
     }
 
     /// The LAN interface gained or lost its carrier.
@@ -184,7 +206,8 @@ impl Engine {
     pub fn on_timer(&mut self, now: Instant) {
         self.roles.on_timer(now);
         self.follow_roles(now);
-        self.follow_neighbour(now);
+        let event = self.neighbour.on_timer(now);
+        self.follow_neighbour(now, event);
         if self.owner {
             self.on_alarms(now);
             self.reassembler.expire(now);
@@ -222,8 +245,8 @@ impl Engine {
 
     fn queue_frames_and_beats(&mut self, now: Instant) {
         while let Some(frame) = self.neighbour.poll_frame(now) {
-            let claims = frame.claims;
-            self.actions.push_back(Action::SendFrame { frame: frame.bytes, claims });
+            let claims = self.owner;
+            self.actions.push_back(Action::SendFrame { frame: frame.to_vec(), claims });
         }
         if let Some(beat) = self.roles.poll_beat(now) {
             let bytes = self.heartbeat(now, &beat);
@@ -233,23 +256,23 @@ impl Engine {
         }
     }
 
-    fn follow_neighbour(&mut self, now: Instant) {
-        use crate::neighbour::Event;
+    fn follow_neighbour(&mut self, now: Instant, event: Option<neighbour::Event>) {
         use crate::role::ProbeResult;
-        while let Some(event) = self.neighbour.poll_event() {
-            match event {
-                Event::Claimed { address, mac } => {
+        match event {
+            None => return,
+            Some(neighbour::Event::Claimed { address, mac }) => {
+                if self.owner {
                     self.report(Level::Warn, format!("{mac} announced our service address {address}"));
-                    self.roles.on_claimed(now);
                 }
-                Event::ProbeClear => self.roles.on_probe(now, ProbeResult::Clear),
-                Event::ProbeInUse { address, mac } => {
-                    self.holder = Some((address, mac));
-                    self.roles.on_probe(now, ProbeResult::InUse);
-                }
+                self.roles.on_claimed(now);
             }
-            self.follow_roles(now);
+            Some(neighbour::Event::Clear) => self.roles.on_probe(now, ProbeResult::Clear),
+            Some(neighbour::Event::InUse { address, mac }) => {
+                self.holder = Some((address, mac));
+                self.roles.on_probe(now, ProbeResult::InUse);
+            }
         }
+        self.follow_roles(now);
     }
 
     fn on_content_for(&mut self, now: Instant, id: ConnId) {

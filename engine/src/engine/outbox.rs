@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::tcp::Transmit;
-use crate::wire::{FourTuple, IpPacket, write_echo_reply};
+use crate::wire::FourTuple;
 
 /// More answers than one turn's packets can ask for.
 const CAPACITY: usize = 256;
@@ -16,15 +16,6 @@ pub(super) enum Loose {
     Segment(FourTuple, Transmit),
     /// A whole IP packet.
     Packet(Vec<u8>),
-}
-
-impl Loose {
-    /// The answer to a ping.
-    pub(super) fn echo_reply(request: &IpPacket<'_>) -> Self {
-        let mut packet = Vec::new();
-        write_echo_reply(request, &mut packet);
-        Self::Packet(packet)
-    }
 }
 
 /// A bounded queue of loose packets.

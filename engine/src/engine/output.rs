@@ -7,7 +7,7 @@ use super::outbox::Loose;
 use super::Engine;
 use crate::ids::ConnId;
 use crate::service::{self, App};
-use crate::tcp::Transmit;
+use crate::tcp::{CloseCause, Transmit};
 use crate::time::Instant;
 use crate::wire::{FourTuple, Offload, TcpHeader, VnetHeader};
 
@@ -18,7 +18,7 @@ const HEADROOM: usize = 128;
 pub const PACKET_BUFFER: usize = HEADROOM + 65_536;
 
 /// The hop limit of every packet, RFC 1700's recommendation as the kernel uses it.
-const HOP_LIMIT: u8 = 64;
+pub(super) const HOP_LIMIT: u8 = 64;
 
 impl Engine {
     /// The next packet for the TUN: virtio header and IP packet lie at the returned range of
@@ -54,7 +54,7 @@ impl Engine {
         let Self { table, store, stats, .. } = self;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &mut connection.body else { return None };
-        let (app, mut gone) = (&connection.app, false);
+        let (app, mut gone) = (&mut connection.app, false);
         let room = &mut buffer[HEADROOM..];
         let mut fetch = |range: Range<u64>| match fetch(app, range, room, store.as_mut()) {
             service::Read::Ready(count) => count,
@@ -73,11 +73,11 @@ impl Engine {
         if gone {
             // I6: the content changed under the reply.
             stats.not_continued += 1;
-            tcb.abort();
+            tcb.abort(now);
             self.touch(now, id);
         }
-        if let Some(cause) = closed {
-            self.end(id, cause);
+        if closed {
+            self.end(id, CloseCause::Aborted);
         }
         transmit.map(|transmit| (tuple, transmit))
     }
@@ -87,7 +87,7 @@ impl Engine {
             Loose::Segment(tuple, transmit) => self.write_segment(*tuple, transmit, buffer),
             Loose::Packet(packet) => {
                 let start = HEADROOM - VnetHeader::LEN;
-                VnetHeader::default().write(&mut buffer[start..HEADROOM]);
+                write_vnet(VnetHeader::PLAIN, &mut buffer[start..]);
                 buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
                 start..HEADROOM + packet.len()
             }
@@ -115,12 +115,18 @@ impl Engine {
         let start = HEADROOM - header.len();
         let vnet = header.write(&mut buffer[start..], transmit.payload, offload);
         let start = start - VnetHeader::LEN;
-        vnet.write(&mut buffer[start..start + VnetHeader::LEN]);
+        write_vnet(vnet, &mut buffer[start..]);
         start..HEADROOM + transmit.payload
     }
 }
 
-fn fetch(app: &App, range: Range<u64>, room: &mut [u8], store: &mut dyn service::Store) -> service::Read {
+fn write_vnet(vnet: VnetHeader, room: &mut [u8]) {
+    if let Some(place) = room.first_chunk_mut() {
+        vnet.write(place);
+    }
+}
+
+fn fetch(app: &mut App, range: Range<u64>, room: &mut [u8], store: &mut dyn service::Store) -> service::Read {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(room.len());
     app.read(range.start..range.start + length as u64, &mut room[..length], store)
 }

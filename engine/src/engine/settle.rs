@@ -45,9 +45,9 @@ impl Engine {
         connection.settle();
         if let (Some(_), Body::Live(tcb)) = (connection.app.failed(), &mut connection.body) {
             // I6: a stream that cannot be continued exactly is reset, and counted.
-            if !tcb.is_aborting() {
+            if !tcb.closed() {
                 self.stats.not_continued += 1;
-                tcb.abort();
+                tcb.abort(now);
             }
         }
         match verdict {
@@ -97,7 +97,7 @@ impl Engine {
     fn log_milestones(&mut self, id: ConnId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let Body::Live(tcb) = &connection.body else { return };
-        let (handshake, fin) = (tcb.handshake_done(), tcb.fin_acked());
+        let (handshake, fin) = (tcb.established(), tcb.fin_acked());
         let news = (handshake && !connection.handshake_logged) || (fin && !connection.fin_logged);
         if !news {
             return;

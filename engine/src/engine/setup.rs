@@ -1,6 +1,7 @@
 //! What an engine is built from, and what it asks of its host.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
+use std::sync::Arc;
 
 use crate::ids::Node;
 use crate::role::{Path, Policy, Timing};
@@ -30,7 +31,7 @@ pub struct Setup {
     /// The services, at most 65,535.
     pub services: Vec<ServicePort>,
     /// How TCP behaves.
-    pub tcp: Settings,
+    pub tcp: Arc<Settings>,
     /// What one connection's application may hold.
     pub limits: Limits,
     /// Heartbeats and detection.
@@ -45,8 +46,8 @@ pub struct Setup {
     pub parts: Vec<(String, u64)>,
     /// The LAN interface's hardware address.
     pub mac: MacAddr,
-    /// The node's own IPv4 address on the LAN, the source of its ARP probes' siblings.
-    pub lan_address: Option<Ipv4Addr>,
+    /// Whether neighbour advertisements carry the router flag: it follows the host's forwarding.
+    pub router: bool,
     /// The LAN's MTU in bytes.
     pub mtu: u16,
     /// Whether the TUN takes super-segments and partial checksums.
@@ -129,7 +130,8 @@ pub enum Action {
     Dial,
     /// Connect only to learn whether the peer's host refuses, and close at once.
     Knock,
-    /// End the replication stream, and a dial under way.
+    /// End the replication stream, after what [`super::Engine::link_output`] holds has been handed
+    /// to it, and give up a dial under way.
     HangUp,
     /// Tell the operator.
     Report(Level, String),

@@ -11,10 +11,10 @@ use crate::time::{Duration, Instant};
 /// What is known of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// Since when nothing was heard on the replication network, if ever something was.
-    pub silent_replication: Option<Duration>,
+    /// How long nothing was heard on the replication network.
+    pub silent_replication: Duration,
     /// The same for the LAN.
-    pub silent_lan: Option<Duration>,
+    pub silent_lan: Duration,
     /// Whether the replication stream stands.
     pub linked: bool,
     /// Whether the peer says that its LAN interface works.
@@ -55,8 +55,8 @@ impl Engine {
     /// The present state.
     pub fn status(&self, now: Instant) -> Status {
         let peer = PeerStatus {
-            silent_replication: self.roles.silent_for(now, Path::Replication),
-            silent_lan: self.roles.silent_for(now, Path::Lan),
+            silent_replication: self.roles.silence(now, Path::Replication),
+            silent_lan: self.roles.silence(now, Path::Lan),
             linked: self.link.is_up(),
             lan_ok: self.peer.as_ref().is_some_and(|beat| beat.lan_ok),
             unprotected: self.peer.as_ref().map_or(0, |beat| beat.unprotected),
@@ -65,7 +65,7 @@ impl Engine {
             node: self.setup.node,
             role: self.roles.role(),
             epoch: self.roles.epoch(),
-            protected: self.protected(&peer),
+            protected: self.protected(now, &peer),
             connections: self.table.len(),
             half_open: self.half_open,
             snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot.progress()),
@@ -77,10 +77,10 @@ impl Engine {
     }
 
     /// I7: true only when the death of the primary at this moment would lose nothing.
-    fn protected(&self, peer: &PeerStatus) -> bool {
+    fn protected(&self, now: Instant, peer: &PeerStatus) -> bool {
         match self.roles.role() {
-            Role::Primary { duplex } => duplex && peer.linked && peer.lan_ok && peer.unprotected == 0,
-            Role::Standby { synced } => synced && peer.linked && self.roles.lan_ok() && self.unprotected == 0,
+            Role::Primary { .. } => self.roles.is_protected(now) && peer.unprotected == 0,
+            Role::Standby { synced } => synced && peer.linked && self.unprotected == 0,
             Role::Joining | Role::Silent => false,
         }
     }

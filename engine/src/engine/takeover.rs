@@ -8,6 +8,7 @@ use crate::ids::{ConnId, Epoch};
 use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
 use crate::service::Env;
+use crate::tcp::wheel::Wheel;
 use crate::tcp::{Horizon, Tcb};
 use crate::time::{Duration, Instant};
 
@@ -34,11 +35,11 @@ impl Engine {
             Do::Own(change) => self.take_over(now, &change),
             Do::StandBy(change) => {
                 self.report(Level::Info, change.to_string());
-                self.stand_by();
+                self.stand_by(now);
             }
             Do::StandDown(change) => {
                 self.report(Level::Warn, change.to_string());
-                self.stand_by();
+                self.stand_by(now);
             }
             Do::GoSimplex(change) => {
                 self.report(Level::Warn, format!("unprotected: {change}"));
@@ -64,7 +65,7 @@ impl Engine {
             // I6: what may have gone on elsewhere cannot be continued; its clients are reset when
             // they next speak.
             self.stats.not_continued += self.table.len() as u64;
-            self.forget_connections();
+            self.forget_connections(now);
         }
         let connections = self.table.len();
         self.arm_state(now);
@@ -113,7 +114,7 @@ impl Engine {
             connection.settle();
         }
         self.ready.clear();
-        self.wheel.clear();
+        self.wheel = Wheel::new(now);
         self.progress.clear();
     }
 
@@ -144,13 +145,13 @@ impl Engine {
     }
 
     /// Joins as standby: silent, without an address, without state.
-    fn stand_by(&mut self) {
+    fn stand_by(&mut self, now: Instant) {
         if self.owner {
             self.owner = false;
             self.neighbour.silence();
         }
         self.actions.push_back(Action::RemoveRoutes);
-        self.forget_connections();
+        self.forget_connections(now);
         self.outbox.clear();
         self.attached = false;
         self.snapshot_end = SnapshotEnd::None;
@@ -159,13 +160,13 @@ impl Engine {
     }
 
     /// Drops every connection without a word to anybody.
-    pub(super) fn forget_connections(&mut self) {
+    pub(super) fn forget_connections(&mut self, now: Instant) {
         for connection in self.table.iter_mut() {
             connection.app.close(self.store.as_mut());
         }
         self.table.clear();
         self.ready.clear();
-        self.wheel.clear();
+        self.wheel = Wheel::new(now);
         self.progress.clear();
         self.half_open = 0;
     }

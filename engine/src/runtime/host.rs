@@ -6,7 +6,7 @@
 //! | setting | value | why |
 //! |---|---|---|
 //! | `ipv4/conf/<lan>`, `<tun>`: `forwarding` | 1 | packets pass between the two, no others need to |
-//! | `ipv4/conf/<tun>`: `rp_filter` | 0 | just after a takeover answers leave before routes settle |
+//! | `ipv4/conf/<tun>`: `rp_filter` | 0 | answers pass even where policy routing hides the host route |
 //! | `ipv4/conf/all`, `<lan>`: `send_redirects` | 0 | strays (below) leave by the way they came |
 //! | `ipv6/conf/all`: `forwarding` | 1 | IPv6 knows no switch for two interfaces alone |
 //! | `ipv6/conf/*`: `accept_ra` | 1 → 2 | or a forwarding host forgets the routers it learnt |

@@ -16,7 +16,7 @@
 //! allowed to say more than the standby has heard acknowledged, and every byte that may have left
 //! must exist here before anyone can take over.
 //!
-//! Services: echo (RFC 862), discard (RFC 863), chargen (RFC 864), files (HTTP/1.1, [`files`]).
+//! Services: echo (RFC 862), discard (RFC 863), chargen (RFC 864), files (HTTP/1.1, in `files/`).
 //! When the client closes its side, echo finishes after the last byte has been echoed, discard at
 //! once, files behind the last complete request. Chargen goes on until the client resets or stops
 //! acknowledging: it has no last byte that both nodes could name.
@@ -313,10 +313,8 @@ impl App {
     }
 
     fn echo(&mut self, input: &[u8], lead: bool) -> usize {
-        let room = match lead {
-            true => u64::from(self.output_buffer).saturating_sub(self.output.unacked()),
-            false => u64::MAX,
-        };
+        let limit = self.output.acked().saturating_add(u64::from(self.output_buffer));
+        let room = if lead { limit.saturating_sub(self.output.end()) } else { u64::MAX };
         let count = room.min(input.len() as u64) as usize;
         self.output.push_bytes(&input[..count]);
         count

@@ -170,12 +170,6 @@ impl Output {
         self.end
     }
 
-    /// Bytes not yet acknowledged.
-    #[must_use]
-    pub const fn unacked(&self) -> u64 {
-        self.end.saturating_sub(self.acked)
-    }
-
     /// Bytes of memory that the stored bytes take; bodies and the pattern take next to none.
     #[must_use]
     pub const fn held(&self) -> usize {
@@ -214,7 +208,7 @@ impl Output {
         }
     }
 
-    /// Appends a body. `verify` asks the store about our copy first, if the body is still wanted.
+    /// Appends a body, and asks the store about our copy unless that is known or no longer matters.
     pub(crate) fn push_body(&mut self, mut body: Body, store: &mut dyn Store) {
         let length = body.length();
         self.end = self.end.saturating_add(length);

@@ -90,7 +90,7 @@ pub(super) fn library() -> MemoryStore {
 
 #[test]
 fn an_idle_app_is_small() {
-    assert!(size_of::<App>() <= 176, "{}", size_of::<App>());
+    assert!(size_of::<App>() <= 160, "{}", size_of::<App>());
     let mut node = Node::new(Kind::Echo, &MemoryStore::new(), true, 100);
     node.input(b"hello");
     node.acked(5);
@@ -259,6 +259,8 @@ fn content_that_changes_while_it_is_sent_fails_the_stream() {
 enum Event {
     /// So many more bytes of input.
     Input(usize),
+    /// The client closes its side, once all input is there.
+    Finish,
     /// The client acknowledges this share (of 255) of what it has.
     Ack(u8),
     /// The standby hears of the acknowledgments.
@@ -275,7 +277,8 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (1usize..200).prop_map(Event::Input),
+        6 => (1usize..400).prop_map(Event::Input),
+        1 => Just(Event::Finish),
         3 => any::<u8>().prop_map(Event::Ack),
         2 => Just(Event::Progress),
         1 => any::<bool>().prop_map(Event::Slow),
@@ -322,6 +325,7 @@ struct Pair {
     standby: Node,
     received: Vec<u8>,
     acked: u64,
+    finished: bool,
 }
 
 impl Pair {
@@ -330,7 +334,7 @@ impl Pair {
         store.read_limit = 700;
         let primary = Node::new(kind, &store, true, output_buffer);
         let standby = Node::new(kind, &store, false, output_buffer);
-        Self { primary, standby, received: Vec::new(), acked: 0 }
+        Self { primary, standby, received: Vec::new(), acked: 0, finished: false }
     }
 
     /// Hands pins over, lets the client receive what there is, and checks it against the standby.
@@ -355,6 +359,12 @@ impl Pair {
                 *input = later;
                 self.standby.input(now);
                 self.primary.input(now)
+            }
+            Event::Finish if self.finished || !input.is_empty() => Vec::new(),
+            Event::Finish => {
+                self.finished = true;
+                self.standby.call(App::on_peer_finished);
+                self.primary.call(App::on_peer_finished)
             }
             Event::Ack(share) => {
                 let open = self.received.len() as u64 - self.acked;
@@ -389,8 +399,10 @@ impl Pair {
         self.standby.wall = self.primary.wall;
         self.standby.acked(self.acked);
         self.standby.call(App::lead);
-        self.standby.input(rest);
-        self.standby.call(App::on_peer_finished);
+        if !self.finished {
+            self.standby.input(rest);
+            self.standby.call(App::on_peer_finished);
+        }
         self.received.truncate(self.acked as usize);
         loop {
             let more = self.standby.output(self.received.len() as u64).expect("readable");

@@ -1,5 +1,7 @@
 //! A client: our own TCP as an active opener, and a checker of every byte.
 
+use std::sync::Arc;
+
 use crate::tcp::{Settings, State, Tcb};
 use crate::time::{Duration, Instant};
 use crate::wire::{
@@ -51,7 +53,7 @@ fn chargen(offset: u64) -> u8 {
 
 impl Client {
     pub(super) fn new(now: Instant, index: usize, tuple: FourTuple, mode: Mode) -> Self {
-        let settings = Settings::default();
+        let settings = Arc::new(Settings::default());
         let mut tcb = Tcb::connect(&settings, now, SeqNum(u32::MAX - 5000 + index as u32), 77, 1500, tuple.is_ipv6());
         match mode {
             Mode::Echo(total) | Mode::Upload(total) => {

@@ -6,6 +6,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::client::{Client, Mode};
 use super::observer::Observer;
@@ -87,9 +88,9 @@ pub(super) fn service_address() -> IpAddr {
 
 fn setup(node: Node, boot: u64) -> Setup {
     let port = |port, kind| ServicePort { port, kind };
-    let (mac, lan) = match node {
-        Node::A => (MacAddr([2, 0, 0, 0, 0, 1]), [10, 77, 0, 1]),
-        Node::B => (MacAddr([2, 0, 0, 0, 0, 2]), [10, 77, 0, 2]),
+    let mac = match node {
+        Node::A => MacAddr([2, 0, 0, 0, 0, 1]),
+        Node::B => MacAddr([2, 0, 0, 0, 0, 2]),
     };
     Setup {
         node,
@@ -101,7 +102,7 @@ fn setup(node: Node, boot: u64) -> Setup {
             port(CHARGEN, Kind::Chargen),
             port(FILES, Kind::Files { root: 0 }),
         ],
-        tcp: Settings::default(),
+        tcp: Arc::new(Settings::default()),
         limits: Limits::default(),
         timing: Timing::default(),
         policy: Policy::default(),
@@ -109,7 +110,7 @@ fn setup(node: Node, boot: u64) -> Setup {
         table_key: [9; 16],
         parts: vec![("services".to_owned(), 1)],
         mac,
-        lan_address: Some(lan.into()),
+        router: true,
         mtu: 1500,
         offload: true,
         clock_origin: Duration::from_secs(1000 + boot),
@@ -418,6 +419,7 @@ impl World {
             }
             Action::Dial | Action::Knock => self.dial(host, action == Action::Dial),
             Action::HangUp => {
+                self.send_link(host);
                 if let Some(link) = self.hosts[host].link.take() && !self.hosts[host].repl_cut {
                     self.post(LINK_DELAY, Target::Host(1 - host), Event::Closed(link));
                 }
@@ -508,5 +510,5 @@ impl World {
 
 /// A virtio header that says "the checksum is fine".
 fn trusted() -> VnetHeader {
-    VnetHeader { flags: 2, ..VnetHeader::default() }
+    VnetHeader { flags: VnetHeader::DATA_VALID, ..VnetHeader::PLAIN }
 }

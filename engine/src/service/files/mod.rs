@@ -1,8 +1,8 @@
 //! Static files over HTTP/1.1: GET and HEAD, persistent connections, pipelining, ranges,
 //! conditional requests. RFC 9110 and 9112.
 //!
-//! Requests are answered one by one in their order. A head is found ([`head`]), read
-//! ([`request`]), the store is asked or a pin taken, the reply follows from both ([`answer`]), and
+//! Requests are answered one by one in their order. A head is found ([`mod@head`]), read
+//! ([`request`]), the store is asked or a pin taken, the reply follows from both ([`mod@answer`]), and
 //! the request's own body is read over ([`framing`]) up to the next head:
 //!
 //! ```text
@@ -53,6 +53,7 @@ pub(crate) struct Files {
     root: u16,
     place: At,
     /// Pins not yet used; on a standby only, and there hardly ever.
+    #[expect(clippy::box_collection, reason = "nearly always absent, and then 8 bytes for 32")]
     pins: Option<Box<VecDeque<Pin>>>,
 }
 
