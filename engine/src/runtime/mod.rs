@@ -9,10 +9,12 @@
 //! * [`key`], [`secure`], [`seal`]: the pre-shared key, the encrypted stream, sealed datagrams.
 //! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
 //! * [`disk`]: files for the `files` service, never waiting for the disk.
-//! * [`control`]: the control socket, both ends.
+//! * [`control`], [`report`]: the control socket, both ends, and the status that it gives.
+//! * [`run`]: the loop; everything above is assembled there.
 //! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
 //!   back.
 
+mod assemble;
 pub mod beat;
 pub mod cli;
 pub mod clock;
@@ -26,6 +28,8 @@ pub mod lan;
 pub mod link;
 pub mod logging;
 pub mod netlink;
+pub mod report;
+pub mod run;
 pub mod seal;
 pub mod secure;
 pub mod sys;

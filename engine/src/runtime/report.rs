@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::engine::{PeerStatus, Stats, Status};
-use crate::replica::Progress;
+use crate::replica::SnapshotProgress;
 use crate::role::Role;
 use crate::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct Report {
     pub counters: Map<String, Value>,
 }
 
-/// Progress of a snapshot, in connections.
+/// SnapshotProgress of a snapshot, in connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct SnapshotReport {
     /// Sent.
@@ -99,7 +99,7 @@ impl Report {
             half_open: status.half_open,
             snapshot: status
                 .snapshot
-                .map(|Progress { sent, total }| SnapshotReport { sent, total }),
+                .map(|SnapshotProgress { sent, total }| SnapshotReport { sent, total }),
             log: LogReport { appended, confirmed, backlog_bytes: status.backlog_bytes },
             peer: PeerReport {
                 linked,

@@ -10,7 +10,7 @@
 //! is short, because a turn that lasts longer than the lease silences this engine.
 //!
 //! **I3, one speaker, is enforced here**, below everything that makes packets: see
-//! [`Run::may_speak`].
+//! `Run::may_speak`.
 
 use std::io;
 

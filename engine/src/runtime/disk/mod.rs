@@ -15,7 +15,7 @@
 //! Paths are resolved beneath the document root by the kernel, so no symbolic link leads out of it,
 //! whatever is renamed meanwhile.
 //!
-//! What is open is bounded: beyond [`FILES_MAX`] the least recently used descriptor is closed and
+//! What is open is bounded: beyond `FILES_MAX` the least recently used descriptor is closed and
 //! opened again when it is wanted. That the file is still the one promised is checked with every
 //! read: other bytes than those are never given (I6).
 
