@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use standin::runtime::cli;
+use standin::runtime::{cli, run};
 
 fn main() -> ExitCode {
-    cli::main(|_, _| Err("this build has no engine".into()))
+    cli::main(run::run)
 }

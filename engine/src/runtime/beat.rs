@@ -13,7 +13,8 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::seal::{BEAT_MAX, NotBelieved, Path, SEAL_OVERHEAD, Seal};
+use super::seal::{BEAT_MAX, NotBelieved, PATHS, SEAL_OVERHEAD, Seal, path_index};
+use crate::role::Path;
 
 /// Datagrams read from one path in one turn of the loop. At 100 beats a second this is plenty; a
 /// flood must not keep the loop from its other work.
@@ -65,7 +66,7 @@ struct PathSocket {
 }
 
 impl Beats {
-    /// Opens both sockets, in the order of [`Path::ALL`], and registers them under `tokens`.
+    /// Opens both sockets, in the order of [`PATHS`], and registers them under `tokens`.
     pub fn open(
         seal: Seal,
         paths: &[BeatPath; 2],
@@ -73,8 +74,8 @@ impl Beats {
         tokens: [Token; 2],
     ) -> io::Result<Self> {
         let open = |path: Path| {
-            let mut socket = PathSocket::open(&paths[path.index()])?;
-            registry.register(&mut socket.socket, tokens[path.index()], Interest::READABLE)?;
+            let mut socket = PathSocket::open(&paths[path_index(path)])?;
+            registry.register(&mut socket.socket, tokens[path_index(path)], Interest::READABLE)?;
             Ok::<_, io::Error>(socket)
         };
         let paths = [open(Path::Replication)?, open(Path::Lan)?];
@@ -83,13 +84,13 @@ impl Beats {
 
     /// The poll reported the socket of `path`.
     pub fn on_ready(&mut self, path: Path) {
-        self.paths[path.index()].readable = true;
+        self.paths[path_index(path)].readable = true;
     }
 
     /// Seals `plain` and sends it.
     pub fn send(&mut self, path: Path, plain: &[u8]) {
         self.seal.seal(path, plain, &mut self.sealed);
-        let socket = &mut self.paths[path.index()];
+        let socket = &mut self.paths[path_index(path)];
         match socket.socket.send_to(&self.sealed, socket.peer) {
             Ok(_) => socket.counters.sent += 1,
             Err(error) => {
@@ -103,8 +104,8 @@ impl Beats {
     /// be more.
     pub fn turn(&mut self, sink: &mut dyn FnMut(Path, &[u8])) -> bool {
         let mut more = false;
-        for path in Path::ALL {
-            let socket = &mut self.paths[path.index()];
+        for path in PATHS {
+            let socket = &mut self.paths[path_index(path)];
             for _ in 0..BATCH {
                 let Some(length) = socket.receive(&mut self.buffer) else { break };
                 match self.seal.open(path, &mut self.buffer[..length]) {
@@ -123,7 +124,7 @@ impl Beats {
     /// What became of the datagrams of `path`.
     #[must_use]
     pub fn counters(&self, path: Path) -> BeatCounters {
-        self.paths[path.index()].counters
+        self.paths[path_index(path)].counters
     }
 }
 

@@ -22,9 +22,16 @@ impl Clock {
     /// Wall clock, whole seconds since 1970; zero if the host believes to be before that. Only for
     /// what people read, such as a `Date` header: it may jump.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the clock's home")]
     pub fn wall(self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        self.wall_nanos() / 1_000_000_000
+    }
+
+    /// Wall clock, nanoseconds since 1970: to compare with the times of files.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock's home")]
+    pub fn wall_nanos(self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

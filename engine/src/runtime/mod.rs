@@ -8,15 +8,19 @@
 //! * [`clock`]: where time comes from. [`logging`]: log lines that can never block the loop.
 //! * [`key`], [`secure`], [`seal`]: the pre-shared key, the encrypted stream, sealed datagrams.
 //! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
-//! * [`control`]: the control socket, both ends.
+//! * [`disk`]: files for the `files` service, never waiting for the disk.
+//! * [`control`], [`report`]: the control socket, both ends, and the status that it gives.
+//! * [`run`]: the loop; everything above is assembled there.
 //! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
 //!   back.
 
+mod assemble;
 pub mod beat;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod disk;
 pub mod host;
 mod journal;
 pub mod key;
@@ -24,6 +28,8 @@ pub mod lan;
 pub mod link;
 pub mod logging;
 pub mod netlink;
+pub mod report;
+pub mod run;
 pub mod seal;
 pub mod secure;
 pub mod sys;

@@ -16,6 +16,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::key::{PairKey, Purpose};
 use crate::ids::Node;
+use crate::role::Path;
 
 const MAGIC: &[u8; 4] = b"SIHB";
 const VERSION: u8 = 1;
@@ -29,35 +30,15 @@ pub const SEAL_OVERHEAD: usize = HEADER_LEN + TAG_LEN;
 /// one run of ours has other troubles.
 const RETIRED_MAX: usize = 64;
 
-/// A way between the two nodes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Path {
-    /// The replication network.
-    Replication,
-    /// The service LAN.
-    Lan,
-}
+/// Both ways between the nodes.
+pub const PATHS: [Path; 2] = [Path::Replication, Path::Lan];
 
-impl Path {
-    /// Both ways.
-    pub const ALL: [Self; 2] = [Self::Replication, Self::Lan];
-
-    /// A small number for tables.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Replication => 0,
-            Self::Lan => 1,
-        }
-    }
-}
-
-impl core::fmt::Display for Path {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Replication => "replication",
-            Self::Lan => "lan",
-        })
+/// The place of `path` in [`PATHS`] and in what is kept for each.
+#[must_use]
+pub const fn path_index(path: Path) -> usize {
+    match path {
+        Path::Replication => 0,
+        Path::Lan => 1,
     }
 }
 
@@ -130,7 +111,7 @@ impl Seal {
         let to = self.peer.as_ref().map_or(0, |peer| peer.boot);
         out.clear();
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&[VERSION, path.index() as u8]);
+        out.extend_from_slice(&[VERSION, path_index(path) as u8]);
         out.extend_from_slice(&self.boot.to_be_bytes());
         out.extend_from_slice(&to.to_be_bytes());
         out.extend_from_slice(&self.counter.to_be_bytes());
@@ -152,7 +133,7 @@ impl Seal {
         datagram: &'a mut [u8],
     ) -> Result<&'a [u8], NotBelieved> {
         let header = parse(datagram)?;
-        if usize::from(header.path) != path.index() {
+        if usize::from(header.path) != path_index(path) {
             return Err(NotBelieved::OtherPath);
         }
         if self.retired.contains(&header.from) {
@@ -161,7 +142,7 @@ impl Seal {
         let (aad, body) = datagram.split_at_mut(HEADER_LEN);
         match &mut self.peer {
             Some(peer) if peer.boot == header.from => {
-                let last = &mut peer.last[path.index()];
+                let last = &mut peer.last[path_index(path)];
                 if header.counter <= *last {
                     return Err(NotBelieved::Late);
                 }
@@ -188,7 +169,7 @@ impl Seal {
             self.retired.push(former.boot);
         }
         let mut last = [0; 2];
-        last[path.index()] = counter;
+        last[path_index(path)] = counter;
         self.peer = Some(Peer { boot, opening, last });
     }
 }
@@ -259,7 +240,7 @@ mod tests {
     #[test]
     fn beats_pass_on_both_paths() {
         let (mut a, mut b) = (node(Node::A, 1), node(Node::B, 2));
-        for path in Path::ALL {
+        for path in PATHS {
             let beat = sealed(&mut a, path, b"tick");
             assert_eq!(beat.len(), 4 + SEAL_OVERHEAD);
             assert_eq!(hears(&mut b, path, &beat), Ok(b"tick".to_vec()));

@@ -21,8 +21,8 @@
 //! root = "/srv/www"
 //! ```
 //!
-//! Reading goes in two steps: [`raw`] takes the text apart and knows where each value stands,
-//! [`check`] gives it meaning. Every complaint names file, line and column, and all are made at
+//! Reading goes in two steps: `raw` takes the text apart and knows where each value stands,
+//! `check` gives it meaning. Every complaint names file, line and column, and all are made at
 //! once. What must be the same on both nodes is digested by part ([`Config::parts`]), so that a
 //! pair that disagrees can say in what.
 

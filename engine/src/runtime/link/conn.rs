@@ -9,7 +9,7 @@ use socket2::SockRef;
 
 use super::{HANDSHAKE_TIME, LinkSettings};
 use crate::runtime::secure::{End, Identity, Incompatible, PLAIN_MAX, Secure};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Bytes read from one connection in one turn of the loop.
 const READ_MAX: usize = 256 << 10;
@@ -115,6 +115,11 @@ impl Conn {
 
     pub(super) const fn peer_boot(&self) -> u64 {
         self.secure.peer_boot()
+    }
+
+    /// Whether the network has left a connect without an answer for `time`.
+    pub(super) fn is_connecting_since(&self, now: Instant, time: Duration) -> bool {
+        self.connecting && now + HANDSHAKE_TIME >= self.prove_by + time
     }
 
     pub(super) const fn backlog(&self) -> usize {

@@ -25,7 +25,7 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token, event::Event};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -36,8 +36,11 @@ use crate::time::{Duration, Instant};
 
 /// Connections at a time: the link, an attempt, and strangers.
 const SLOTS: usize = 8;
-/// Poll tokens that a [`Link`] uses, from its base on.
-pub const TOKENS: usize = SLOTS + 1;
+/// Poll tokens that a [`Link`] uses, from its base on: the listener, the slots, the knock.
+pub const TOKENS: usize = SLOTS + 2;
+/// A dial that the network has not answered for so long is begun anew when it is asked for again:
+/// TCP itself would repeat its SYN only after a second.
+const DIAL_STALE: Duration = Duration::from_millis(300);
 /// How long a connection may take to prove the key.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(2);
 /// Connections accepted in one turn of the loop.
@@ -72,11 +75,11 @@ pub enum LinkEvent<'a> {
     },
     /// The peer said this; a slice of the stream, cut anywhere.
     Data(&'a [u8]),
-    /// The link is gone, or a dial led nowhere.
+    /// The link is gone. A dial that leads nowhere is not told: it is asked for again.
     Closed,
-    /// The peer's kernel refuses: no process listens there.
+    /// The peer's kernel refused a dial or a knock: no process listens there.
     Refused,
-    /// The dialled end cannot be talked to.
+    /// The dialled end cannot be talked to. Not told while there is a link.
     Incompatible {
         /// Why.
         why: Incompatible,
@@ -87,6 +90,9 @@ pub enum LinkEvent<'a> {
 pub type Sink<'a> = &'a mut dyn FnMut(LinkEvent<'_>);
 
 /// The replication link.
+///
+/// The order of fields matters: the listener is dropped before the connections, so that a peer that
+/// sees the stream end and dials at once is refused.
 #[derive(Debug)]
 pub struct Link {
     registry: Registry,
@@ -100,6 +106,7 @@ pub struct Link {
     current: Option<usize>,
     /// The slot of the attempt.
     dialling: Option<usize>,
+    knock: Option<Knock>,
     plain: Vec<u8>,
     complained_at: Option<Instant>,
 }
@@ -129,6 +136,7 @@ impl Link {
             slots: [const { None }; SLOTS],
             current: None,
             dialling: None,
+            knock: None,
             plain: Vec::new(),
             complained_at: None,
         })
@@ -149,26 +157,39 @@ impl Link {
     /// The poll reported one of this link's tokens.
     pub fn on_ready(&mut self, event: &Event) {
         let Some(index) = event.token().0.checked_sub(self.base) else { return };
-        let slot = index.checked_sub(1).and_then(|slot| self.slots.get_mut(slot));
-        match slot {
-            None => self.acceptable = true,
-            Some(None) => {}
-            Some(Some(conn)) => conn.on_ready(event),
+        if index == 0 {
+            self.acceptable = true;
+        } else if let Some(Some(conn)) = self.slots.get_mut(index - 1) {
+            conn.on_ready(event);
+        } else if let (SLOTS, Some(knock)) = (index - 1, &mut self.knock) {
+            knock.ready = true;
         }
     }
 
-    /// Starts an attempt to reach the peer, unless one is under way. Its outcome is an event.
+    /// Starts an attempt to reach the peer, unless a fresh one is under way.
     pub fn dial(&mut self, now: Instant, sink: Sink<'_>) {
-        if self.dialling.is_some() {
-            return;
+        if let Some(slot) = self.dialling {
+            let stale = |conn: &Conn| conn.is_connecting_since(now, DIAL_STALE);
+            if !self.slots[slot].as_ref().is_some_and(stale) {
+                return;
+            }
+            self.drop_slot(slot);
         }
         match self.start_dial(now) {
             Ok(slot) => self.dialling = Some(slot),
-            Err(error) => {
-                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                log::debug!("dial {}: {error}", self.settings.peer);
-                sink(if refused { LinkEvent::Refused } else { LinkEvent::Closed });
-            }
+            Err(error) => self.tell_if_refused(&error, sink),
+        }
+    }
+
+    /// Finds out whether the peer's kernel refuses, without becoming a link.
+    pub fn knock(&mut self, now: Instant, sink: Sink<'_>) {
+        if self.knock.as_ref().is_some_and(|knock| now < knock.until) {
+            return;
+        }
+        self.drop_knock();
+        match self.start_knock(now) {
+            Ok(knock) => self.knock = Some(knock),
+            Err(error) => self.tell_if_refused(&error, sink),
         }
     }
 
@@ -181,10 +202,11 @@ impl Link {
             }
             self.drop_slot(slot);
         }
+        self.drop_knock();
     }
 
-    /// Takes from the front of `plain` what there is room for, seals and sends it. Without a link
-    /// everything is taken and forgotten: it belonged to the one that is gone.
+    /// Takes from the front of `plain` what there is room for, seals and sends it. Without a link,
+    /// or if it ends on the way, everything is taken and forgotten: it was for that one alone.
     pub fn send(&mut self, plain: &mut Vec<u8>, sink: Sink<'_>) {
         let Some(slot) = self.current else {
             plain.clear();
@@ -195,7 +217,10 @@ impl Link {
             Ok(taken) => {
                 plain.drain(..taken);
             }
-            Err(ending) => self.end(slot, ending, sink),
+            Err(ending) => {
+                plain.clear();
+                self.end(slot, ending, sink);
+            }
         }
     }
 
@@ -204,6 +229,7 @@ impl Link {
         for slot in 0..SLOTS {
             self.turn_slot(now, slot, sink);
         }
+        self.turn_knock(sink);
         self.accept(now);
         self.acceptable || self.slots.iter().flatten().any(Conn::has_work)
     }
@@ -285,18 +311,16 @@ impl Link {
     }
 
     fn end(&mut self, slot: usize, ending: Ending, sink: Sink<'_>) {
-        let ours = self.current == Some(slot) || self.dialling == Some(slot);
-        let dialling = self.dialling == Some(slot);
+        let (linked, dialling) = (self.current == Some(slot), self.dialling == Some(slot));
         self.drop_slot(slot);
-        if !ours {
-            return;
-        }
         match ending {
+            _ if linked => sink(LinkEvent::Closed),
             Ending::Refused if dialling => sink(LinkEvent::Refused),
-            Ending::Incompatible(why) if dialling => {
+            Ending::Incompatible(why) if dialling && self.current.is_none() => {
                 sink(LinkEvent::Incompatible { why });
             }
-            Ending::Refused | Ending::Closed | Ending::Incompatible(_) => sink(LinkEvent::Closed),
+            // A dial that led nowhere, or a stranger.
+            Ending::Refused | Ending::Closed | Ending::Incompatible(_) => {}
         }
     }
 
@@ -309,6 +333,30 @@ impl Link {
         }
         if self.dialling == Some(slot) {
             self.dialling = None;
+        }
+    }
+
+    fn tell_if_refused(&self, error: &io::Error, sink: Sink<'_>) {
+        log::debug!("connect to {}: {error}", self.settings.peer);
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            sink(LinkEvent::Refused);
+        }
+    }
+
+    /// The kernel has decided about the knock: only a refusal is news. Whoever accepted finds a
+    /// connection that ends at once.
+    fn turn_knock(&mut self, sink: Sink<'_>) {
+        let Some(knock) = self.knock.as_ref().filter(|knock| knock.ready) else { return };
+        let error = knock.stream.take_error();
+        self.drop_knock();
+        if let Ok(Some(error)) | Err(error) = error {
+            self.tell_if_refused(&error, sink);
+        }
+    }
+
+    fn drop_knock(&mut self) {
+        if let Some(mut knock) = self.knock.take() {
+            let _ = self.registry.deregister(&mut knock.stream);
         }
     }
 
@@ -375,19 +423,39 @@ impl Link {
     fn start_dial(&mut self, now: Instant) -> io::Result<usize> {
         let slot = self.slots.iter().position(Option::is_none);
         let slot = slot.ok_or(io::ErrorKind::ResourceBusy)?;
-        // From the address that the peer knows, whatever the routing table would choose.
-        let socket = bound(&self.settings, SocketAddr::new(self.settings.local.ip(), 0))?;
-        match socket.connect(&self.settings.peer.into()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(error) => return Err(error),
-        }
+        let socket = self.start_connect()?;
         let mut conn = Conn::dialled(socket.into(), self.settings.peer, self.identity.clone(), now);
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(conn.source(), Token(self.base + 1 + slot), interest)?;
         self.slots[slot] = Some(conn);
         Ok(slot)
     }
+
+    fn start_knock(&mut self, now: Instant) -> io::Result<Knock> {
+        let mut stream = TcpStream::from_std(self.start_connect()?.into());
+        let token = Token(self.base + 1 + SLOTS);
+        self.registry.register(&mut stream, token, Interest::WRITABLE)?;
+        Ok(Knock { stream, until: now + DIAL_STALE, ready: false })
+    }
+
+    /// A connect under way, from the address that the peer knows, whatever the routing table would
+    /// choose.
+    fn start_connect(&self) -> io::Result<Socket> {
+        let socket = bound(&self.settings, SocketAddr::new(self.settings.local.ip(), 0))?;
+        match socket.connect(&self.settings.peer.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            Ok(()) | Err(_) => Ok(socket),
+        }
+    }
+}
+
+/// A connect that only asks whether it is refused.
+#[derive(Debug)]
+struct Knock {
+    stream: TcpStream,
+    /// When it may be begun anew.
+    until: Instant,
+    ready: bool,
 }
 
 /// A socket with the link's options, bound. The buffers are set before there is a connection, or

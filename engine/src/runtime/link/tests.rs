@@ -235,5 +235,23 @@ fn a_dial_that_nobody_answers_ends_in_time() {
     assert_eq!(side.link.slots.iter().flatten().count(), 1, "one attempt at a time");
     side.now = side.link.deadline().unwrap();
     side.link.on_timer(side.now, &mut note(&mut side.seen));
-    assert_eq!((side.take(), side.link.deadline()), (vec![Seen::Closed], None));
+    assert_eq!((side.take(), side.link.deadline()), (vec![], None), "asked for again, if wanted");
+}
+
+#[test]
+fn a_knock_tells_a_refusal_and_nothing_else() {
+    let (mut a, mut b) = pair(KEY);
+    b.link.knock(b.now, &mut note(&mut b.seen));
+    for _ in 0..10 {
+        a.turn();
+        b.turn();
+    }
+    assert!(b.link.knock.is_none());
+    assert_eq!((a.take(), b.take()), (vec![], vec![]));
+    assert_eq!(a.link.slots.iter().flatten().count(), 0, "the caller is gone");
+    drop(a);
+    let mut other = pair(KEY).0;
+    b.link.knock(b.now, &mut note(&mut b.seen));
+    run(&mut other, &mut b, |_, b| !b.seen.is_empty());
+    assert_eq!(b.take(), [Seen::Refused]);
 }

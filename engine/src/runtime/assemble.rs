@@ -1,0 +1,266 @@
+//! From the configuration to an engine on this host: devices opened, host prepared, secrets made.
+//!
+//! The order matters. The control socket comes first, since it finds out whether an engine is
+//! running already. The listener comes before the engine starts to look for its peer. Whatever
+//! fails, what was done before is undone as it is dropped.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token, Waker};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::beat::{BeatPath, Beats};
+use super::clock::Clock;
+use super::config::{self, Config, NodeConfig, ServiceKind};
+use super::control::Control;
+use super::disk::{DiskNews, DiskStore};
+use super::host::{HostSetup, Plan};
+use super::key::{PairKey, Purpose, random_boot};
+use super::lan::Lan;
+use super::link::{Link, LinkSettings};
+use super::netlink::{CarrierWatch, Netlink};
+use super::report::Report;
+use super::seal::Seal;
+use super::secure::Identity;
+use super::tun::{Tun, TunOffload};
+use crate::engine::{Engine, ServicePort, Setup};
+use crate::ids::Node;
+use crate::role::{LostPeer, Policy, Timing};
+use crate::service::{Kind, Limits};
+use crate::tcp;
+use crate::time::Duration;
+
+/// Kernel buffers of the replication link, bytes each way: a bandwidth-delay product of 10 Gbit/s
+/// and 3 ms.
+const LINK_BUFFER: usize = 4 << 20;
+/// Bytes of the log that may wait for the standby before input is dropped for the client to send
+/// again.
+const LOG_BACKLOG: usize = 64 << 20;
+
+/// Poll tokens. The link's are the last, it has several.
+pub(super) const TUN: Token = Token(0);
+pub(super) const LAN: Token = Token(1);
+pub(super) const CARRIER: Token = Token(2);
+pub(super) const WAKER: Token = Token(3);
+pub(super) const SIGNALS: Token = Token(4);
+pub(super) const BEAT_REPLICATION: Token = Token(5);
+pub(super) const BEAT_LAN: Token = Token(6);
+pub(super) const LINK: usize = 7;
+
+/// What needs a peer.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) link: Link,
+    pub(super) beats: Beats,
+}
+
+/// An engine and everything that it runs on.
+///
+/// The order of fields is the order in which they go. The peer may take over as soon as the link
+/// is gone, and this engine is silent by then; the host is put in order after that.
+pub(super) struct Assembly {
+    pub(super) pair: Option<Pair>,
+    pub(super) engine: Engine,
+    pub(super) lan: Lan,
+    pub(super) host: HostSetup,
+    pub(super) tun: Tun,
+    pub(super) carrier: CarrierWatch,
+    pub(super) control: Control<Report>,
+    pub(super) news: DiskNews,
+    pub(super) signals: Signals,
+    pub(super) poll: Poll,
+}
+
+/// Puts an engine together. The error says what failed and what to do about it.
+pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> {
+    let own = config.node(node).ok_or_else(|| format!("node {node} is not configured"))?;
+    let poll = Poll::new().map_err(|error| format!("poll: {error}"))?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| format!("waker: {error}"))?;
+    let waker = Arc::new(waker);
+    let signals = watch_signals(&poll).map_err(|error| format!("signals: {error}"))?;
+    fs::create_dir_all(&own.state_directory)
+        .map_err(|error| format!("{}: {error}", own.state_directory.display()))?;
+    let control = Control::open(&own.control_socket, Arc::clone(&waker))
+        .map_err(|error| format!("{}: {error}", own.control_socket.display()))?;
+
+    let (tun, lan, carrier, mtu) = open_devices(config, own)?;
+    let host = HostSetup::apply(Plan {
+        lan: own.lan_interface.clone(),
+        tun: tun.name().to_owned(),
+        addresses: config.addresses.clone(),
+        journal: own.state_directory.join(format!("{node}.undo")),
+    })
+    .map_err(|error| error.to_string())?;
+    let watched = [(TUN, tun.as_raw_fd()), (LAN, lan.as_raw_fd()), (CARRIER, carrier.as_raw_fd())];
+    for (token, fd) in watched {
+        let registered = poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);
+        registered.map_err(|error| format!("poll: {error}"))?;
+    }
+
+    let key = read_key(config)?;
+    let boot = random_boot().map_err(|error| error.to_string())?;
+    let pair = open_pair(config, node, own, &key, boot, &poll)?;
+    let roots: Vec<PathBuf> = config.services.iter().filter_map(root).map(PathBuf::from).collect();
+    let (store, news) =
+        DiskStore::open(&roots, waker).map_err(|error| format!("document root: {error}"))?;
+    let setup = Setup {
+        node,
+        boot,
+        addresses: config.addresses.clone(),
+        services: services(config),
+        tcp: Arc::new(tcp_settings(&config.tcp)),
+        limits: Limits { output_buffer: config.tcp.send_buffer },
+        timing: Timing::new(config.timing.heartbeat, config.timing.detection),
+        policy: Policy { lost_peer: lost_peer(config.lost_peer), paired: config.is_pair() },
+        isn_key: half(key.derive(Purpose::Isn)),
+        table_key: half(random()?),
+        parts: config.parts().into_iter().map(|(name, digest)| (name.to_owned(), digest)).collect(),
+        mac: lan.mac(),
+        // The host forwards, as HostSetup has seen to it.
+        router: true,
+        mtu,
+        offload: tun.offload() == TunOffload::Segments,
+        clock_origin: Duration::from_nanos(u64::from_ne_bytes(part(random()?)) >> 8),
+        backlog: config.tcp.backlog as usize,
+        connections_max: config.tcp.max_connections as usize,
+        backlog_bytes_max: LOG_BACKLOG,
+    };
+    let engine = Engine::new(setup, Box::new(store), Clock.now());
+    Ok(Assembly { pair, engine, lan, host, tun, carrier, control, news, signals, poll })
+}
+
+fn watch_signals(poll: &Poll) -> io::Result<Signals> {
+    // A terminal that goes away is no reason to stop.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+    Ok(signals)
+}
+
+/// The TUN has the LAN's MTU: then the kernel forwards between the two without ever fragmenting.
+fn open_devices(
+    config: &Config,
+    own: &NodeConfig,
+) -> Result<(Tun, Lan, CarrierWatch, u16), String> {
+    let name = &own.lan_interface;
+    let link = Netlink::open().and_then(|mut netlink| netlink.link(name));
+    let mtu = link.map_err(|error| error.to_string())?.mtu;
+    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    let tun = Tun::open(&own.tun, mtu.into(), config.tcp.offload);
+    let tun = tun.map_err(|error| error.to_string())?;
+    let lan = Lan::open(name, &config.addresses).map_err(|error| error.to_string())?;
+    let carrier = CarrierWatch::open(name).map_err(|error| error.to_string())?;
+    Ok((tun, lan, carrier, mtu))
+}
+
+/// The configured key, or for a single engine one that lives as long as it.
+fn read_key(config: &Config) -> Result<PairKey, String> {
+    let Some(path) = &config.key_file else {
+        return PairKey::generate().map_err(|error| error.to_string());
+    };
+    let read = PairKey::read(path).map_err(|error| match error {
+        error @ super::key::KeyError::File { .. } => error.to_string(),
+        error => format!("{}: {error}", path.display()),
+    })?;
+    if let Some(mode) = read.loose_mode {
+        log::warn!("key file {} has mode {mode:04o}, 0600 is wanted", path.display());
+    }
+    Ok(read.key)
+}
+
+fn open_pair(
+    config: &Config,
+    node: Node,
+    own: &NodeConfig,
+    key: &PairKey,
+    boot: u64,
+    poll: &Poll,
+) -> Result<Option<Pair>, String> {
+    let Some(((local, peer), [replication, lan])) =
+        config.replication(node).zip(config.heartbeats(node))
+    else {
+        return Ok(None);
+    };
+    let identity = Identity { key: key.derive(Purpose::Link), node, boot };
+    let user_timeout = (config.timing.detection * 10).max(Duration::from_secs(1));
+    let settings = LinkSettings { local, peer, user_timeout, buffer: LINK_BUFFER };
+    let link = Link::open(poll.registry(), LINK, identity, settings)
+        .map_err(|error| format!("listen on {local}: {error}"))?;
+    let path =
+        |(local, peer): (SocketAddr, SocketAddr), interface| BeatPath { local, peer, interface };
+    let paths = [path(replication, None), path(lan, Some(own.lan_interface.clone()))];
+    let tokens = [BEAT_REPLICATION, BEAT_LAN];
+    let beats = Beats::open(Seal::new(key.clone(), node, boot), &paths, poll.registry(), tokens)
+        .map_err(|error| format!("heartbeats on {} and {}: {error}", replication.0, lan.0))?;
+    Ok(Some(Pair { link, beats }))
+}
+
+fn services(config: &Config) -> Vec<ServicePort> {
+    let mut roots = 0;
+    let services = config.services.iter().map(|service| {
+        let kind = match service.kind {
+            ServiceKind::Echo => Kind::Echo,
+            ServiceKind::Discard => Kind::Discard,
+            ServiceKind::Chargen => Kind::Chargen,
+            ServiceKind::Files { .. } => {
+                roots += 1;
+                Kind::Files { root: roots - 1 }
+            }
+        };
+        ServicePort { port: service.port, kind }
+    });
+    services.collect()
+}
+
+fn root(service: &config::Service) -> Option<&FilePath> {
+    match &service.kind {
+        ServiceKind::Files { root } => Some(root),
+        ServiceKind::Echo | ServiceKind::Discard | ServiceKind::Chargen => None,
+    }
+}
+
+fn tcp_settings(tcp: &config::Tcp) -> tcp::Settings {
+    tcp::Settings {
+        receive_buffer: tcp.receive_buffer,
+        user_timeout: tcp.user_timeout,
+        time_wait: tcp.time_wait,
+        keepalive: tcp.keepalive.map(|keepalive| tcp::Keepalive {
+            idle: keepalive.idle,
+            interval: keepalive.interval,
+            probes: u8::try_from(keepalive.probes).unwrap_or(u8::MAX),
+        }),
+        ..tcp::Settings::default()
+    }
+}
+
+const fn lost_peer(policy: config::LostPeer) -> LostPeer {
+    match policy {
+        config::LostPeer::Continue => LostPeer::Continue,
+        config::LostPeer::Stop => LostPeer::Stop,
+    }
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(bytes)
+}
+
+fn half(bytes: [u8; 32]) -> [u8; 16] {
+    part(bytes)
+}
+
+/// The first `N` bytes.
+fn part<const N: usize>(bytes: [u8; 32]) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&bytes[..N]);
+    part
+}

@@ -1,0 +1,93 @@
+//! The few system calls that the standard library does not offer: opening beneath a directory, and
+//! reading only what is in memory.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+
+/// How far a lookup may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Effort {
+    /// Only what the kernel has in its caches: never waits, `EAGAIN` otherwise. Linux 5.12.
+    Cached,
+    /// To the disk.
+    Full,
+}
+
+const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// Opens `path` beneath `root` with `openat2`: no symbolic link, no `..` and no mount trick leads
+/// out of it. Links that stay inside are followed. Linux 5.6.
+#[expect(unsafe_code, reason = "the standard library has no openat2")]
+pub(super) fn open_beneath(root: &File, path: &str, effort: Effort) -> io::Result<File> {
+    let path = CString::new(path)?;
+    // SAFETY: `open_how` is a plain structure of integers, for which zero is a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = OPEN_FLAGS as u64;
+    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    if effort == Effort::Cached {
+        how.resolve |= libc::RESOLVE_CACHED;
+    }
+    // SAFETY: `path` is a terminated string and `how` a structure of the size given; the kernel
+    // only reads both, during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    owned(result)
+}
+
+/// Opens `path` beneath `root` one component at a time, following no symbolic link at all. For
+/// kernels and sandboxes without `openat2`.
+#[expect(unsafe_code, reason = "the standard library has no openat")]
+pub(super) fn open_walking(root: &File, path: &str) -> io::Result<File> {
+    let mut at = root.try_clone()?;
+    for component in path.split('/') {
+        if component == ".." {
+            return Err(io::Error::from_raw_os_error(libc::EXDEV));
+        }
+        let name = CString::new(component)?;
+        // SAFETY: `name` is a terminated string that outlives the call.
+        let result =
+            unsafe { libc::openat(at.as_raw_fd(), name.as_ptr(), OPEN_FLAGS | libc::O_NOFOLLOW) };
+        at = owned(result.into())?;
+    }
+    Ok(at)
+}
+
+/// Reads only what the page cache holds: `EAGAIN` if that is nothing, `EOPNOTSUPP` if the file
+/// system cannot say. Linux 4.14.
+#[expect(unsafe_code, reason = "the standard library has no preadv2")]
+pub(super) fn read_cached(file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+    let vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: `vector` describes `into`, which is valid for writes and exclusively borrowed.
+    let result =
+        unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Asks the kernel to start reading a range; it may or may not.
+#[expect(unsafe_code, reason = "the standard library has no posix_fadvise")]
+pub(super) fn read_ahead(file: &File, offset: u64, length: u64) {
+    let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
+    // SAFETY: no memory is passed; the descriptor is open.
+    let _ =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, length, libc::POSIX_FADV_WILLNEED) };
+}
+
+/// The descriptor that a system call returned.
+#[expect(unsafe_code, reason = "a descriptor from a system call has to be claimed once")]
+fn owned(result: i64) -> io::Result<File> {
+    match RawFd::try_from(result) {
+        // SAFETY: the kernel has just made this descriptor for us; nobody else has it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into()),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,252 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use mio::{Events, Poll, Token};
+
+use super::*;
+use crate::time::Duration;
+
+/// A store over a fresh directory, and the loop that it wakes.
+struct Disk {
+    poll: Poll,
+    news: DiskNews,
+    store: DiskStore,
+    root: PathBuf,
+}
+
+impl Disk {
+    fn new(name: &str) -> Self {
+        let root = std::env::temp_dir().join(format!("standin-disk-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("www/sub")).unwrap();
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (store, news) = DiskStore::open(&[root.join("www")], waker).unwrap();
+        Self { poll, news, store, root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join("www").join(name)
+    }
+
+    /// Writes a file that was last modified long ago.
+    fn put(&self, name: &str, content: &[u8]) {
+        fs::write(self.path(name), content).unwrap();
+        age(&self.path(name), 1_000_000);
+    }
+
+    /// Asks until the answer is not "pending", waiting for news in between.
+    fn settle<T>(&mut self, mut ask: impl FnMut(&mut DiskStore) -> Option<T>) -> T {
+        for _ in 0..100 {
+            if let Some(answer) = ask(&mut self.store) {
+                return answer;
+            }
+            self.wait();
+        }
+        panic!("pending for ever");
+    }
+
+    fn wait(&mut self) {
+        let mut events = Events::with_capacity(4);
+        while !self.news.take() {
+            self.poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "pending, and no news");
+        }
+    }
+
+    fn lookup(&mut self, path: &str) -> Lookup {
+        self.settle(|store| match store.lookup(0, path) {
+            Lookup::Pending => None,
+            answer => Some(answer),
+        })
+    }
+
+    fn found(&mut self, path: &str) -> (Facts, ContentId) {
+        match self.lookup(path) {
+            Lookup::Found(facts, id) => (facts, id),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    fn verify(&mut self, path: &str, pinned: &Facts) -> Verified {
+        self.settle(|store| match store.verify(0, path, pinned) {
+            Verified::Pending => None,
+            answer => Some(answer),
+        })
+    }
+
+    fn read(&mut self, id: ContentId, offset: u64, length: usize) -> Result<Vec<u8>, Read> {
+        let mut bytes = vec![0; length];
+        let answer = self.settle(|store| match store.read(id, offset, &mut bytes) {
+            Read::Pending => None,
+            answer => Some(answer),
+        });
+        match answer {
+            Read::Ready(read) => Ok(bytes[..read].to_vec()),
+            other => Err(other),
+        }
+    }
+}
+
+fn age(path: &Path, seconds: u64) {
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn a_file_is_found_hashed_and_read() {
+    let mut disk = Disk::new("found");
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n / 3) as u8).collect();
+    disk.put("sub/a", &content);
+    let (facts, id) = disk.found("sub/a");
+    assert_eq!((facts.length, facts.modified), (300_000, 1_000_000_000_000_000));
+    assert_eq!(disk.read(id, 299_990, 100), Ok(content[299_990..].to_vec()));
+    assert_eq!(disk.read(id, 300_000, 10), Ok(vec![]));
+    let mut whole = Vec::new();
+    while whole.len() < content.len() {
+        whole.extend(disk.read(id, whole.len() as u64, 70_000).unwrap());
+    }
+    assert!(whole == content);
+
+    let hash = *blake3::hash(&content).as_bytes();
+    while disk.found("sub/a").0.hash.is_none() {
+        disk.wait();
+    }
+    let (facts, again) = disk.found("sub/a");
+    assert_eq!((facts.hash, again), (Some(hash), id), "one content, however many hold it");
+}
+
+#[test]
+fn a_content_is_forgotten_with_its_last_hold() {
+    let mut disk = Disk::new("holds");
+    disk.put("a", b"a");
+    let (_, first) = disk.found("a");
+    let (_, second) = disk.found("a");
+    disk.store.release(first);
+    assert_eq!(disk.read(second, 0, 1), Ok(b"a".to_vec()));
+    disk.store.release(second);
+    assert_eq!((disk.store.contents.len(), disk.store.open_files), (0, 0));
+    assert_eq!(disk.read(second, 0, 1), Err(Read::Gone));
+}
+
+#[test]
+fn what_is_not_a_file_is_told_apart() {
+    let mut disk = Disk::new("kinds");
+    disk.put("sub/a", b"inside");
+    fs::write(disk.root.join("secret"), b"outside").unwrap();
+    symlink("sub/a", disk.path("inside")).unwrap();
+    symlink("../secret", disk.path("outside")).unwrap();
+    symlink(disk.root.join("secret"), disk.path("absolute")).unwrap();
+    std::process::Command::new("mkfifo").arg(disk.path("pipe")).status().unwrap();
+    assert_eq!(disk.lookup("missing"), Lookup::NotFound);
+    assert_eq!(disk.lookup("sub/a/b"), Lookup::NotFound);
+    assert_eq!(disk.lookup("sub"), Lookup::Directory);
+    assert_eq!(disk.lookup("pipe"), Lookup::Forbidden, "and nobody waits for a writer");
+    assert_eq!(disk.lookup("outside"), Lookup::Forbidden);
+    assert_eq!(disk.lookup("absolute"), Lookup::Forbidden);
+    let (_, id) = disk.found("inside");
+    assert_eq!(disk.read(id, 0, 9), Ok(b"inside".to_vec()));
+    assert_eq!(disk.store.lookup(1, "sub/a"), Lookup::NotFound, "no such root");
+}
+
+#[test]
+fn without_openat2_no_link_is_followed() {
+    let mut disk = Disk::new("walk");
+    disk.store.cached_lookups = false;
+    disk.store.roots[0].openat2 = false;
+    disk.put("sub/a", b"inside");
+    symlink("sub", disk.path("link")).unwrap();
+    assert_eq!(disk.store.lookup(0, "sub/a"), Lookup::Pending, "the helper's to find out");
+    let (_, id) = disk.found("sub/a");
+    assert_eq!(disk.read(id, 0, 9), Ok(b"inside".to_vec()));
+    assert_eq!(disk.lookup("link"), Lookup::Forbidden);
+    assert_eq!(disk.lookup("sub/b"), Lookup::NotFound);
+    let lost = disk.lookup("link/a");
+    assert!(matches!(lost, Lookup::NotFound | Lookup::Forbidden), "{lost:?}");
+}
+
+#[test]
+fn changed_bytes_are_never_given() {
+    let mut disk = Disk::new("changed");
+    disk.put("a", b"first");
+    let (_, id) = disk.found("a");
+    fs::write(disk.path("a"), b"FIRST").unwrap();
+    assert_eq!(disk.read(id, 0, 5), Err(Read::Gone));
+
+    disk.put("b", b"first");
+    let (_, id) = disk.found("b");
+    fs::write(disk.path("new"), b"other").unwrap();
+    fs::rename(disk.path("new"), disk.path("b")).unwrap();
+    assert_eq!(disk.read(id, 0, 5), Ok(b"first".to_vec()), "replaced, not changed");
+}
+
+#[test]
+fn a_pin_is_verified_by_hash_or_by_time() {
+    let mut disk = Disk::new("verify");
+    disk.put("a", b"content");
+    let time = Facts { length: 7, modified: 1_000_000_000_000_000, hash: None };
+    let hash = Facts { hash: Some(*blake3::hash(b"content").as_bytes()), modified: 5, ..time };
+    let other = Facts { hash: Some(*blake3::hash(b"CONTENT").as_bytes()), ..time };
+    let Verified::Match(first) = disk.verify("a", &time) else { panic!("the time is right") };
+    let Verified::Match(second) = disk.verify("a", &hash) else { panic!("the hash is right") };
+    assert_eq!(first, second);
+    assert_eq!(disk.verify("a", &other), Verified::Differs);
+    assert_eq!(disk.verify("a", &Facts { modified: 5, ..time }), Verified::Differs);
+    assert_eq!(disk.verify("missing", &time), Verified::Differs);
+    disk.store.release(first);
+    disk.store.release(second);
+    assert_eq!(disk.store.contents.len(), 0, "a question leaves no hold");
+}
+
+#[test]
+fn a_file_just_written_is_hashed_once_it_has_settled() {
+    let mut disk = Disk::new("settle");
+    fs::write(disk.path("a"), b"new").unwrap();
+    while disk.found("a").0.hash.is_none() {
+        disk.wait();
+    }
+    assert_eq!(disk.found("a").0.hash, Some(*blake3::hash(b"new").as_bytes()));
+}
+
+#[test]
+fn more_files_than_descriptors_are_read_all_the_same() {
+    let mut disk = Disk::new("many");
+    disk.store.files_max = 4;
+    let ids: Vec<ContentId> = (0..20)
+        .map(|n| {
+            disk.put(&format!("{n}"), format!("file {n}").as_bytes());
+            disk.found(&format!("{n}")).1
+        })
+        .collect();
+    for _ in 0..2 {
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(disk.read(*id, 0, 20), Ok(format!("file {n}").into_bytes()));
+            assert!(disk.store.open_files <= 4);
+        }
+    }
+    disk.put("3", b"another");
+    let (_, last) = disk.found("19");
+    assert_eq!(disk.read(last, 0, 20), Ok(b"file 19".to_vec()));
+    assert_eq!(disk.read(ids[3], 0, 20), Err(Read::Gone));
+}
+
+#[test]
+fn a_file_system_that_keeps_nothing_in_memory_is_read_in_the_end() {
+    let mut disk = Disk::new("plain");
+    disk.put("a", b"content");
+    let (_, id) = disk.found("a");
+    let key = disk.store.key(id).unwrap();
+    let file = disk.store.contents[key].file.clone().unwrap();
+    for round in 0..=FETCHES_MAX {
+        assert!(!disk.store.contents[key].plain_reads, "round {round}");
+        disk.store.fetch(key, Arc::clone(&file), 9);
+        // The hash is news as well, so one piece of news may not be the one.
+        while disk.store.contents[key].fetching {
+            disk.wait();
+            disk.store.absorb();
+        }
+    }
+    assert!(disk.store.contents[key].plain_reads);
+    assert_eq!(disk.read(id, 0, 7), Ok(b"content".to_vec()));
+}

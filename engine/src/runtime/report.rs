@@ -1,0 +1,156 @@
+//! The engine's status as the control socket gives it.
+//!
+//! A mirror of [`Status`], so that the core needs no serialisation and a field that is renamed
+//! there changes nothing here by accident. Counters keep their names.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::engine::{PeerStatus, Stats, Status};
+use crate::replica::SnapshotProgress;
+use crate::role::Role;
+use crate::time::Duration;
+
+/// What `standin status --json` prints.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// The node, `a` or `b`.
+    pub node: String,
+    /// `joining`, `standby`, `primary`, or `silent`.
+    pub role: &'static str,
+    /// Of a primary: whether there is a standby that holds everything. Of a standby: whether it is
+    /// that.
+    pub synced: bool,
+    /// The epoch of ownership.
+    pub epoch: u64,
+    /// Whether a failure of the primary right now would lose no connection (I7).
+    pub protected: bool,
+    /// Connections, live or held.
+    pub connections: usize,
+    /// Of those, in the handshake.
+    pub half_open: usize,
+    /// How far a joining standby has been brought up to date.
+    pub snapshot: Option<SnapshotReport>,
+    /// The replicated log.
+    pub log: LogReport,
+    /// The other node.
+    pub peer: PeerReport,
+    /// Packets that were ready and not sent because the right to speak had run out (I3).
+    pub gated: u64,
+    /// Counters since the start of this run.
+    pub counters: Map<String, Value>,
+}
+
+/// SnapshotProgress of a snapshot, in connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct SnapshotReport {
+    /// Sent.
+    pub sent: u32,
+    /// Sent and to be sent.
+    pub total: u32,
+}
+
+/// Positions in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct LogReport {
+    /// The last record's.
+    pub appended: u64,
+    /// The last that the standby confirmed.
+    pub confirmed: u64,
+    /// Bytes in between.
+    pub backlog_bytes: u64,
+}
+
+/// The other node.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct PeerReport {
+    /// Whether the replication stream stands.
+    pub linked: bool,
+    /// Milliseconds since a heartbeat on the replication network.
+    pub silent_replication_ms: u64,
+    /// The same on the LAN.
+    pub silent_lan_ms: u64,
+    /// Whether it says that its LAN interface works.
+    pub lan_ok: bool,
+    /// Connections that it could not continue byte for byte.
+    pub unprotected: u32,
+}
+
+impl Report {
+    /// What `status` says, with what only the runtime counts.
+    #[must_use]
+    pub fn new(status: &Status, gated: u64) -> Self {
+        let (role, synced) = match status.role {
+            Role::Joining => ("joining", false),
+            Role::Standby { synced } => ("standby", synced),
+            Role::Primary { duplex } => ("primary", duplex),
+            Role::Silent => ("silent", false),
+        };
+        let PeerStatus { silent_replication, silent_lan, linked, lan_ok, unprotected } =
+            status.peer;
+        let (appended, confirmed) = status.log;
+        Self {
+            node: status.node.to_string(),
+            role,
+            synced,
+            epoch: status.epoch.0,
+            protected: status.protected,
+            connections: status.connections,
+            half_open: status.half_open,
+            snapshot: status
+                .snapshot
+                .map(|SnapshotProgress { sent, total }| SnapshotReport { sent, total }),
+            log: LogReport { appended, confirmed, backlog_bytes: status.backlog_bytes },
+            peer: PeerReport {
+                linked,
+                silent_replication_ms: millis(silent_replication),
+                silent_lan_ms: millis(silent_lan),
+                lan_ok,
+                unprotected,
+            },
+            gated,
+            counters: counters(&status.stats),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Names each counter once; one that is missing here stops the build.
+macro_rules! named {
+    ($stats:expr, $($name:ident),* $(,)?) => {{
+        let Stats { $($name),* } = *$stats;
+        let mut map = Map::new();
+        $(map.insert(stringify!($name).to_owned(), Value::from($name));)*
+        map
+    }};
+}
+
+fn counters(stats: &Stats) -> Map<String, Value> {
+    named!(
+        stats,
+        packets_in,
+        packets_out,
+        bytes_in,
+        bytes_out,
+        malformed,
+        not_for_us,
+        not_owner,
+        tcp_dropped,
+        backlog_dropped,
+        table_full,
+        opened,
+        closed,
+        reset_by_peer,
+        timed_out,
+        aborted,
+        not_continued,
+        refused,
+        cookies_sent,
+        cookies_accepted,
+        takeovers,
+        carried,
+    )
+}

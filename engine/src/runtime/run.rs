@@ -1,0 +1,468 @@
+//! The loop: the one thread that turns packets, frames, heartbeats and the replication stream.
+//!
+//! ```text
+//!   wait ─► timers, signals, control ─► beats ─► link ─► LAN frames ─► TUN packets in
+//!     ▲                                                                     │
+//!     └──────────────── packets out ◄─ link output ◄─ actions ◄─────────────┘
+//! ```
+//!
+//! Every stage does a bounded batch and says whether there is more. Beats come first and every turn
+//! is short, because a turn that lasts longer than the lease silences this engine.
+//!
+//! **I3, one speaker, is enforced here**, below everything that makes packets: see
+//! `Run::may_speak`.
+
+use std::io;
+
+use mio::{Events, Token};
+use signal_hook::consts::SIGHUP;
+
+use super::assemble::{
+    self, Assembly, BEAT_LAN, BEAT_REPLICATION, CARRIER, LAN, LINK, SIGNALS, TUN, WAKER,
+};
+use super::clock::Clock;
+use super::config::Config;
+use super::control::Command;
+use super::link::{LinkEvent, TOKENS};
+use super::logging::Logging;
+use super::report::Report;
+use crate::engine::{Action, Engine, ExitReason, Level, LinkInput, PACKET_BUFFER};
+use crate::ids::Node;
+use crate::role::{Path, Role};
+use crate::time::{Duration, Instant};
+use crate::wire::VnetHeader;
+
+/// Packets read from the TUN in one turn.
+const PACKETS_IN: usize = 64;
+/// Packets written to it in one turn; each may be a super-segment of 64 KiB.
+const PACKETS_OUT: usize = 64;
+/// Frames read from the LAN in one turn.
+const FRAMES_IN: usize = 32;
+/// Rounds of the link in one turn, each up to 256 KiB.
+const LINK_ROUNDS: usize = 4;
+/// Longest Ethernet frame that matters: neighbour discovery fits the smallest IPv6 MTU.
+const FRAME_MAX: usize = 1514;
+/// From one status snapshot to the next.
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+/// How long a primary that is told to stop tries to hand over first.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs node `node` until it is told to stop or cannot go on.
+pub fn run(config: &Config, node: Node) -> Result<(), String> {
+    let logging = Logging::start().map_err(|error| format!("logging: {error}"))?;
+    let result = assemble::assemble(config, node).and_then(|assembly| {
+        log::info!("node {node} is up on {}", assembly.tun.name());
+        let result = Run::new(assembly).turn_until_done();
+        log::info!("node {node} stops");
+        // Nothing is written from here on. What is dropped now closes the link first, which is the
+        // peer's proof, and puts the host in order after that.
+        result
+    });
+    logging.flush();
+    result
+}
+
+struct Run {
+    outside: Outside,
+    engine: Engine,
+}
+
+/// Everything but the engine.
+struct Outside {
+    assembly: Devices,
+    clock: Clock,
+    tun_readable: bool,
+    lan_readable: bool,
+    carrier_readable: bool,
+    /// Something happened that people want to see soon.
+    changed: bool,
+    publish_at: Instant,
+    gated: u64,
+    /// Told to stop: when to do so at the latest.
+    stop_by: Option<Instant>,
+    exit: Option<ExitReason>,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+/// The assembly without its engine, in the order in which it is to go.
+struct Devices {
+    pair: Option<assemble::Pair>,
+    lan: super::lan::Lan,
+    host: super::host::HostSetup,
+    tun: super::tun::Tun,
+    carrier: super::netlink::CarrierWatch,
+    control: super::control::Control<Report>,
+    news: super::disk::DiskNews,
+    signals: signal_hook_mio::v1_0::Signals,
+    poll: mio::Poll,
+}
+
+impl Run {
+    fn new(assembly: Assembly) -> Self {
+        let Assembly { pair, engine, lan, host, tun, carrier, control, news, signals, poll } =
+            assembly;
+        let assembly = Devices { pair, lan, host, tun, carrier, control, news, signals, poll };
+        let outside = Outside {
+            assembly,
+            clock: Clock,
+            // Edges that came before the first poll are not told again.
+            tun_readable: true,
+            lan_readable: true,
+            carrier_readable: true,
+            changed: true,
+            publish_at: Instant::ZERO,
+            gated: 0,
+            stop_by: None,
+            exit: None,
+            incoming: vec![0; PACKET_BUFFER],
+            outgoing: vec![0; PACKET_BUFFER],
+        };
+        Self { outside, engine }
+    }
+
+    fn turn_until_done(&mut self) -> Result<(), String> {
+        let now = self.outside.clock.now();
+        self.engine.on_carrier(now, self.outside.assembly.carrier.carrier());
+        let mut events = Events::with_capacity(64);
+        let mut more = true;
+        loop {
+            self.outside.wait(&mut events, self.timeout(more))?;
+            more = self.turn()?;
+            match self.outside.exit.take() {
+                None => {}
+                Some(ExitReason::Shutdown) => return Ok(()),
+                Some(reason) => return Err(reason.to_string()),
+            }
+            if self.is_stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One turn of the loop. Returns whether there is more to do at once.
+    fn turn(&mut self) -> Result<bool, String> {
+        let now = self.now();
+        // Also when nothing is due: a gap since the last time is how the engine notices that it was
+        // paused.
+        self.engine.on_timer(now);
+        self.engine.set_wall(self.outside.clock.wall());
+        let mut more = self.hear_beats();
+        self.act();
+        self.on_signals();
+        self.on_carrier();
+        self.on_wake();
+        more |= self.read_link();
+        self.act();
+        more |= self.read_frames();
+        more |= self.read_packets();
+        self.act();
+        self.write_link();
+        more |= self.write_packets();
+        self.publish();
+        Ok(more)
+    }
+
+    fn now(&self) -> Instant {
+        self.outside.clock.now()
+    }
+
+    /// **I3, one speaker.** Whether this engine has the right to speak for the service address, by
+    /// a clock read just now. Asked directly before every packet and every frame that claims the
+    /// address: an engine that was stopped anywhere before this line finds its right expired.
+    fn may_speak(&self) -> bool {
+        self.now() < self.engine.speak_until()
+    }
+
+    fn timeout(&self, more: bool) -> Option<Duration> {
+        if more {
+            return Some(Duration::ZERO);
+        }
+        let link = self.outside.assembly.pair.as_ref().and_then(|pair| pair.link.deadline());
+        let deadline = [link, self.outside.stop_by].into_iter().flatten();
+        let deadline = deadline.fold(self.engine.deadline(), Instant::min);
+        Some(deadline.min(self.outside.publish_at).until(self.now()))
+    }
+
+    /// Carries out what the engine asks, in its order (I5).
+    fn act(&mut self) {
+        while let Some(action) = self.engine.poll_action(self.now()) {
+            if !matches!(action, Action::SendBeat { .. } | Action::SendFrame { .. }) {
+                self.outside.changed = true;
+            }
+            match action {
+                Action::InstallRoutes => {
+                    if let Err(error) = self.outside.assembly.host.install_routes() {
+                        log::error!("no packet will reach this engine: {error}");
+                    }
+                }
+                Action::RemoveRoutes => {
+                    if let Err(error) = self.outside.assembly.host.remove_routes() {
+                        log::error!("strays will end here: {error}");
+                    }
+                }
+                Action::SendFrame { frame, claims } => self.send_frame(&frame, claims),
+                Action::SendBeat { path, bytes } => {
+                    if let Some(pair) = &mut self.outside.assembly.pair {
+                        pair.beats.send(path, &bytes);
+                    }
+                }
+                Action::Dial | Action::Knock | Action::HangUp => self.on_link_action(&action),
+                Action::Report(Level::Warn, line) => log::warn!("{line}"),
+                Action::Report(Level::Info, line) => log::info!("{line}"),
+                Action::Exit(reason) => self.outside.exit = Some(reason),
+            }
+        }
+    }
+
+    fn on_link_action(&mut self, action: &Action) {
+        if *action == Action::HangUp {
+            // The last words, such as a handover, go first.
+            self.write_link();
+        }
+        let now = self.now();
+        let Self { outside, engine } = self;
+        let Some(pair) = &mut outside.assembly.pair else { return };
+        let mut sink = |event: LinkEvent<'_>| tell(engine, now, event);
+        match action {
+            Action::Dial => pair.link.dial(now, &mut sink),
+            Action::Knock => pair.link.knock(now, &mut sink),
+            _ => pair.link.hang_up(),
+        }
+    }
+
+    fn send_frame(&mut self, frame: &[u8], claims: bool) {
+        if claims && !self.may_speak() {
+            self.outside.gated += 1;
+            return;
+        }
+        if let Err(error) = self.outside.assembly.lan.write(frame) {
+            log::debug!("frame not sent: {error}");
+        }
+    }
+
+    fn hear_beats(&mut self) -> bool {
+        let Self { outside, engine } = self;
+        let Some(pair) = &mut outside.assembly.pair else { return false };
+        let clock = outside.clock;
+        pair.beats.turn(&mut |path: Path, plain: &[u8]| engine.on_beat(clock.now(), path, plain))
+    }
+
+    fn read_link(&mut self) -> bool {
+        let mut more = false;
+        for _ in 0..LINK_ROUNDS {
+            let now = self.now();
+            let Self { outside, engine } = &mut *self;
+            let Some(pair) = &mut outside.assembly.pair else { return false };
+            let mut sink = |event: LinkEvent<'_>| tell(engine, now, event);
+            pair.link.on_timer(now, &mut sink);
+            more = pair.link.turn(now, &mut sink);
+            // Confirmations go back batch by batch, and not after all of them.
+            self.write_link();
+            if !more {
+                return false;
+            }
+        }
+        more
+    }
+
+    /// Gives the link what the engine has for the peer, as far as there is room.
+    fn write_link(&mut self) {
+        let now = self.now();
+        let mut output = core::mem::take(self.engine.link_output(now));
+        if !output.is_empty() {
+            let Self { outside, engine } = self;
+            if let Some(pair) = &mut outside.assembly.pair {
+                pair.link.send(&mut output, &mut |event| tell(engine, now, event));
+            } else {
+                output.clear();
+            }
+        }
+        // What did not fit goes back in front of what came since. If the link ended meanwhile there
+        // is nothing to put back: it was for that link alone.
+        let new = self.engine.link_output(now);
+        if new.is_empty() {
+            *new = output;
+        } else if !output.is_empty() {
+            output.append(new);
+            *new = output;
+        }
+    }
+
+    fn read_frames(&mut self) -> bool {
+        let mut buffer = [0; FRAME_MAX];
+        for _ in 0..FRAMES_IN {
+            if !self.outside.lan_readable {
+                return false;
+            }
+            match self.outside.assembly.lan.read(&mut buffer) {
+                Ok(length) => {
+                    let now = self.now();
+                    self.engine.on_frame(now, &buffer[..length]);
+                }
+                Err(error) => {
+                    self.outside.lan_readable = false;
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        log::debug!("LAN socket: {error}");
+                    }
+                }
+            }
+        }
+        self.outside.lan_readable
+    }
+
+    fn read_packets(&mut self) -> bool {
+        for _ in 0..PACKETS_IN {
+            if !self.outside.tun_readable {
+                return false;
+            }
+            let Outside { assembly, incoming, tun_readable, clock, .. } = &mut self.outside;
+            match assembly.tun.read(incoming) {
+                Ok(length) => {
+                    let header = VnetHeader::parse(&incoming[..length]);
+                    let packet = incoming.get(VnetHeader::LEN..length);
+                    if let (Some(header), Some(packet)) = (header, packet) {
+                        self.engine.on_packet(clock.now(), header, packet);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    *tun_readable = false;
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        log::warn!("TUN device: {error}");
+                    }
+                }
+            }
+        }
+        self.outside.tun_readable
+    }
+
+    /// Puts packets on the wire while the engine may speak. A packet that is ready when the right
+    /// runs out is dropped: TCP will send it again, from here or from the peer.
+    fn write_packets(&mut self) -> bool {
+        for _ in 0..PACKETS_OUT {
+            if !self.may_speak() {
+                return false;
+            }
+            let now = self.now();
+            let packet = self.engine.poll_packet(now, &mut self.outside.outgoing);
+            let Some(range) = packet else { return false };
+            if !self.may_speak() {
+                self.outside.gated += 1;
+                return false;
+            }
+            let packet = &self.outside.outgoing[range];
+            if let Err(error) = self.outside.assembly.tun.write(packet) {
+                log::debug!("packet not sent: {error}");
+            }
+        }
+        self.engine.has_packets()
+    }
+
+    fn on_carrier(&mut self) {
+        if !core::mem::take(&mut self.outside.carrier_readable) {
+            return;
+        }
+        match self.outside.assembly.carrier.poll() {
+            Ok(Some(up)) => {
+                let now = self.now();
+                self.engine.on_carrier(now, up);
+            }
+            Ok(None) => {}
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    /// News from the disk, and commands from the control socket.
+    fn on_wake(&mut self) {
+        let now = self.now();
+        if self.outside.assembly.news.take() {
+            self.engine.on_content(now);
+        }
+        while let Some(Command::Switchover { reply }) = self.outside.assembly.control.next_command()
+        {
+            let result = self.engine.on_switchover(now);
+            self.outside.changed = true;
+            // Nobody may be waiting any more.
+            let _ = reply.try_send(result);
+        }
+    }
+
+    /// Told to stop: a primary hands over first, if there is somebody to hand over to. Told twice:
+    /// at once. The peer takes over either way; by a hand-over it need not find out.
+    fn on_signals(&mut self) {
+        let now = self.now();
+        let signals: Vec<i32> = self.outside.assembly.signals.pending().collect();
+        for signal in signals {
+            if signal == SIGHUP {
+                continue;
+            }
+            let hands_over =
+                self.outside.stop_by.is_none() && self.engine.on_switchover(now).is_ok();
+            let patience = if hands_over { FAREWELL } else { Duration::ZERO };
+            self.outside.stop_by = Some(now + patience);
+            log::info!("told to stop{}", if hands_over { ": handing over" } else { "" });
+        }
+    }
+
+    /// Whether a stop was asked for and there is nothing more to wait for.
+    fn is_stopped(&self) -> bool {
+        let Some(stop_by) = self.outside.stop_by else { return false };
+        let now = self.now();
+        now >= stop_by
+            || matches!(self.engine.status(now).role, Role::Standby { .. } | Role::Joining)
+    }
+
+    fn publish(&mut self) {
+        let now = self.now();
+        if self.outside.changed || now >= self.outside.publish_at {
+            self.outside.changed = false;
+            self.outside.publish_at = now + PUBLISH_EVERY;
+            let report = Report::new(&self.engine.status(now), self.outside.gated);
+            self.outside.assembly.control.publish(now, report);
+        }
+    }
+}
+
+impl Outside {
+    /// Waits for something to happen, and notes what.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), String> {
+        match self.assembly.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            outcome => outcome.map_err(|error| format!("poll: {error}"))?,
+        }
+        for event in &*events {
+            match event.token() {
+                TUN => self.tun_readable = true,
+                LAN => self.lan_readable = true,
+                CARRIER => self.carrier_readable = true,
+                // Looked at every turn.
+                WAKER | SIGNALS => {}
+                token => self.on_pair_ready(token, event),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_pair_ready(&mut self, token: Token, event: &mio::event::Event) {
+        let Some(pair) = &mut self.assembly.pair else { return };
+        match token {
+            BEAT_REPLICATION => pair.beats.on_ready(Path::Replication),
+            BEAT_LAN => pair.beats.on_ready(Path::Lan),
+            Token(link) if (LINK..LINK + TOKENS).contains(&link) => pair.link.on_ready(event),
+            _ => {}
+        }
+    }
+}
+
+fn tell(engine: &mut Engine, now: Instant, event: LinkEvent<'_>) {
+    match event {
+        LinkEvent::Connected { .. } => engine.on_link(now, LinkInput::Connected),
+        LinkEvent::Data(bytes) => engine.on_link(now, LinkInput::Data(bytes)),
+        LinkEvent::Closed => engine.on_link(now, LinkInput::Closed),
+        LinkEvent::Refused => engine.on_link(now, LinkInput::Refused),
+        LinkEvent::Incompatible { why } => {
+            engine.on_link(now, LinkInput::Incompatible(&why.to_string()));
+        }
+    }
+}
