@@ -30,9 +30,6 @@ pub(super) fn frames(path: &Path, mut each: impl FnMut(u64, &[u8])) -> Result<()
     let format = |error: PcapError<&[u8]>| CaptureError::Format(format!("{error:?}"));
     let mut reader = create_reader(BUFFER, File::open(path)?).map_err(format)?;
     let mut scale = Scale::default();
-    // Bytes left over after a refill that brought nothing are a frame that was cut off, as a
-    // tcpdump leaves it that was stopped in the middle of a write: not an error.
-    let mut last_offset = None;
     loop {
         match reader.next() {
             Ok((used, block)) => {
@@ -40,15 +37,10 @@ pub(super) fn frames(path: &Path, mut each: impl FnMut(u64, &[u8])) -> Result<()
                 drop(block);
                 reader.consume(used);
             }
-            Err(PcapError::Eof) => return Ok(()),
-            Err(PcapError::Incomplete(_)) => {
-                let offset = reader.position();
-                if reader.reader_exhausted() && last_offset == Some(offset) {
-                    return Ok(());
-                }
-                last_offset = Some(offset);
-                reader.refill().map_err(format)?;
-            }
+            // The second is a frame that was cut off, as a tcpdump leaves it that was stopped in
+            // the middle of a write: not an error.
+            Err(PcapError::Eof | PcapError::UnexpectedEof) => return Ok(()),
+            Err(PcapError::Incomplete(_)) => reader.refill().map_err(format)?,
             Err(error) => return Err(format(error)),
         }
     }
