@@ -21,6 +21,7 @@ enter_lab() { # VERB ARGUMENTS…
     fi
     local inside=(nsenter --target "$pid" --user --preserve-credentials --mount --net --pid
         env LAB_INSIDE=1 "$LAB" "$@")
+    exec 9>&- # the lab inside takes the lock itself
     [[ $1 == down ]] || exec "${inside[@]}"
     local code=0
     "${inside[@]}" || code=$?
@@ -39,7 +40,8 @@ make_holder() {
         say "       sysctl -w user.max_user_namespaces=10000"
         exit 1
     fi
-    [[ -w /dev/net/tun ]] || die "/dev/net/tun is not there for us: load the module tun as root"
+    [[ -r /dev/net/tun && -w /dev/net/tun ]] ||
+        die "no right to use /dev/net/tun: as root, modprobe tun and chmod 666 /dev/net/tun"
     rm -f "$LAB_STATE/holder.ready"
     # Bash as first process: it waits for whoever loses its parent.
     # shellcheck disable=SC2016 # the inner shell expands it
@@ -50,7 +52,8 @@ make_holder() {
     local outer=$! inner=
     wait_until 10 "the namespaces to be made" test -e "$LAB_STATE/holder.ready" ||
         die "$(cat "$LAB_STATE/holder.log")"
-    read -r inner _ < "/proc/$outer/task/$outer/children"
+    # The file has no end of line.
+    read -r inner _ < "/proc/$outer/task/$outer/children" || true
     remember_process "$HOLDER" "$inner"
 }
 
