@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use standin_tools::capture;
 use standin_tools::drill::{
-    Expected, Pattern, Plan, Report, Service, Sources, Workload, run, write_file,
+    Expected, Pattern, Plan, Report, Service, Sources, Workload, measure, run, write_file,
 };
 
 /// Clients that check every byte while a server dies.
@@ -89,6 +89,27 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Measure the gaps in another client's output: curl … | standin-drill pipe > FILE.
+    Pipe {
+        /// Where to write the report as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: PathBuf,
+        /// Write our process id to this file once a byte has come.
+        #[arg(long, value_name = "FILE")]
+        ready: Option<PathBuf>,
+    },
+    /// Show, from reports, each client's longest gap after given moments.
+    Gaps {
+        /// A moment, in milliseconds since 1970; repeat for more.
+        #[arg(long, required = true, value_name = "MILLIS")]
+        at: Vec<u64>,
+        /// How long after a moment a gap may have begun to be counted to it.
+        #[arg(long, default_value = "2s", value_name = "TIME")]
+        within: humantime::Duration,
+        /// Reports as --json wrote them; each client has its file's name.
+        #[arg(required = true)]
+        reports: Vec<PathBuf>,
+    },
     /// Check a client's packet capture: no reset, no regression, no shrunk window.
     CheckCapture {
         /// A pcap or pcapng file of an Ethernet interface.
@@ -143,7 +164,7 @@ struct Common {
     /// Where to write the report as JSON; - is standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Create this file once every connection is open and has moved a byte.
+    /// Write our process id to this file once every connection is open and has moved a byte.
     #[arg(long, value_name = "FILE")]
     ready: Option<PathBuf>,
     /// Say once a second how things are.
@@ -210,6 +231,13 @@ fn main() -> ExitCode {
         Command::CheckCapture { file, service, takeovers, json } => {
             check_capture(&file, &service, takeovers, json.as_deref())
         }
+        Command::Pipe { json, ready } => measure(ready.as_deref())
+            .map_err(|error| Trouble::failure(format!("cannot copy: {error}")))
+            .and_then(|report| {
+                write_json(&report, &json)?;
+                Ok(report.ok)
+            }),
+        Command::Gaps { at, within, reports } => gaps(&at, within.into(), &reports),
         drill => plan(drill).and_then(|(plan, json)| drill_with(&plan, json.as_deref())),
     };
     match outcome {
@@ -264,21 +292,84 @@ fn check_capture(
 
 /// Text for a person on standard output, or, where that belongs to JSON, on standard error.
 fn publish(value: &impl Serialize, text: &str, json: Option<&Path>) -> Result<(), Trouble> {
-    let Some(path) = json else {
-        println!("{text}");
-        return Ok(());
-    };
-    let mut encoded = serde_json::to_string_pretty(value)
-        .map_err(|error| Trouble::failure(format!("cannot write JSON: {error}")))?;
+    match json {
+        Some(path) if path == Path::new("-") => eprintln!("{text}"),
+        Some(_) | None => println!("{text}"),
+    }
+    json.map_or(Ok(()), |path| write_json(value, path))
+}
+
+fn write_json(value: &impl Serialize, path: &Path) -> Result<(), Trouble> {
+    let failed =
+        |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
+    let mut encoded =
+        serde_json::to_string_pretty(value).map_err(|error| Trouble::failure(failed(&error)))?;
     encoded.push('\n');
     let written = if path == Path::new("-") {
-        eprintln!("{text}");
         std::io::stdout().write_all(encoded.as_bytes())
     } else {
-        println!("{text}");
         std::fs::write(path, encoded)
     };
-    written.map_err(|error| Trouble::failure(format!("cannot write {}: {error}", path.display())))
+    written.map_err(|error| Trouble::failure(failed(&error)))
+}
+
+/// The part of a report that [`gaps`] shows.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    ok: bool,
+    started_unix_ms: u64,
+    total: ShownTotal,
+    longest: Vec<ShownGap>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ShownTotal {
+    sent: u64,
+    received: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct ShownGap {
+    ms: f64,
+    at_s: f64,
+}
+
+/// Prints a line for each report: what was moved, and the longest gap after each moment.
+fn gaps(moments: &[u64], within: Duration, reports: &[PathBuf]) -> Result<bool, Trouble> {
+    let mut head = format!("{:<14}{:>12}{:>12}", "client", "sent", "received");
+    for number in 1..=moments.len() {
+        head.push_str(&format!("{:>12}", format!("gap {number}")));
+    }
+    println!("{head}  bytes");
+    let mut all_right = true;
+    for path in reports {
+        let failed = |error: &dyn std::fmt::Display| {
+            Trouble::failure(format!("cannot read {}: {error}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+        let report: Shown = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let (sent, received) = (ByteSize(report.total.sent), ByteSize(report.total.received));
+        let mut line = format!("{name:<14}{:>12}{:>12}", sent.to_string(), received.to_string());
+        for &moment in moments {
+            let gap = gap_after(&report, moment, within);
+            let shown = gap.map_or("none".into(), |ms| format!("{ms:.1} ms"));
+            line.push_str(&format!("{shown:>12}"));
+        }
+        println!("{line}  {}", if report.ok { "right" } else { "WRONG OR LOST" });
+        all_right &= report.ok;
+    }
+    Ok(all_right)
+}
+
+/// The longest of the gaps that were there at a moment or began soon after it.
+fn gap_after(report: &Shown, moment: u64, within: Duration) -> Option<f64> {
+    let moment = moment as f64;
+    let after = report.longest.iter().filter(|gap| {
+        let end = report.started_unix_ms as f64 + gap.at_s * 1e3;
+        end >= moment && end - gap.ms <= moment + within.as_secs_f64() * 1e3
+    });
+    after.map(|gap| gap.ms).reduce(f64::max)
 }
 
 fn plan(command: Command) -> Result<(Plan, Option<PathBuf>), Trouble> {
@@ -307,9 +398,10 @@ fn plan(command: Command) -> Result<(Plan, Option<PathBuf>), Trouble> {
             let workloads = mixed(&weights, &ports, &asking, file)?;
             common.plan(workloads)
         }
-        Command::MakeFile { .. } | Command::CheckCapture { .. } => {
-            Err(Trouble::usage("not a drill"))
-        }
+        Command::MakeFile { .. }
+        | Command::CheckCapture { .. }
+        | Command::Pipe { .. }
+        | Command::Gaps { .. } => Err(Trouble::usage("not a drill")),
     }
 }
 
@@ -470,6 +562,18 @@ mod tests {
         let shares: Vec<_> =
             plan.unwrap().workloads.iter().map(|w| (w.service, w.weight, w.port)).collect();
         assert_eq!(shares, [(Service::Echo, 2, 7), (Service::Chargen, 1, 1919)]);
+    }
+
+    #[test]
+    fn gap_belongs_to_the_moment_before_it() {
+        let gap = |ms, at_s| ShownGap { ms, at_s };
+        let longest = vec![gap(90.0, 8.0), gap(40.0, 2.03), gap(7.0, 2.5), gap(5.0, 1.0)];
+        let total = ShownTotal { sent: 0, received: 0 };
+        let report = Shown { ok: true, started_unix_ms: 10_000, total, longest };
+        let within = Duration::from_secs(2);
+        assert_eq!(gap_after(&report, 12_000, within), Some(40.0));
+        assert_eq!(gap_after(&report, 17_000, within), Some(90.0));
+        assert_eq!(gap_after(&report, 19_000, within), None);
     }
 
     #[test]

@@ -109,8 +109,8 @@ pub struct Plan {
     pub seed: u64,
     /// Says once a second on standard error how things are.
     pub progress: bool,
-    /// Created when every connection has been opened and has moved a byte: the moment at which a
-    /// script may pull the plug.
+    /// Created, with our process id in it, when every connection has been opened and has moved a
+    /// byte: the moment at which a script may pull the plug.
     pub ready_file: Option<PathBuf>,
     /// Whether SIGINT and SIGTERM end the drill in order.
     pub signals: bool,

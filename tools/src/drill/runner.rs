@@ -359,7 +359,7 @@ impl<'a> Runner<'a> {
         }
         log::info!("all {} connections are up", self.slots.len());
         if let Some(path) = &self.plan.ready_file
-            && let Err(error) = std::fs::write(path, "ready\n")
+            && let Err(error) = std::fs::write(path, format!("{}\n", std::process::id()))
         {
             log::error!("cannot write {}: {error}", path.display());
         }
