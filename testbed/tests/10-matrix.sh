@@ -20,7 +20,7 @@ declare -A TRAFFIC=(
     [closing]="echo --bytes 64KiB --repeat --duration 1h -n 8"
     [halfclosed]="files --early-fin --path /matrix.bin --seed-content 5 --length 24MiB --rate 8MiB"
 )
-FAULTS=(kill freeze poweroff cut-lan cut-repl switchover)
+read -ra FAULTS <<< "${MATRIX_FAULTS:-kill freeze poweroff cut-lan cut-repl switchover}"
 
 # After the failure the other is primary, except where one path of two was lost: that is reported,
 # and is no reason to take over (DESIGN §7).

@@ -26,7 +26,7 @@ use super::plan::{Service, Workload};
 use crate::sys;
 
 /// Reads and writes of one connection in one turn, before others have theirs.
-const TURN: usize = 8;
+const TURN: usize = 2;
 /// How long a character generator may go on after our FIN before we hang up: RFC 864 lets it
 /// ignore a half-close.
 const LINGER: Duration = Duration::from_secs(1);
