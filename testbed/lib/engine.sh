@@ -111,8 +111,8 @@ engine_status() {
 
 # field NAME: the first value of that name in the JSON on standard input, without its quotes.
 field() {
-    grep -oE "\"$1\" *: *(\"[^\"]*\"|[^,}[:space:]]+)" | head -n 1 |
-        sed -E 's/^[^:]*: *//; s/^"//; s/"$//' || true
+    grep -oE "\"$1\"[[:space:]]*:[[:space:]]*(\"[^\"]*\"|[^,}[:space:]]+)" | head -n 1 |
+        sed -E 's/^[^:]*:[[:space:]]*//; s/^"//; s/"$//' || true
 }
 
 # primary_node: the node that says it is primary; with two, the one of the later epoch.
