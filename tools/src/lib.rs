@@ -1,1 +1,15 @@
-//! Shared pieces of the tools.
+//! Shared pieces of the tools around Standin.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`drill`] | clients on ordinary kernel sockets that check every byte and measure the gap of a takeover |
+//! | [`capture`] | what a client's packet capture must not show when a primary dies |
+//!
+//! The tools stand outside the engine on purpose: what they assert, they assert as a client
+//! that has never heard of it.
+
+pub mod capture;
+pub mod drill;
+
+mod clock;
+mod sys;

@@ -1,0 +1,175 @@
+//! Captures that are written here, right ones and each kind of wrong one.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{PacketBuilder, TcpOptionElement};
+
+use super::*;
+
+const CLIENT: [u8; 4] = [10, 0, 0, 1];
+const SERVICE: [u8; 4] = [10, 0, 0, 100];
+const ISS: u32 = 0xffff_ff00;
+
+/// One side's segment, written in the order of a tcpdump line.
+#[derive(Clone, Copy)]
+struct Seg<'a> {
+    seq: u32,
+    ack: u32,
+    window: u16,
+    clock: u32,
+    flags: &'a str,
+    payload: &'a [u8],
+}
+
+/// A segment of the service: 200 bytes before its sequence numbers wrap.
+const PLAIN: Seg<'_> =
+    Seg { seq: ISS + 1, ack: 101, window: 100, clock: 50, flags: ".", payload: b"" };
+
+fn frame(from_service: bool, mac: u8, seg: Seg<'_>) -> Vec<u8> {
+    let ends = if from_service { (SERVICE, CLIENT, 7, 9_000) } else { (CLIENT, SERVICE, 9_000, 7) };
+    let mut builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, mac], [2; 6])
+        .ipv4(ends.0, ends.1, 64)
+        .tcp(ends.2, ends.3, seg.seq, seg.window);
+    let mut options = vec![TcpOptionElement::Timestamp(seg.clock, 0)];
+    for flag in seg.flags.chars() {
+        builder = match flag {
+            'S' => {
+                options.push(TcpOptionElement::WindowScale(2));
+                builder.syn()
+            }
+            'F' => builder.fin(),
+            'R' => builder.rst(),
+            'x' => {
+                options.clear();
+                builder
+            }
+            _ => builder.ack(seg.ack),
+        };
+    }
+    let builder = builder.options(&options).expect("options fit");
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, seg.payload).expect("a vector takes all");
+    bytes
+}
+
+fn handshake() -> Vec<Vec<u8>> {
+    vec![
+        frame(false, 1, Seg { seq: 100, flags: "S", ..PLAIN }),
+        frame(true, 2, Seg { seq: ISS, flags: "S.", ..PLAIN }),
+        frame(false, 1, Seg { seq: 101, ack: ISS + 1, payload: b"0123456789", ..PLAIN }),
+    ]
+}
+
+fn check(frames: impl IntoIterator<Item = Vec<u8>>) -> Verdict {
+    let services = [IpAddr::V4(Ipv4Addr::from(SERVICE))];
+    let mut checker = Checker::new(&services);
+    for (index, frame) in frames.into_iter().enumerate() {
+        checker.frame(index as u64 * 1_000_000, &frame);
+    }
+    checker.verdict
+}
+
+/// The rules that these segments of the service break, after a handshake.
+fn broken(segments: &[Seg<'_>]) -> Vec<&'static str> {
+    let service = segments.iter().map(|&seg| frame(true, 2, seg));
+    check(handshake().into_iter().chain(service)).broken.into_keys().collect()
+}
+
+#[test]
+fn takeover_with_retransmission_across_the_wrap_is_clean() {
+    let first = [b'a'; 300];
+    let frames = [
+        frame(true, 2, Seg { ack: 111, payload: &first, ..PLAIN }),
+        // Another host goes on from further back, with the same bytes and new ones.
+        frame(true, 3, Seg { seq: ISS + 101, ack: 111, clock: 51, payload: &first, ..PLAIN }),
+        frame(
+            true,
+            3,
+            Seg { seq: ISS.wrapping_add(401), ack: 111, clock: 52, flags: "F.", ..PLAIN },
+        ),
+    ];
+    let verdict = check(handshake().into_iter().chain(frames));
+    assert!(verdict.ok(), "{verdict}");
+    let Verdict { frames, segments, connections, service_bytes, repeated_bytes, .. } = verdict;
+    assert_eq!((frames, segments, connections), (6, 6, 1));
+    assert_eq!((service_bytes, repeated_bytes, verdict.speaker_changes), (600, 200, 1));
+}
+
+#[test]
+fn each_rule_is_broken_by_its_own_fault() {
+    let later = Seg { ack: 111, clock: 60, payload: b"hello", ..PLAIN };
+    assert_eq!(broken(&[later]), [""; 0]);
+    assert_eq!(broken(&[later, Seg { flags: "R", ..PLAIN }]), ["reset"]);
+    assert_eq!(
+        broken(&[later, Seg { ack: 105, window: 400, clock: 60, ..PLAIN }]),
+        ["ack went back"]
+    );
+    assert_eq!(broken(&[Seg { ack: 112, ..PLAIN }]), ["ack of nothing"]);
+    assert_eq!(broken(&[later, Seg { payload: b"hellO", ..later }]), ["bytes changed"]);
+    assert_eq!(broken(&[later, Seg { clock: 59, ..later }]), ["timestamp went back"]);
+    assert_eq!(broken(&[Seg { flags: ".x", ..later }]), ["timestamp missing"]);
+    assert_eq!(broken(&[later, Seg { window: 98, ..later }]), ["window shrank"]);
+    let far = Seg { seq: ISS.wrapping_add(0x7000_0000), ..later };
+    assert_eq!(broken(&[later, far]), ["out of sequence"]);
+}
+
+#[test]
+fn end_of_a_stream_stays_where_it_is() {
+    let end = Seg { ack: 111, flags: "F.", payload: b"bye", ..PLAIN };
+    assert_eq!(broken(&[end, end]), [""; 0]);
+    assert_eq!(
+        broken(&[end, Seg { seq: ISS + 5, ack: 111, ..PLAIN }]),
+        [""; 0],
+        "a bare ACK after FIN"
+    );
+    assert_eq!(broken(&[end, Seg { payload: b"byebye", ..end }]), ["end moved"]);
+    let more = Seg { seq: ISS + 4, ack: 111, payload: b"more", ..PLAIN };
+    assert_eq!(broken(&[end, more]), ["end moved"]);
+}
+
+#[test]
+fn rounding_of_the_scaled_window_is_no_shrinking() {
+    // One byte acknowledged, window field one less: the edge is three bytes short by rounding.
+    let segments = [Seg { ack: 102, ..PLAIN }, Seg { ack: 103, window: 99, ..PLAIN }];
+    assert_eq!(broken(&segments), [""; 0]);
+}
+
+#[test]
+fn ports_used_again_are_another_connection() {
+    let again = frame(false, 1, Seg { seq: 5_000, flags: "S", ..PLAIN });
+    let answer = frame(true, 2, Seg { seq: 7, ack: 5_001, clock: 1, flags: "S.", ..PLAIN });
+    let verdict = check(handshake().into_iter().chain([again, answer]));
+    assert!(verdict.ok(), "{verdict}");
+    assert_eq!(verdict.connections, 2);
+}
+
+#[test]
+fn capture_without_the_service_proves_nothing() {
+    assert!(!check([]).ok());
+    assert!(!check([vec![0; 9], vec![0xff; 60]]).ok());
+}
+
+#[test]
+fn classic_capture_file_is_read_even_when_cut_off() {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in handshake() {
+        for word in [9, 0, frame.len() as u32, frame.len() as u32] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        file.extend_from_slice(&frame);
+    }
+    let path = std::env::temp_dir().join(format!("standin-capture-{}.pcap", std::process::id()));
+    let services = [IpAddr::V4(Ipv4Addr::from(SERVICE))];
+    let frames = [0, 10].map(|missing| {
+        std::fs::write(&path, &file[..file.len() - missing]).unwrap();
+        check_file(&path, &services).unwrap().frames
+    });
+    std::fs::write(&path, b"not a capture, whatever its name says").unwrap();
+    let refused = check_file(&path, &services);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(frames, [3, 2]);
+    assert!(matches!(refused, Err(CaptureError::Format(_))), "{refused:?}");
+}
