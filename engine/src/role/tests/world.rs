@@ -296,10 +296,11 @@ impl World {
         self.cut = [[false; 2]; 2];
         self.note(A, "paths healed");
         for from in [A, B] {
-            // What a living kernel still retransmits, in order.
-            for event in core::mem::take(&mut self.backlog[from]) {
+            // What a living kernel still retransmits, before anything sent later.
+            let late = core::mem::take(&mut self.backlog[from]);
+            for (delay, event) in (1..).zip(late) {
                 if self.hosts[from].powered {
-                    self.in_order(from, 2 * MS, event);
+                    self.later(delay, event);
                 }
             }
         }
