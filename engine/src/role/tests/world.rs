@@ -202,6 +202,7 @@ impl World {
         let roles = Roles::new(now, NODES[host], boot, Timing::default(), policy);
         target.roles = Some(roles);
         target.frozen = false;
+        target.wake_at = u64::MAX;
         target.inbox.clear();
         let lan = target.lan;
         self.note(host, "starts");
@@ -467,8 +468,8 @@ impl World {
             return;
         }
         if self.hosts[host].frozen {
-            // What a kernel buffers for a sleeping process is bounded.
-            if self.hosts[host].inbox.len() < 64 {
+            // What a kernel buffers for a sleeping process is bounded; the carrier is a state.
+            if self.hosts[host].inbox.len() < 64 || matches!(input, Input::Lan(_)) {
                 self.hosts[host].inbox.push(input);
             }
             return;
