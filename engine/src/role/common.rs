@@ -21,6 +21,8 @@ pub(super) struct Common {
     pub(super) last: Instant,
     pub(super) lan_ok: bool,
     pub(super) link: Link,
+    /// When the link last delivered something.
+    pub(super) link_heard: Instant,
     pub(super) peer: Option<Peer>,
     pub(super) detector: Detector,
     /// The highest epoch ever owned or heard of.
@@ -30,6 +32,8 @@ pub(super) struct Common {
     /// A process that can no longer own up to this epoch: dead, or bound to a lease that we took
     /// over. Claims of its that were still under way, or are made before it notices, are void.
     superseded: Option<(u64, Epoch)>,
+    /// When a process that cannot show to be the peer's successor last said that it owns.
+    stranger: Option<Instant>,
     pub(super) next_dial: Instant,
     pub(super) next_beat: Instant,
     sequence: u64,
@@ -103,11 +107,13 @@ impl Common {
             last: now,
             lan_ok: true,
             link: Link::Down { lost: None, refused: None },
+            link_heard: now,
             peer: None,
             detector: Detector::new(now, &timing),
             known: Epoch::NONE,
             served: Epoch::NONE,
             superseded: None,
+            stranger: None,
             next_dial: now,
             next_beat: now,
             sequence: 0,
@@ -170,7 +176,12 @@ impl Common {
             Standing::Unproven if self.detector.silence_on_both(now) >= self.timing.startup() => {
                 self.meet(now, path, beat, Heard::Successor)
             }
-            Standing::Unproven => Heard::Nothing,
+            Standing::Unproven => {
+                if beat.role.owns() {
+                    self.stranger = Some(now);
+                }
+                Heard::Nothing
+            }
         }
     }
 
@@ -299,7 +310,7 @@ impl Common {
     /// or find out alike. TCP would take many seconds.
     pub(super) fn check_stall(&mut self, now: Instant) {
         let Link::Up { since, .. } = self.link else { return };
-        let stalled = now.since(since) >= self.timing.detection
+        let stalled = now.since(since.max(self.link_heard)) >= self.timing.detection
             && self.detector.is_silent(now, Path::Replication)
             && self.detector.is_heard(now, Path::Lan);
         if stalled {
@@ -324,6 +335,12 @@ impl Common {
     /// The peer's process `boot` cannot own any more in any epoch up to `epoch`.
     pub(super) fn supersede(&mut self, boot: u64, epoch: Epoch) {
         self.superseded = Some((boot, epoch));
+    }
+
+    /// Whether a process of the peer's node, though it has not shown to be the successor, says
+    /// that it owns. No proof of anything, and reason enough not to act on silence.
+    pub(super) fn hears_stranger(&self, now: Instant) -> bool {
+        self.stranger.is_some_and(|at| now.since(at) < self.timing.detection)
     }
 
     pub(super) fn report(&mut self, report: Report) {

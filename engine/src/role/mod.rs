@@ -27,7 +27,7 @@
 //!   a beat sent after the question. An old answer cannot be mistaken for a new one.
 //! * **Proof**: a link that was up, was lost, and is then refused means that the peer's kernel
 //!   lives and its process does not; so does a new boot number that provably is the later one
-//!   ([`peer`]). Who has proof need not wait.
+//!   (`peer.rs`). Who has proof need not wait.
 //! * **Pauses**: a gap between two events means that this process stood still. Silence is then
 //!   counted anew from `now`; a simplex owner that slept past its gate looks around first.
 //!

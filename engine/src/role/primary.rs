@@ -236,7 +236,12 @@ impl Duplex {
         let alone = common.timing.alone();
         let silence = common.detector.silence_on_both(now);
         let claimed = self.claimed.is_some_and(|at| now.since(at) < alone);
-        if silence < alone || !self.lease.is_over(now) || claimed || !common.lan_ok {
+        if silence < alone
+            || !self.lease.is_over(now)
+            || claimed
+            || !common.lan_ok
+            || common.hears_stranger(now)
+        {
             return Outcome::Stay;
         }
         match common.policy.lost_peer {

@@ -88,6 +88,13 @@ impl Roles {
         self.apply(now, outcome);
     }
 
+    /// The link delivered something. Under load its network may starve the beats; a link that
+    /// delivers is not hung up for that. Says nothing about the peer's life: a dead host's bytes
+    /// may still lie in a buffer.
+    pub fn on_link_data(&mut self, now: Instant) {
+        self.common.link_heard = now;
+    }
+
     /// The own LAN interface has, or lacks, carrier.
     pub fn on_lan(&mut self, now: Instant, up: bool) {
         self.advance(now);

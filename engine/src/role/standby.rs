@@ -221,7 +221,7 @@ impl Standby {
         if !self.is_armed() {
             return None;
         }
-        if common.detector.is_silent_on_both(now) {
+        if common.detector.is_silent_on_both(now) && !common.hears_stranger(now) {
             return Some((Cause::PeerSilent, self.held(now)));
         }
         // Heard to yield, and nothing else, for as long as silence would take.

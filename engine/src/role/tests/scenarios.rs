@@ -298,6 +298,36 @@ fn switchover_onto_a_standby_that_freezes_comes_back_or_goes_through() {
 }
 
 #[test]
+fn a_handover_read_after_the_address_was_asked_back_is_void() {
+    for seed in 0..20 {
+        let mut world = World::duplex(500 + seed);
+        assert!(world.switchover(A));
+        world.freeze(B);
+        world.run_until("a owns again", 400, |world| world.speaks(A));
+        world.run(seed * 3);
+        world.thaw(B);
+        world.run_until("duplex again", 700, |world| world.is_duplex(A));
+        assert!(!world.is_primary(B) && !world.causes(B).contains(&Cause::HandedOver));
+    }
+}
+
+#[test]
+fn a_proof_read_after_a_pause_does_not_unseat_the_successor() {
+    for seed in 0..20 {
+        let mut world = World::duplex(600 + seed);
+        world.freeze(B);
+        world.run(20);
+        world.kill(A);
+        world.start(A);
+        world.run_until("the new a owns", 600, |world| world.speaks(A));
+        world.run(seed * 3);
+        world.thaw(B);
+        world.run_until("duplex again", 700, |world| world.is_duplex(A));
+        assert!(!world.causes(B).contains(&Cause::PeerRestarted));
+    }
+}
+
+#[test]
 fn a_cut_link_with_beats_on_the_lan_lets_the_primary_go_on_by_consent() {
     for seed in 0..20 {
         let mut world = World::duplex(60 + seed);

@@ -202,6 +202,7 @@ impl World {
         let roles = Roles::new(now, NODES[host], boot, Timing::default(), policy);
         target.roles = Some(roles);
         target.frozen = false;
+        target.wake_at = u64::MAX;
         target.inbox.clear();
         let lan = target.lan;
         self.note(host, "starts");
@@ -296,10 +297,11 @@ impl World {
         self.cut = [[false; 2]; 2];
         self.note(A, "paths healed");
         for from in [A, B] {
-            // What a living kernel still retransmits, in order.
-            for event in core::mem::take(&mut self.backlog[from]) {
+            // What a living kernel still retransmits, before anything sent later.
+            let late = core::mem::take(&mut self.backlog[from]);
+            for (delay, event) in (1..).zip(late) {
                 if self.hosts[from].powered {
-                    self.in_order(from, 2 * MS, event);
+                    self.later(delay, event);
                 }
             }
         }
@@ -466,8 +468,8 @@ impl World {
             return;
         }
         if self.hosts[host].frozen {
-            // What a kernel buffers for a sleeping process is bounded.
-            if self.hosts[host].inbox.len() < 64 {
+            // What a kernel buffers for a sleeping process is bounded; the carrier is a state.
+            if self.hosts[host].inbox.len() < 64 || matches!(input, Input::Lan(_)) {
                 self.hosts[host].inbox.push(input);
             }
             return;
