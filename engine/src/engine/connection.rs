@@ -9,6 +9,7 @@ use crate::wire::FourTuple;
 
 /// A connection's TCP: spoken here, or only known here.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a held connection becomes a live one in place")]
 pub(super) enum Body {
     /// This engine speaks for it.
     Live(Tcb),
@@ -37,6 +38,10 @@ pub(super) struct Connection {
     pub(super) peer_finished: bool,
     /// Whether it stands in the queue of those with something to send.
     pub(super) queued: bool,
+    /// Whether it stands in the list of those that wait for the content store.
+    pub(super) waiting: bool,
+    /// Held: this node could not continue it byte for byte, and that is counted (I7).
+    pub(super) exposed: bool,
     /// Whether its progress changed since the last progress record.
     pub(super) progressed: bool,
     /// Whether the log says that its handshake is done.
@@ -53,7 +58,14 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection that nobody but this engine knows yet.
-    pub(super) fn new(id: ConnId, tuple: FourTuple, service: u16, app: App, body: Body, now: Instant) -> Self {
+    pub(super) fn new(
+        id: ConnId,
+        tuple: FourTuple,
+        service: u16,
+        app: App,
+        body: Body,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             tuple,
@@ -64,6 +76,8 @@ impl Connection {
             replicated: false,
             peer_finished: false,
             queued: false,
+            waiting: false,
+            exposed: false,
             progressed: false,
             handshake_logged: false,
             fin_logged: false,

@@ -1,7 +1,7 @@
 //! The standby's side of replication: records in, confirmations out.
 
-use super::connection::{Body, Connection};
 use super::Engine;
+use super::connection::{Body, Connection};
 use crate::ids::{ConnId, Epoch, Lsn};
 use crate::replica::{Record, Violation};
 use crate::service::{App, Env};
@@ -13,8 +13,33 @@ type Why = &'static str;
 
 impl Engine {
     /// Applies one record of the primary's log.
-    pub(super) fn apply(&mut self, now: Instant, epoch: Epoch, lsn: Lsn, record: &Record<'_>) -> Result<(), Violation> {
-        self.apply_record(now, epoch, record).map_err(|why| Violation::Contradiction { lsn, why })
+    pub(super) fn apply(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        lsn: Lsn,
+        record: &Record<'_>,
+    ) -> Result<(), Violation> {
+        self.apply_record(now, epoch, record)
+            .map_err(|why| Violation::Contradiction { lsn, why })?;
+        if let Some(id) = record.conn() {
+            self.note_exposure(id);
+        }
+        Ok(())
+    }
+
+    /// Keeps the count of held connections that this node could not continue (I7).
+    pub(super) fn note_exposure(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let exposed = !connection.app.protected();
+        if exposed || connection.app.awaits_store() {
+            self.await_content(id);
+        }
+        let Some(connection) = self.table.get_mut(id) else { return };
+        if exposed != connection.exposed {
+            connection.exposed = exposed;
+            self.unprotected = if exposed { self.unprotected + 1 } else { self.unprotected - 1 };
+        }
     }
 
     fn apply_record(&mut self, now: Instant, epoch: Epoch, record: &Record<'_>) -> Result<(), Why> {
@@ -61,12 +86,13 @@ impl Engine {
             }
             Record::Closed { conn, cause: _ } => {
                 let connection = self.table.remove(conn).ok_or("closed connection is unknown")?;
+                self.unprotected -= u32::from(connection.exposed);
                 let mut app = connection.app;
                 app.close(self.store.as_mut());
                 Ok(())
             }
             Record::SnapshotBegin { connections } => {
-                self.table.clear();
+                self.forget_connections(now);
                 self.expected = connections;
                 Ok(())
             }
@@ -91,7 +117,8 @@ impl Engine {
             Env { store: self.store.as_mut(), lead: false, pins: &mut self.pins, wall: self.wall };
         let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
             .map_err(|_| "application state does not decode")?;
-        let mut connection = Box::new(Connection::new(id, tuple, service, app, Body::Held(hard), now));
+        let mut connection =
+            Box::new(Connection::new(id, tuple, service, app, Body::Held(hard), now));
         if let Body::Held(hard) = &connection.body {
             connection.peer_finished = hard.peer_fin;
             connection.handshake_logged = hard.handshake_done;

@@ -2,19 +2,19 @@
 
 use core::net::IpAddr;
 
+use super::Engine;
 use super::connection::{Body, Connection};
 use super::outbox::Loose;
 use super::output::HOP_LIMIT;
 use super::replicate::append_input;
 use super::settle::Before;
-use super::Engine;
 use crate::ids::ConnId;
 use crate::service::{App, Env};
 use crate::tcp::{self, CloseCause, PathSignal, Tcb, Verdict};
 use crate::time::{Duration, Instant};
 use crate::wire::{
-    ChecksumState, Flags, FourTuple, Fragments, Icmp, IcmpKind, IpPacket, Segment, SeqNum, VnetHeader, parse_icmp,
-    parse_ip, parse_tcp, write_echo_reply,
+    ChecksumState, Flags, FourTuple, Fragments, Icmp, IcmpKind, IpPacket, Segment, SeqNum,
+    VnetHeader, parse_icmp, parse_ip, parse_tcp, write_echo_reply,
 };
 
 /// How long after the last SYN cookie one may come back: a client's longest wait to resend.
@@ -37,7 +37,10 @@ impl Engine {
             self.stats.malformed += 1;
             return;
         };
-        if !self.setup.addresses.contains(&ip.dst) || !is_host(ip.src) || self.setup.addresses.contains(&ip.src) {
+        if !self.setup.addresses.contains(&ip.dst)
+            || !is_host(ip.src)
+            || self.setup.addresses.contains(&ip.src)
+        {
             self.stats.not_for_us += 1;
             return;
         }
@@ -60,7 +63,10 @@ impl Engine {
         match (ip.protocol, ip.dst.is_ipv6()) {
             (PROTOCOL_TCP, _) => match parse_tcp(ip, check) {
                 Ok((remote, local, segment)) => {
-                    let tuple = FourTuple { local: (ip.dst, local).into(), remote: (ip.src, remote).into() };
+                    let tuple = FourTuple {
+                        local: (ip.dst, local).into(),
+                        remote: (ip.src, remote).into(),
+                    };
                     self.on_segment(now, tuple, &segment);
                 }
                 Err(_) => self.stats.malformed += 1,
@@ -98,7 +104,9 @@ impl Engine {
                     // RFC 6633: ignored.
                     IcmpKind::SourceQuench => return,
                 };
-                let Some(tcb) = self.table.get_mut(id).and_then(Connection::tcb_mut) else { return };
+                let Some(tcb) = self.table.get_mut(id).and_then(Connection::tcb_mut) else {
+                    return;
+                };
                 let verdict = tcb.on_icmp(now, signal, error.seq);
                 self.after(now, id, verdict);
             }
@@ -109,8 +117,15 @@ impl Engine {
 
     fn on_segment(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
         let Some(id) = self.table.find(tuple) else { return self.on_stranger(now, tuple, segment) };
-        let is_syn = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
-        if is_syn && let Some(least) = self.table.get_mut(id).and_then(Connection::tcb_mut).and_then(|t| t.reuse_allowed(segment)) {
+        let is_syn = segment.flags.contains(Flags::SYN)
+            && !segment.flags.intersects(Flags::ACK | Flags::RST);
+        if is_syn
+            && let Some(least) = self
+                .table
+                .get_mut(id)
+                .and_then(Connection::tcb_mut)
+                .and_then(|t| t.reuse_allowed(segment))
+        {
             // RFC 6191: a new incarnation may begin while the old one waits.
             self.end(id, CloseCause::Done);
             return self.open(now, tuple, segment, Some(least));
@@ -125,7 +140,10 @@ impl Engine {
         if listening && segment.flags.intersection(syn_only) == Flags::SYN {
             return self.open(now, tuple, segment, None);
         }
-        if listening && self.cookies_valid(now) && segment.flags.intersection(syn_only) == Flags::ACK {
+        if listening
+            && self.cookies_valid(now)
+            && segment.flags.intersection(syn_only) == Flags::ACK
+        {
             let clock = self.clock.at(now);
             if let Some(facts) = tcp::cookie::decode(&self.secret, &tuple, segment, clock) {
                 return self.open_from_cookie(now, tuple, segment, &facts);
@@ -139,7 +157,11 @@ impl Engine {
 
     /// Which service listens on `port`.
     pub(super) fn listener(&self, port: u16) -> Option<u16> {
-        self.setup.services.iter().position(|service| service.port == port).map(|index| index as u16)
+        self.setup
+            .services
+            .iter()
+            .position(|service| service.port == port)
+            .map(|index| index as u16)
     }
 
     /// LISTEN, RFC 9293 §3.10.7.2: a SYN.
@@ -150,7 +172,15 @@ impl Engine {
         if self.half_open >= self.setup.backlog {
             self.stats.cookies_sent += 1;
             self.cookies_until = now + COOKIE_LIFETIME;
-            let answer = tcp::cookie::syn_ack(&self.setup.tcp, &self.secret, &tuple, syn, clock, offset, self.setup.mtu);
+            let answer = tcp::cookie::syn_ack(
+                &self.setup.tcp,
+                &self.secret,
+                &tuple,
+                syn,
+                clock,
+                offset,
+                self.setup.mtu,
+            );
             return self.outbox.push(Loose::Segment(tuple, answer));
         }
         let Some(id) = self.table.vacant() else {
@@ -158,21 +188,38 @@ impl Engine {
             return;
         };
         let mut iss = self.secret.isn(&tuple, clock);
-        if let Some(least) = least && iss.before(least) {
+        if let Some(least) = least
+            && iss.before(least)
+        {
             iss = least;
         }
-        let tcb = Tcb::accept(&self.setup.tcp, now, syn, iss, offset, self.setup.mtu, tuple.is_ipv6());
+        let tcb =
+            Tcb::accept(&self.setup.tcp, now, syn, iss, offset, self.setup.mtu, tuple.is_ipv6());
         self.begin(now, id, tuple, service, tcb);
     }
 
-    fn open_from_cookie(&mut self, now: Instant, tuple: FourTuple, ack: &Segment<'_>, facts: &tcp::cookie::Facts) {
+    fn open_from_cookie(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        ack: &Segment<'_>,
+        facts: &tcp::cookie::Facts,
+    ) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let Some(id) = self.table.vacant() else {
             self.stats.table_full += 1;
             return;
         };
         let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
-        let tcb = Tcb::accept_cookie(&self.setup.tcp, now, ack, facts, offset, self.setup.mtu, tuple.is_ipv6());
+        let tcb = Tcb::accept_cookie(
+            &self.setup.tcp,
+            now,
+            ack,
+            facts,
+            offset,
+            self.setup.mtu,
+            tuple.is_ipv6(),
+        );
         self.stats.cookies_accepted += 1;
         self.begin(now, id, tuple, service, tcb);
         self.feed(now, id, ack);
@@ -181,7 +228,8 @@ impl Engine {
     /// Puts a new connection into the table and, if there is a standby, into the log.
     fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
-        let mut connection = Box::new(Connection::new(id, tuple, service, app, Body::Live(tcb), now));
+        let mut connection =
+            Box::new(Connection::new(id, tuple, service, app, Body::Live(tcb), now));
         connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
         self.half_open += usize::from(!connection.handshake_logged);
         if self.table.insert(connection).is_err() {
@@ -233,7 +281,9 @@ impl Engine {
 /// Whether `address` can be the source of a connection.
 fn is_host(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback()),
+        IpAddr::V4(v4) => {
+            !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback())
+        }
         IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback()),
     }
 }

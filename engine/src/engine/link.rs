@@ -1,10 +1,10 @@
 //! The replication stream as the engine sees it: greetings, frames, heartbeats.
 
-use super::setup::{Action, Level, LinkInput};
 use super::Engine;
+use super::setup::{Action, Level, LinkInput};
 use crate::ids::{Epoch, Lsn};
 use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, Part, Refusal, Versions};
-use crate::role::{Beat, BeatRole, Echo, LinkEvent, Path};
+use crate::role::{Beat, BeatRole, Echo, LinkEvent, Path, Role};
 use crate::time::Instant;
 
 /// How far the two ends have come.
@@ -48,12 +48,15 @@ impl Engine {
             LinkInput::Closed => {
                 self.link.reset();
                 self.roles.on_link(now, LinkEvent::Lost);
+                self.follow_roles(now);
+                self.unattended(now);
             }
             LinkInput::Refused => self.roles.on_link(now, LinkEvent::Refused),
             LinkInput::Incompatible(why) => {
                 self.report(Level::Warn, format!("the peer is not compatible: {why}"));
                 self.link.reset();
                 self.roles.on_link(now, LinkEvent::Incompatible);
+                self.unattended(now);
             }
         }
         self.follow_roles(now);
@@ -86,11 +89,17 @@ impl Engine {
             boot: self.setup.boot,
             role: self.roles.beat_role().to_u8(),
             epoch: self.roles.epoch(),
-            config: self.setup.parts.iter().map(|(name, digest)| Part::new(name, *digest)).collect(),
+            config: self
+                .setup
+                .parts
+                .iter()
+                .map(|(name, digest)| Part::new(name, *digest))
+                .collect(),
         }
     }
 
     fn on_link_data(&mut self, now: Instant, bytes: &[u8]) {
+        self.roles.on_link_data(now);
         let mut reader = core::mem::take(&mut self.link.reader);
         let mut input = bytes;
         let result = loop {
@@ -119,9 +128,9 @@ impl Engine {
     fn on_link_frame(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), String> {
         match (self.link.stage, frame) {
             (Stage::Greeting, Frame::Hello(hello)) => self.on_hello(now, hello),
-            (Stage::Up, Frame::Log { first, epoch, clock, records }) => {
-                self.on_log(now, *first, *epoch, *clock, records).map_err(|violation| violation.to_string())
-            }
+            (Stage::Up, Frame::Log { first, epoch, clock, records }) => self
+                .on_log(now, *first, *epoch, *clock, records)
+                .map_err(|violation| violation.to_string()),
             (Stage::Up, Frame::Confirm { lsn, .. }) if self.attached => {
                 self.on_confirm(now, *lsn);
                 Ok(())
@@ -131,7 +140,7 @@ impl Engine {
             (Stage::Up, Frame::Handover { lsn, .. }) => self.on_handover(now, *lsn),
             (_, Frame::Refuse { text, .. }) => {
                 self.report(Level::Warn, format!("the peer refuses us: {text}"));
-                self.hang_up();
+                self.hang_up(now);
                 self.roles.on_link(now, LinkEvent::Incompatible);
                 Ok(())
             }
@@ -149,9 +158,10 @@ impl Engine {
     fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
         if let Err(mismatch) = self.hello().compare(hello) {
             let reason = mismatch.to_string();
-            Frame::Refuse { reason: Refusal::Incompatible, text: &reason }.encode(&mut self.link.output);
+            Frame::Refuse { reason: Refusal::Incompatible, text: &reason }
+                .encode(&mut self.link.output);
             self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
-            self.hang_up();
+            self.hang_up(now);
             self.roles.on_link(now, LinkEvent::Incompatible);
             return Ok(());
         }
@@ -166,7 +176,14 @@ impl Engine {
         Ok(())
     }
 
-    fn on_log(&mut self, now: Instant, first: Lsn, epoch: Epoch, clock: u64, records: &[u8]) -> Result<(), crate::replica::Violation> {
+    fn on_log(
+        &mut self,
+        now: Instant,
+        first: Lsn,
+        epoch: Epoch,
+        clock: u64,
+        records: &[u8],
+    ) -> Result<(), crate::replica::Violation> {
         // Records that crossed a change of role are nobody's.
         let Some(mut follower) = self.follower.take() else { return Ok(()) };
         let fresh = follower.applied() == Lsn::ZERO;
@@ -202,16 +219,25 @@ impl Engine {
     /// The peer broke the protocol: the stream ends, and says why.
     pub(super) fn break_link(&mut self, now: Instant, why: &str) {
         self.report(Level::Warn, format!("the peer broke the replication protocol: {why}"));
-        self.hang_up();
+        self.hang_up(now);
         self.roles.on_link(now, LinkEvent::Lost);
         self.follow_roles(now);
     }
 
     /// Ends the stream. What was to be sent before the end, a refusal say, still is.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn hang_up(&mut self, now: Instant) {
         let output = core::mem::take(&mut self.link.output);
         self.link = Link { output, ..Link::default() };
         self.actions.push_back(Action::HangUp);
+        self.unattended(now);
+    }
+
+    /// The stream is gone. In duplex the role machine decides what becomes of the connections; a
+    /// newcomer that never got so far is simply forgotten.
+    fn unattended(&mut self, now: Instant) {
+        if self.attached && self.roles.role() == (Role::Primary { duplex: false }) {
+            self.detach_standby(now);
+        }
     }
 
     /// A heartbeat arrived, decrypted.
@@ -257,7 +283,19 @@ impl Engine {
 
 /// What the role machine needs of a heartbeat. `None`: a role that this version does not know.
 fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
-    let Heartbeat { node, role, synced, lan_ok, boot, epoch, sequence, sent, echo, echo_boot, .. } = *heartbeat;
+    let Heartbeat {
+        node, role, synced, lan_ok, boot, epoch, sequence, sent, echo, echo_boot, ..
+    } = *heartbeat;
     let echo = Echo { boot: echo_boot, sent: echo };
-    Some(Beat { node, boot, sequence, epoch, role: BeatRole::from_u8(role)?, sent, echo, synced, lan_ok })
+    Some(Beat {
+        node,
+        boot,
+        sequence,
+        epoch,
+        role: BeatRole::from_u8(role)?,
+        sent,
+        echo,
+        synced,
+        lan_ok,
+    })
 }

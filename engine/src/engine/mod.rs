@@ -94,6 +94,8 @@ pub struct Engine {
     /// Connections that may have something to send, each once.
     ready: VecDeque<ConnId>,
     wheel: Wheel<ConnId>,
+    /// Connections that wait for the content store, each once.
+    waiting: Vec<ConnId>,
     outbox: Outbox,
     reassembler: Reassembler,
     ip_id: u16,
@@ -145,6 +147,7 @@ impl Engine {
             cookies_until: Instant::ZERO,
             ready: VecDeque::new(),
             wheel: Wheel::new(now),
+            waiting: Vec::new(),
             outbox: Outbox::default(),
             reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),
             ip_id: 0,
@@ -189,8 +192,7 @@ impl Engine {
 
     /// The content store has news for some connection that waits for it.
     pub fn on_content(&mut self, now: Instant) {
-        let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
-        for id in ids {
+        for id in core::mem::take(&mut self.waiting) {
             self.on_content_for(now, id);
         }
     }
@@ -218,12 +220,15 @@ impl Engine {
 
     /// When to call [`Self::on_timer`] at the latest.
     pub fn deadline(&self) -> Instant {
-        let mut deadline = self.roles.deadline().min(self.neighbour.deadline().unwrap_or(Instant::NEVER));
+        let mut deadline =
+            self.roles.deadline().min(self.neighbour.deadline().unwrap_or(Instant::NEVER));
         if self.owner {
             let alarms = self.wheel.next().unwrap_or(Instant::NEVER);
-            let progress = if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
+            let progress =
+                if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
             let fragments = self.reassembler.deadline().unwrap_or(Instant::NEVER);
-            let snapshot = if self.snapshot_end == SnapshotEnd::Due { Instant::ZERO } else { Instant::NEVER };
+            let snapshot =
+                if self.snapshot_end == SnapshotEnd::Due { Instant::ZERO } else { Instant::NEVER };
             deadline = deadline.min(alarms).min(progress).min(fragments).min(snapshot);
         }
         deadline
@@ -262,7 +267,10 @@ impl Engine {
             None => return,
             Some(neighbour::Event::Claimed { address, mac }) => {
                 if self.owner {
-                    self.report(Level::Warn, format!("{mac} announced our service address {address}"));
+                    self.report(
+                        Level::Warn,
+                        format!("{mac} announced our service address {address}"),
+                    );
                 }
                 self.roles.on_claimed(now);
             }
@@ -281,10 +289,12 @@ impl Engine {
         use connection::Body;
         let Self { table, store, pins, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
+        connection.waiting = false;
         match &mut connection.body {
             Body::Held(_) => {
                 let mut env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
                 connection.app.on_content(&mut env);
+                self.note_exposure(id);
             }
             Body::Live(tcb) => {
                 let before = settle::Before::of(tcb, &connection.app);
@@ -293,6 +303,15 @@ impl Engine {
                 tcb.unblock();
                 self.settle(now, id, before, None, Verdict::Accepted);
             }
+        }
+    }
+
+    /// Remembers that a connection waits for the content store.
+    fn await_content(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        if !connection.waiting {
+            connection.waiting = true;
+            self.waiting.push(id);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use core::ops::Range;
 
+use super::Engine;
 use super::connection::Body;
 use super::outbox::Loose;
-use super::Engine;
 use crate::ids::ConnId;
 use crate::service::{self, App};
 use crate::tcp::{CloseCause, Transmit};
@@ -50,15 +50,23 @@ impl Engine {
         self.owner && !(self.outbox.is_empty() && self.ready.is_empty())
     }
 
-    fn poll_connection(&mut self, now: Instant, id: ConnId, buffer: &mut [u8]) -> Option<(FourTuple, Transmit)> {
+    fn poll_connection(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        buffer: &mut [u8],
+    ) -> Option<(FourTuple, Transmit)> {
         let Self { table, store, stats, .. } = self;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &mut connection.body else { return None };
-        let (app, mut gone) = (&mut connection.app, false);
+        let (app, mut gone, mut pending) = (&mut connection.app, false, false);
         let room = &mut buffer[HEADROOM..];
         let mut fetch = |range: Range<u64>| match fetch(app, range, room, store.as_mut()) {
             service::Read::Ready(count) => count,
-            service::Read::Pending => 0,
+            service::Read::Pending => {
+                pending = true;
+                0
+            }
             service::Read::Gone => {
                 gone = true;
                 0
@@ -75,6 +83,9 @@ impl Engine {
             stats.not_continued += 1;
             tcb.abort(now);
             self.touch(now, id);
+        }
+        if pending {
+            self.await_content(id);
         }
         if closed {
             self.end(id, CloseCause::Aborted);
@@ -95,7 +106,12 @@ impl Engine {
     }
 
     /// Puts the headers before a payload that lies at the headroom's end.
-    fn write_segment(&mut self, tuple: FourTuple, transmit: &Transmit, buffer: &mut [u8]) -> Range<usize> {
+    fn write_segment(
+        &mut self,
+        tuple: FourTuple,
+        transmit: &Transmit,
+        buffer: &mut [u8],
+    ) -> Range<usize> {
         self.ip_id = self.ip_id.wrapping_add(1);
         let header = TcpHeader {
             tuple,
@@ -126,7 +142,12 @@ fn write_vnet(vnet: VnetHeader, room: &mut [u8]) {
     }
 }
 
-fn fetch(app: &mut App, range: Range<u64>, room: &mut [u8], store: &mut dyn service::Store) -> service::Read {
+fn fetch(
+    app: &mut App,
+    range: Range<u64>,
+    room: &mut [u8],
+    store: &mut dyn service::Store,
+) -> service::Read {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(room.len());
     app.read(range.start..range.start + length as u64, &mut room[..length], store)
 }

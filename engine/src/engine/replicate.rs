@@ -34,7 +34,13 @@ pub(super) enum SnapshotEnd {
 }
 
 /// Appends in-order input of a connection. Returns the last record's position.
-pub(super) fn append_input(log: &mut Log, conn: ConnId, mut offset: u64, ts_recent: u32, bytes: &[u8]) -> Option<Lsn> {
+pub(super) fn append_input(
+    log: &mut Log,
+    conn: ConnId,
+    mut offset: u64,
+    ts_recent: u32,
+    bytes: &[u8],
+) -> Option<Lsn> {
     let mut last = None;
     for bytes in bytes.chunks(INPUT_MAX) {
         last = log.append(&Record::Input { conn, offset, ts_recent, bytes }).ok();
@@ -107,7 +113,8 @@ impl Engine {
         connection.app.snapshot(&mut state);
         let (tuple, kind) = (connection.tuple, connection.service);
         let (hard, app) = state.split_at(split);
-        let appended = self.log.append(&Record::Opened { conn: id, tuple, kind, snapshot, hard, app });
+        let appended =
+            self.log.append(&Record::Opened { conn: id, tuple, kind, snapshot, hard, app });
         self.scratch = state;
         match appended {
             Ok(lsn) => {
@@ -154,7 +161,9 @@ impl Engine {
         let Some(connection) = self.table.get_mut(id) else { return };
         let Body::Live(tcb) = &connection.body else { return };
         let received = tcb.received();
-        if let Some(output) = self.log.note(&mut connection.pending, id, lsn, received, before.output) {
+        if let Some(output) =
+            self.log.note(&mut connection.pending, id, lsn, received, before.output)
+        {
             connection.set_horizon(Horizon { opened: true, received: before.received, output });
         }
     }

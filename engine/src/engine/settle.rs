@@ -2,10 +2,10 @@
 //! queue and the timers. One path for segments, acknowledgments, timers and aborts, so that no
 //! event can forget one of them.
 
+use super::Engine;
 use super::connection::Body;
 use super::outbox::Loose;
 use super::table::slot_of;
-use super::Engine;
 use crate::ids::{ConnId, Lsn};
 use crate::replica::Record;
 use crate::service::{App, Env};
@@ -32,7 +32,14 @@ impl Before {
 impl Engine {
     /// Carries the consequences of an event through. `last` is the last record that the event has
     /// appended already.
-    pub(super) fn settle(&mut self, now: Instant, id: ConnId, before: Before, last: Option<Lsn>, verdict: Verdict) {
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        before: Before,
+        last: Option<Lsn>,
+        verdict: Verdict,
+    ) {
         if matches!(verdict, Verdict::Dropped(_)) {
             self.stats.tcp_dropped += 1;
         }
@@ -43,6 +50,7 @@ impl Engine {
         }
         let Some(connection) = self.table.get_mut(id) else { return };
         connection.settle();
+        let awaits_store = connection.app.awaits_store();
         if let (Some(_), Body::Live(tcb)) = (connection.app.failed(), &mut connection.body) {
             // I6: a stream that cannot be continued exactly is reset, and counted.
             if !tcb.closed() {
@@ -53,18 +61,30 @@ impl Engine {
         match verdict {
             Verdict::Closed(cause) => {
                 // A reset may have to go out.
-                if let Some(last) = connection.tcb_mut().and_then(|tcb| tcb.poll_transmit(now, &mut |_| 0)) {
+                if let Some(last) =
+                    connection.tcb_mut().and_then(|tcb| tcb.poll_transmit(now, &mut |_| 0))
+                {
                     self.outbox.push(Loose::Segment(connection.tuple, last));
                 }
                 self.end(id, cause);
             }
-            Verdict::Accepted | Verdict::Dropped(_) => self.touch(now, id),
+            Verdict::Accepted | Verdict::Dropped(_) => {
+                self.touch(now, id);
+                if awaits_store {
+                    self.await_content(id);
+                }
+            }
         }
     }
 
     /// Input's end and acknowledged output go to the application; what it decided outside its
     /// input goes to the log.
-    fn tell_application(&mut self, id: ConnId, before: Before, mut last: Option<Lsn>) -> Option<Lsn> {
+    fn tell_application(
+        &mut self,
+        id: ConnId,
+        before: Before,
+        mut last: Option<Lsn>,
+    ) -> Option<Lsn> {
         let Self { table, log, store, pins, wall, progress, .. } = self;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &connection.body else { return last };
@@ -73,7 +93,10 @@ impl Engine {
         if finished && !connection.peer_finished {
             connection.peer_finished = true;
             if connection.replicated {
-                last = log.append(&Record::PeerFinished { conn: id, offset: received - 1 }).ok().or(last);
+                last = log
+                    .append(&Record::PeerFinished { conn: id, offset: received - 1 })
+                    .ok()
+                    .or(last);
             }
             connection.app.on_peer_finished(&mut env);
         }
@@ -156,7 +179,9 @@ impl Engine {
             CloseCause::Done => self.stats.closed += 1,
             CloseCause::Reset => self.stats.reset_by_peer += 1,
             CloseCause::Aborted => self.stats.aborted += 1,
-            CloseCause::TimedOut | CloseCause::KeepaliveTimeout | CloseCause::Unreachable => self.stats.timed_out += 1,
+            CloseCause::TimedOut | CloseCause::KeepaliveTimeout | CloseCause::Unreachable => {
+                self.stats.timed_out += 1
+            }
         }
         self.snapshot.on_closed(slot_of(id));
         if connection.replicated {

@@ -1,8 +1,8 @@
 //! What an operator may know of the engine at a moment.
 
+use super::Engine;
 use super::replicate::SnapshotEnd;
 use super::stats::Stats;
-use super::Engine;
 use crate::ids::{Epoch, Node};
 use crate::replica::SnapshotProgress;
 use crate::role::{Path, Role};

@@ -101,7 +101,9 @@ impl Table {
     /// four-tuple is taken, or lies beyond the capacity.
     pub(super) fn insert(&mut self, connection: Box<Connection>) -> Result<(), Box<Connection>> {
         let index = slot_of(connection.id);
-        if index >= self.capacity.saturating_mul(2) || self.by_tuple.contains_key(&Key(connection.tuple)) {
+        if index >= self.capacity.saturating_mul(2)
+            || self.by_tuple.contains_key(&Key(connection.tuple))
+        {
             return Err(connection);
         }
         while self.slots.len() <= index {

@@ -1,9 +1,9 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
+use super::Engine;
 use super::connection::{Body, Connection};
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
-use super::Engine;
 use crate::ids::{ConnId, Epoch};
 use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
@@ -30,7 +30,7 @@ impl Engine {
             Do::Probe => self.neighbour.probe(now),
             Do::Dial => self.actions.push_back(Action::Dial),
             Do::Knock => self.actions.push_back(Action::Knock),
-            Do::HangUp => self.hang_up(),
+            Do::HangUp => self.hang_up(now),
             Do::Announce => self.neighbour.announce(now),
             Do::Own(change) => self.take_over(now, &change),
             Do::StandBy(change) => {
@@ -43,14 +43,20 @@ impl Engine {
             }
             Do::GoSimplex(change) => {
                 self.report(Level::Warn, format!("unprotected: {change}"));
+                self.drop_doubtful(now, &change);
                 self.detach_standby(now);
             }
             Do::GoDuplex(change) => {
-                self.report(Level::Info, format!("{change}; {} connections protected", self.table.len()));
+                self.report(
+                    Level::Info,
+                    format!("{change}; {} connections protected", self.table.len()),
+                );
             }
             Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
             Do::Report(line) => self.report(Level::Warn, line.to_string()),
-            Do::Exit(role::Exit::AddressInUse) => self.actions.push_back(Action::Exit(self.in_use())),
+            Do::Exit(role::Exit::AddressInUse) => {
+                self.actions.push_back(Action::Exit(self.in_use()))
+            }
         }
     }
 
@@ -61,12 +67,7 @@ impl Engine {
 
     /// Becomes the owner. The old one is fenced by now: the role machine saw to that.
     fn take_over(&mut self, now: Instant, change: &Change) {
-        if change.held == Held::Doubtful {
-            // I6: what may have gone on elsewhere cannot be continued; its clients are reset when
-            // they next speak.
-            self.stats.not_continued += self.table.len() as u64;
-            self.forget_connections(now);
-        }
+        self.drop_doubtful(now, change);
         let connections = self.table.len();
         self.arm_state(now);
         self.actions.push_back(Action::InstallRoutes);
@@ -79,14 +80,21 @@ impl Engine {
             self.stats.carried += connections as u64;
         }
         self.report(Level::Info, format!("{change}; {connections} connections carried on"));
-        if self.link.is_up() {
-            self.attach_standby();
+    }
+
+    /// I6: what may have gone on elsewhere cannot be continued. Its clients are reset when they
+    /// next speak.
+    fn drop_doubtful(&mut self, now: Instant, change: &Change) {
+        if change.held == Held::Doubtful {
+            self.stats.not_continued += self.table.len() as u64;
+            self.forget_connections(now);
         }
     }
 
     /// Turns what the log said of each connection into a TCP that can speak.
     fn arm_state(&mut self, now: Instant) {
         self.follower = None;
+        self.unprotected = 0;
         if self.table.len() > 0 {
             self.clock.step_ahead();
         }
@@ -101,7 +109,12 @@ impl Engine {
                 let mut hard = hard.clone();
                 hard.ts_offset = hard.ts_offset.wrapping_add(ahead);
                 connection.body = Body::Live(Tcb::resume(&setup.tcp, now, &hard));
-                connection.app.lead(&mut Env { store: store.as_mut(), lead: true, pins, wall: *wall });
+                connection.app.lead(&mut Env {
+                    store: store.as_mut(),
+                    lead: true,
+                    pins,
+                    wall: *wall,
+                });
                 // In simplex nothing has to be pinned.
                 pins.clear();
             }
@@ -168,7 +181,9 @@ impl Engine {
         self.ready.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
+        self.waiting.clear();
         self.half_open = 0;
+        self.unprotected = 0;
     }
 
     pub(super) fn report(&mut self, level: Level, line: String) {

@@ -236,6 +236,19 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// The connection that the record speaks of.
+    pub const fn conn(&self) -> Option<ConnId> {
+        match *self {
+            Self::Opened { conn, .. }
+            | Self::Input { conn, .. }
+            | Self::PeerFinished { conn, .. }
+            | Self::Pin { conn, .. }
+            | Self::Progress { conn, .. }
+            | Self::Closed { conn, .. } => Some(conn),
+            Self::SnapshotBegin { .. } | Self::SnapshotEnd => None,
+        }
+    }
+
     /// The record's name, for a person.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -54,7 +54,14 @@ fn chargen(offset: u64) -> u8 {
 impl Client {
     pub(super) fn new(now: Instant, index: usize, tuple: FourTuple, mode: Mode) -> Self {
         let settings = Arc::new(Settings::default());
-        let mut tcb = Tcb::connect(&settings, now, SeqNum(u32::MAX - 5000 + index as u32), 77, 1500, tuple.is_ipv6());
+        let mut tcb = Tcb::connect(
+            &settings,
+            now,
+            SeqNum(u32::MAX - 5000 + index as u32),
+            77,
+            1500,
+            tuple.is_ipv6(),
+        );
         match mode {
             Mode::Echo(total) | Mode::Upload(total) => {
                 tcb.set_output_end(total);
@@ -136,7 +143,8 @@ impl Client {
         };
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(&payload[..transmit.payload]);
-        let _: VnetHeader = header.write(&mut packet, transmit.payload, Offload::Partial { mss: transmit.mss });
+        let _: VnetHeader =
+            header.write(&mut packet, transmit.payload, Offload::Partial { mss: transmit.mss });
         Some(packet)
     }
 
@@ -152,11 +160,21 @@ impl Client {
         assert_eq!(self.wrong, None, "a wrong byte: {}", self.story());
         match self.mode {
             Mode::Echo(total) => assert_eq!(self.received, total, "{}", self.story()),
-            Mode::Upload(total) => assert_eq!((self.received, self.tcb.acked()), (0, total), "{}", self.story()),
+            Mode::Upload(total) => {
+                assert_eq!((self.received, self.tcb.acked()), (0, total), "{}", self.story())
+            }
             Mode::Chargen(total) => assert!(self.received >= total),
             Mode::Fetch => {
-                let body = self.head.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at as u64 + 4);
-                assert!(self.head.starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&self.head));
+                let body = self
+                    .head
+                    .windows(4)
+                    .position(|four| four == b"\r\n\r\n")
+                    .map(|at| at as u64 + 4);
+                assert!(
+                    self.head.starts_with(b"HTTP/1.1 200 "),
+                    "{:?}",
+                    String::from_utf8_lossy(&self.head)
+                );
                 assert_eq!(self.received - body.expect("a head"), 3_000_000);
             }
         }

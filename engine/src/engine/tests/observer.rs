@@ -23,9 +23,15 @@ pub(super) struct Observer {
 impl Observer {
     pub(super) fn watch(&mut self, now: Instant, packet: &[u8]) {
         let ip = parse_ip(packet).expect("the engine writes IP packets");
-        let (_, port, segment) = parse_tcp(&ip, ChecksumState::Trusted).expect("the engine writes TCP");
+        let (_, port, segment) =
+            parse_tcp(&ip, ChecksumState::Trusted).expect("the engine writes TCP");
         let seen = self.seen.entry(port).or_default();
-        let mut complain = |what: &str| self.complaints.push(format!("{now:?} port {port}: {what}: {segment:?}", segment = (segment.seq, segment.ack, segment.flags, segment.window)));
+        let mut complain = |what: &str| {
+            self.complaints.push(format!(
+                "{now:?} port {port}: {what}: {segment:?}",
+                segment = (segment.seq, segment.ack, segment.flags, segment.window)
+            ))
+        };
         if segment.flags.contains(Flags::RST) {
             complain("reset");
             return;

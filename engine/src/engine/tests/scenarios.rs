@@ -21,8 +21,16 @@ fn busy(world: &mut World) {
 /// Lets the clients get somewhere but not finish.
 fn underway(world: &mut World) {
     world.run_for(Duration::from_micros(1500));
-    assert!(world.clients.iter().all(|client| !client.is_done()), "done too early\n{}", world.story());
-    assert!(world.clients.iter().all(|client| client.received() + client.acked() > 0), "{}", world.story());
+    assert!(
+        world.clients.iter().all(|client| !client.is_done()),
+        "done too early\n{}",
+        world.story()
+    );
+    assert!(
+        world.clients.iter().all(|client| client.received() + client.acked() > 0),
+        "{}",
+        world.story()
+    );
 }
 
 #[test]

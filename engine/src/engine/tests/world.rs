@@ -77,7 +77,8 @@ enum Target {
 /// The lab's second content file and its size.
 pub(super) fn store() -> MemoryStore {
     let mut store = MemoryStore::new();
-    let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let body: Vec<u8> =
+        (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     store.put(0, "big.bin", body, 1_700_000_000);
     store
 }
@@ -187,9 +188,11 @@ impl World {
     }
 
     pub(super) fn is_duplex(&self) -> bool {
-        self.hosts.iter().any(|host| host.engine.as_ref().is_some_and(|engine| {
-            engine.status(self.now).role == crate::role::Role::Primary { duplex: true }
-        }))
+        self.hosts.iter().any(|host| {
+            host.engine.as_ref().is_some_and(|engine| {
+                engine.status(self.now).role == crate::role::Role::Primary { duplex: true }
+            })
+        })
     }
 
     /// SIGKILL: the process is gone, its kernel closes the stream.
@@ -198,7 +201,9 @@ impl World {
         self.hosts[host].frozen = false;
         self.hosts[host].routes = false;
         self.hosts[host].deferred.clear();
-        if let Some(link) = self.hosts[host].link.take() && !self.hosts[host].repl_cut {
+        if let Some(link) = self.hosts[host].link.take()
+            && !self.hosts[host].repl_cut
+        {
             self.post(LINK_DELAY, Target::Host(1 - host), Event::Closed(link));
         }
     }
@@ -310,11 +315,13 @@ impl World {
         let next = self.next_instant();
         assert!(next < Instant::NEVER, "nothing will ever happen again\n{}", self.story());
         self.now = next;
-        if let Some(entry) = self.queue.first_entry() && entry.key().0 <= next {
+        if let Some(entry) = self.queue.first_entry()
+            && entry.key().0 <= next
+        {
             let (target, event) = entry.remove();
             return match target {
                 Target::Host(host) => self.arrive(host, event),
-                Target::Client => self.to_client(&event),
+                Target::Client => self.reach_client(&event),
             };
         }
         for host in 0..2 {
@@ -380,7 +387,9 @@ impl World {
     fn serve(&mut self, host: usize) {
         for _ in 0..1000 {
             let mut idle = true;
-            while let Some(action) = self.hosts[host].engine.as_mut().and_then(|engine| engine.poll_action(self.now)) {
+            while let Some(action) =
+                self.hosts[host].engine.as_mut().and_then(|engine| engine.poll_action(self.now))
+            {
                 self.act(host, action);
                 idle = false;
             }
@@ -421,7 +430,9 @@ impl World {
             Action::Dial | Action::Knock => self.dial(host, action == Action::Dial),
             Action::HangUp => {
                 self.send_link(host);
-                if let Some(link) = self.hosts[host].link.take() && !self.hosts[host].repl_cut {
+                if let Some(link) = self.hosts[host].link.take()
+                    && !self.hosts[host].repl_cut
+                {
                     self.post(LINK_DELAY, Target::Host(1 - host), Event::Closed(link));
                 }
             }
@@ -467,7 +478,9 @@ impl World {
         let mut any = false;
         let mut buffer = core::mem::take(&mut self.buffer);
         let mut sent = Vec::new();
-        while sent.len() < 64 && let Some(range) = engine.poll_packet(now, &mut buffer) {
+        while sent.len() < 64
+            && let Some(range) = engine.poll_packet(now, &mut buffer)
+        {
             any = true;
             // I3: the gate below the packet writer.
             if now < engine.speak_until() {
@@ -485,10 +498,10 @@ impl World {
 
     fn lose(&mut self) -> bool {
         self.packets += 1;
-        self.loss != 0 && self.packets % self.loss == 0
+        self.loss != 0 && self.packets.is_multiple_of(self.loss)
     }
 
-    fn to_client(&mut self, event: &Event) {
+    fn reach_client(&mut self, event: &Event) {
         let Event::ToNode(packet) = event else { return };
         self.observer.watch(self.now, packet);
         for index in 0..self.clients.len() {
