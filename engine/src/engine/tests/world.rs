@@ -187,11 +187,14 @@ impl World {
         matches!(role, Some(crate::role::Role::Primary { .. }))
     }
 
+    /// Whether a failure of the primary right now would lose nothing, by its own word.
     pub(super) fn is_duplex(&self) -> bool {
-        self.hosts.iter().any(|host| {
-            host.engine.as_ref().is_some_and(|engine| {
-                engine.status(self.now).role == crate::role::Role::Primary { duplex: true }
-            })
+        (0..2).any(|host| {
+            self.is_primary(host)
+                && self.hosts[host]
+                    .engine
+                    .as_ref()
+                    .is_some_and(|engine| engine.status(self.now).protected)
         })
     }
 
