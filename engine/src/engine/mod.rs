@@ -114,7 +114,8 @@ pub struct Engine {
     expected: u32,
     /// Who answered a probe for the service address.
     holder: Option<(IpAddr, MacAddr)>,
-    /// Held connections that this node could not continue byte for byte (I7).
+    /// Connections that a takeover would lose (I7): held ones that this node could not continue
+    /// byte for byte, own ones that the standby could not be told of.
     unprotected: u32,
     /// What the peer's last heartbeat said.
     peer: Option<Heartbeat>,

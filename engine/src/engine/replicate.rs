@@ -78,10 +78,21 @@ impl Engine {
         for connection in self.table.iter_mut() {
             connection.replicated = false;
             connection.progressed = false;
+            connection.exposed = false;
             connection.pending = Default::default();
             connection.set_horizon(Horizon::OPEN);
         }
         self.progress.clear();
+        self.unprotected = 0;
+    }
+
+    /// Counts a connection that the standby cannot be told of (I7).
+    fn expose(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        if !connection.exposed {
+            connection.exposed = true;
+            self.unprotected += 1;
+        }
     }
 
     /// Tells the standby of a new connection; until it knows, nothing of it shows.
@@ -123,6 +134,7 @@ impl Engine {
             }
             Err(why) => {
                 self.report(Level::Warn, format!("{tuple:?} is not protected: {why}"));
+                self.expose(id);
                 None
             }
         }

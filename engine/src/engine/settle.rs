@@ -184,6 +184,7 @@ impl Engine {
             }
         }
         self.snapshot.on_closed(slot_of(id));
+        self.unprotected -= u32::from(connection.exposed);
         if connection.replicated {
             self.append(&Record::Closed { conn: id, cause: cause.code() });
         }

@@ -79,7 +79,9 @@ impl Engine {
     /// I7: true only when the death of the primary at this moment would lose nothing.
     fn protected(&self, now: Instant, peer: &PeerStatus) -> bool {
         match self.roles.role() {
-            Role::Primary { .. } => self.roles.is_protected(now) && peer.unprotected == 0,
+            Role::Primary { .. } => {
+                self.roles.is_protected(now) && peer.unprotected == 0 && self.unprotected == 0
+            }
             Role::Standby { synced } => synced && peer.linked && self.unprotected == 0,
             Role::Joining | Role::Silent => false,
         }

@@ -119,6 +119,7 @@ impl Engine {
                 pins.clear();
             }
             connection.replicated = false;
+            connection.exposed = false;
             connection.pending = Default::default();
             connection.queued = false;
             connection.armed = Instant::NEVER;

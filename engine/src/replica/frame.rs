@@ -326,14 +326,14 @@ mod tests {
         assert_eq!(refused(u32::MAX, 9), Err("the kind of a frame is 9, expected 1 to 7".into()));
         assert_eq!(
             refused(u32::MAX, kind::LOG),
-            Err("a log frame of 4294967295 bytes, expected 25 to 1048571".into())
+            Err("a log frame of 4294967295 bytes, expected 25 to 67108859".into())
         );
         assert_eq!(
             refused(24, kind::LOG),
-            Err("a log frame of 24 bytes, expected 25 to 1048571".into()),
+            Err("a log frame of 24 bytes, expected 25 to 67108859".into()),
             "a batch is never empty"
         );
-        assert_eq!(refused(1_048_571, kind::LOG), Ok(Some(MAX_FRAME)));
+        assert_eq!(refused(67_108_859, kind::LOG), Ok(Some(MAX_FRAME)));
         assert_eq!(
             refused(13, kind::CONFIRM),
             Err("a confirmation of 13 bytes, expected 12 to 12".into())

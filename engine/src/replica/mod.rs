@@ -55,8 +55,9 @@ pub const VERSION: u16 = 1;
 /// The oldest version it still speaks: the one before [`VERSION`], once there is one.
 pub const VERSION_MIN: u16 = 1;
 
-/// The longest frame, header included: what a reader may have to hold.
-pub const MAX_FRAME: usize = 1 << 20;
+/// The longest frame, header included: what a reader may have to hold. A connection's snapshot has
+/// to fit, which is its input not consumed and its output not acknowledged.
+pub const MAX_FRAME: usize = 1 << 26;
 /// The longest encoded record: it has to fit into a frame of its own.
 pub const MAX_RECORD: usize = MAX_FRAME - frame::LOG_PREFIX;
 /// The largest stream offset that can be said, so that sums of two never overflow.

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn an_announced_length_reserves_nothing() {
         let mut reader = FrameReader::new();
-        let header = [0xfb, 0xff, 0x0f, 0, 2];
+        let header = [0xfb, 0xff, 0xff, 0x03, 2];
         assert_eq!(frame_len(&header), Ok(Some(MAX_FRAME)));
         assert_eq!(reader.next(&mut &header[..]), Ok(None));
         assert!(reader.partial.capacity() < 64);

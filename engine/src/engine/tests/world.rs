@@ -279,6 +279,8 @@ impl World {
     /// Runs until every client is done, and checks that each saw what it should.
     pub(super) fn finish(&mut self) {
         self.run_until("clients done", |world| world.clients.iter().all(Client::is_done));
+        // Shown when one of the checks below fails.
+        println!("{}", self.story());
         for client in &self.clients {
             client.assert_good();
         }

@@ -362,11 +362,11 @@ impl Check {
     fn size(&mut self, key: &str, value: &Option<Spanned<Size>>, default: u64) -> u32 {
         let size = value.as_ref().map_or(default, |value| value.get_ref().0);
         match u32::try_from(size) {
-            Ok(bytes) if (4096..=64 * MIB).contains(&size) => bytes,
+            Ok(bytes) if (4096..=16 * MIB).contains(&size) => bytes,
             Ok(_) | Err(_) => {
                 let size = bytesize::ByteSize(size);
                 let span = value.as_ref().map_or(0..0, Spanned::span);
-                self.complain(span, format!("{key} is 4 KiB to 64 MiB, not {size}"));
+                self.complain(span, format!("{key} is 4 KiB to 16 MiB, not {size}"));
                 0
             }
         }

@@ -123,9 +123,9 @@ pub struct Timing {
 /// TCP towards the clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tcp {
-    /// The largest window offered, in bytes, 4 KiB to 64 MiB.
+    /// The largest window offered, in bytes, 4 KiB to 16 MiB.
     pub receive_buffer: u32,
-    /// Output kept for a connection until it is acknowledged, in bytes, 4 KiB to 64 MiB.
+    /// Output kept for a connection until it is acknowledged, in bytes, 4 KiB to 16 MiB.
     pub send_buffer: u32,
     /// Probing of idle connections; off unless configured, RFC 9293 §3.8.4 (MUST-24).
     pub keepalive: Option<Keepalive>,
