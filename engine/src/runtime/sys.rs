@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
@@ -58,6 +58,31 @@ impl fmt::Display for OsError {
             None => Ok(()),
         }
     }
+}
+
+/// When a dying process closes a descriptor, relative to the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Closes {
+    /// Before everything else.
+    First = 768,
+    /// After those, before the rest.
+    Early = 512,
+}
+
+/// Moves `fd` to a number that says when the kernel closes it for a process that was killed.
+///
+/// It closes the highest number first (each close is pushed on the task's work list, which is run
+/// from its head), and closing a TUN or a packet socket waits for grace periods, 10 to 50 ms. The
+/// listener has to go before the replication stream, and that before those: the end of the stream
+/// and the refusal of a new one are what tell the standby.
+pub(super) fn closes(fd: OwnedFd, when: Closes) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC reads an integer and touches no memory of ours.
+    let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, when as libc::c_int) };
+    if moved < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(moved) })
 }
 
 /// `TUNSETIFF`: attaches `fd` (an open `/dev/net/tun`) to the device `name`, creating it if need

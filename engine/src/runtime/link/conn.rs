@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -9,6 +10,7 @@ use socket2::SockRef;
 
 use super::{HANDSHAKE_TIME, LinkSettings};
 use crate::runtime::secure::{End, Identity, Incompatible, PLAIN_MAX, Secure};
+use crate::runtime::sys::{self, Closes};
 use crate::time::{Duration, Instant};
 
 /// Bytes read from one connection in one turn of the loop.
@@ -55,16 +57,19 @@ impl Conn {
         identity: Identity,
         now: Instant,
     ) -> io::Result<Self> {
+        let stream = sys::closes(stream.into(), Closes::Early)?;
+        let stream = TcpStream::from_std(stream.into());
         Ok(Self::new(stream, remote, End::Listener, identity, now))
     }
 
     pub(super) fn dialled(
-        stream: std::net::TcpStream,
+        stream: OwnedFd,
         remote: SocketAddr,
         identity: Identity,
         now: Instant,
-    ) -> Self {
-        Self::new(TcpStream::from_std(stream), remote, End::Dialler, identity, now)
+    ) -> io::Result<Self> {
+        let stream = TcpStream::from_std(sys::closes(stream, Closes::Early)?.into());
+        Ok(Self::new(stream, remote, End::Dialler, identity, now))
     }
 
     fn new(

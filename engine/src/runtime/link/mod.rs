@@ -31,6 +31,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use self::conn::{Conn, Ending};
 use super::secure::{End, Identity, Incompatible};
+use super::sys::{self, Closes};
 use crate::ids::Node;
 use crate::time::{Duration, Instant};
 
@@ -123,6 +124,7 @@ impl Link {
         // The kernel drops what exceeds the backlog and does not refuse it, unless
         // net.ipv4.tcp_abort_on_overflow is set; either way strangers cannot forge the proof.
         socket.listen(64)?;
+        let socket = sys::closes(socket.into(), Closes::First)?;
         let mut listener = TcpListener::from_std(socket.into());
         let registry = registry.try_clone()?;
         registry.register(&mut listener, Token(base), Interest::READABLE)?;
@@ -424,7 +426,8 @@ impl Link {
         let slot = self.slots.iter().position(Option::is_none);
         let slot = slot.ok_or(io::ErrorKind::ResourceBusy)?;
         let socket = self.start_connect()?;
-        let mut conn = Conn::dialled(socket.into(), self.settings.peer, self.identity.clone(), now);
+        let peer = self.settings.peer;
+        let mut conn = Conn::dialled(socket.into(), peer, self.identity.clone(), now)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(conn.source(), Token(self.base + 1 + slot), interest)?;
         self.slots[slot] = Some(conn);
