@@ -1,8 +1,9 @@
 //! Heartbeats: one small datagram each way every few milliseconds, on both networks.
 //!
 //! They say that a process turns, what role it has and how far it is. `echo` is the primary's
-//! lease (DESIGN §7): it shows which of its own heartbeats the peer has heard. Encryption is the
-//! runtime's; what is read here has been authenticated, and is checked all the same.
+//! lease (rule 2 of `docs/ownership.md`): it shows which of its own heartbeats the peer has heard.
+//! Encryption is the runtime's; what is read here has been authenticated, and is checked all the
+//! same.
 
 use super::Violation;
 use super::codec::{Fields, node_code};

@@ -235,7 +235,7 @@ struct Conn {
 }
 
 impl Conn {
-    /// What may be said by definition (DESIGN §6): last confirmed, first unconfirmed.
+    /// What may be said by definition (output commit): last confirmed, first unconfirmed.
     fn truth(&self, confirmed: Lsn) -> (u64, u64) {
         let last = self.records.iter().rev().find(|record| record.0 <= confirmed);
         let first = self.records.iter().find(|record| record.0 > confirmed);

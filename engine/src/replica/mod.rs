@@ -2,7 +2,7 @@
 //!
 //! One byte stream joins the two engines. The primary appends **records** to a log and sends them
 //! in batches; the standby applies them in order and answers each batch with one cumulative
-//! position. What was answered is *committed*, and only then may a client learn of it (DESIGN §6):
+//! position. What was answered is *committed*, and only then may a client learn of it:
 //!
 //! ```text
 //!  primary                                            standby

@@ -13,8 +13,8 @@
 //!            +------------------------+-----+-----------+
 //! ```
 //!
-//! The key is shared by the pair, so a handshake in flight across a takeover still completes
-//! (DESIGN §6). Without timestamps there is no room for options, and the connection has none.
+//! The key is shared by the pair, so a handshake in flight across a takeover still completes.
+//! Without timestamps there is no room for options, and the connection has none.
 
 use super::isn::{Secret, Use};
 use super::settings::Settings;

@@ -16,7 +16,7 @@
 //! position after the last byte.
 //!
 //! **Horizons.** A client must never see an acknowledgment or a byte that a takeover could forget
-//! (DESIGN §6, invariants I1 and I2), so a connection knows how far it may speak:
+//! (invariants I1 and I2), so a connection knows how far it may speak:
 //!
 //! ```text
 //!     RCV.NXT  ─────────────► 5000     committed input ──► 4200     the ACK field says 4200

@@ -38,7 +38,7 @@ impl Tcb {
         }
     }
 
-    /// Goes on with another host's connection (DESIGN §7).
+    /// Goes on with another host's connection (`engine::takeover`).
     ///
     /// The caller then gives the output (`set_output_end`, `finish`), the horizons, and calls
     /// [`Tcb::nudge`]. SND.NXT starts again at SND.UNA. The peer may have acknowledged more than
@@ -109,7 +109,7 @@ impl Tcb {
         }
     }
 
-    /// A takeover is complete for this connection: it acts at once (DESIGN §7). With output that
+    /// A takeover is complete for this connection: it acts at once (a nudge). With output that
     /// is not acknowledged, an initial window of it goes out from SND.UNA; without, an ACK tells
     /// the peer that the path is good.
     pub fn nudge(&mut self, now: Instant) {

@@ -39,7 +39,7 @@ impl Transmit {
     }
 }
 
-/// What a connection may reveal: DESIGN §6.
+/// What a connection may reveal: `docs/adr/0002-two-horizons.md`.
 ///
 /// A horizon only moves forward. When a standby joins and the horizons come down from infinity,
 /// they stop at what has been revealed already.

@@ -1,7 +1,8 @@
 //! The replication link: one encrypted stream to the peer, dialled by either node.
 //!
 //! The listener is there from the first moment to the last, whatever the role: that it refuses is
-//! the peer's proof that this process is gone (DESIGN §7), so it must refuse for no other reason.
+//! the peer's proof that this process is gone (rule 6 of `docs/ownership.md`), so it must refuse
+//! for no other reason.
 //!
 //! Anyone can connect to a port. A connection counts for nothing until its handshake has proved the
 //! key; until then it is one of a few *strangers* with little time, and the link in use knows
