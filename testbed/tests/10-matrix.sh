@@ -23,7 +23,7 @@ declare -A TRAFFIC=(
 read -ra FAULTS <<< "${MATRIX_FAULTS:-kill freeze poweroff cut-lan cut-repl switchover}"
 
 # After the failure the other is primary, except where one path of two was lost: that is reported,
-# and is no reason to take over (DESIGN §7).
+# and is no reason to take over.
 heir() { if [[ $1 == cut-repl ]]; then echo "$2"; else other "$2"; fi; }
 
 round() { # FAULT FAMILY ADDRESS
