@@ -66,7 +66,7 @@ engine_start() { # NODE
     fi
     rm -f "$(socket_file "$node")"
     printf -- '--- %(%F %T)T start of %s\n' -1 "$node" >> "$(log_file "$node")"
-    STANDIN_LOG=${RUST_LOG:-info} RUST_BACKTRACE=1 setsid ip netns exec "si-$node" \
+    STANDIN_LOG=${STANDIN_LOG:-info} RUST_BACKTRACE=1 setsid ip netns exec "si-$node" \
         "$STANDIN" run --config "$(config_file)" --node "$node" \
         >> "$(log_file "$node")" 2>&1 < /dev/null 9>&- &
     remember_process "$(pid_file "$node")" $! || true

@@ -96,6 +96,7 @@ check "an engine that stopped puts forwarding back" \
 check "the pair starts again" pair_ready
 # A closed or full log must not end an engine, nor hold it up.
 "$LAB" stop a
+# shellcheck disable=SC2016 # the inner shell expands it
 "$LAB" exec si-a bash -c 'exec "$1" run --config "$2" --node a > /dev/full 2>&1' \
     full "$STANDIN" "$CONFIG" &
 full=$!

@@ -53,7 +53,10 @@ impl Engine {
                 );
             }
             Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
-            Do::Report(line) => self.report(Level::Warn, line.to_string()),
+            Do::Report(line) => {
+                let level = if line.is_good_news() { Level::Info } else { Level::Warn };
+                self.report(level, line.to_string());
+            }
             Do::Exit(role::Exit::AddressInUse) => {
                 self.actions.push_back(Action::Exit(self.in_use()))
             }

@@ -419,6 +419,14 @@ pub enum Report {
     StoppedByPolicy,
 }
 
+impl Report {
+    /// Whether something that was wrong no longer is.
+    #[must_use]
+    pub const fn is_good_news(&self) -> bool {
+        matches!(self, Self::PathBack { .. } | Self::LanUp | Self::PeerLan { up: true })
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -42,10 +42,6 @@ pub enum Purpose {
     },
     /// Initial sequence numbers, RFC 6528.
     Isn,
-    /// SYN cookies.
-    Cookie,
-    /// Timestamp offsets, RFC 7323 §5.4.
-    Timestamp,
 }
 
 impl Purpose {
@@ -60,8 +56,6 @@ impl Purpose {
                 label
             }
             Self::Isn => b"isn".to_vec(),
-            Self::Cookie => b"cookie".to_vec(),
-            Self::Timestamp => b"timestamp".to_vec(),
         }
     }
 }
@@ -234,8 +228,6 @@ mod tests {
         let purposes = [
             Purpose::Link,
             Purpose::Isn,
-            Purpose::Cookie,
-            Purpose::Timestamp,
             Purpose::Beats { node: Node::A, boot: 1 },
             Purpose::Beats { node: Node::B, boot: 1 },
             Purpose::Beats { node: Node::A, boot: 2 },
