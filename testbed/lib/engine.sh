@@ -94,6 +94,13 @@ engine_kill() { # NODE
     rm -f "$(pid_file "$1")"
 }
 
+engine_halt() { # NODE: stopped, if it runs
+    local pid
+    if pid=$(engine_pid "$1"); then
+        kill -STOP "$pid" || true
+    fi
+}
+
 engine_signal() { # NODE SIGNAL STATE
     local pid
     pid=$(engine_pid "$1") || die "$1 is not running"
