@@ -1,7 +1,7 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::Engine;
-use super::connection::{Alarm, Body, Connection};
+use super::connection::{Alarm, Body};
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use crate::ids::{ConnId, Epoch};
