@@ -106,6 +106,8 @@ pub(super) struct World {
     /// Every n-th packet in either direction is lost; 0 loses none.
     pub(super) loss: u64,
     packets: u64,
+    /// Whether no heartbeat arrives.
+    pub(super) beats_lost: bool,
     /// What a test wants otherwise in every engine that starts.
     pub(super) tweak: fn(&mut Setup),
 }
@@ -205,6 +207,7 @@ impl World {
             buffer: vec![0; PACKET_BUFFER],
             loss: 0,
             packets: 0,
+            beats_lost: false,
             tweak: |_| (),
         }
     }
@@ -307,7 +310,8 @@ impl World {
     pub(super) fn drop_link(&mut self) {
         for host in 0..2 {
             if let Some(link) = self.hosts[host].link {
-                self.post(LINK_DELAY, Target::Host(host), Event::Closed(link));
+                // At once, so that what is under way is lost.
+                self.post(Duration::ZERO, Target::Host(host), Event::Closed(link));
             }
         }
     }
@@ -518,7 +522,7 @@ impl World {
                     Path::Lan => host.lan_cut,
                     Path::Replication => host.repl_cut,
                 });
-                if !cut {
+                if !cut && !self.beats_lost {
                     self.post(LINK_DELAY, Target::Host(1 - host), Event::Beat(path, bytes));
                 }
             }
