@@ -17,6 +17,46 @@ pub(super) enum Body {
     Held(Hard),
 }
 
+/// What the timer wheel knows of a connection. The wheel cannot forget; without this memory each
+/// exchange on a connection with a far deadline, its keepalive say, would leave one more far entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Alarm {
+    /// When the wheel will next look at it.
+    next: Instant,
+    /// A later entry that stands in the wheel as well.
+    later: Instant,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { next: Instant::NEVER, later: Instant::NEVER }
+    }
+}
+
+impl Alarm {
+    /// Whether the wheel needs an entry for `deadline`; if so it is taken to be inserted.
+    pub(super) fn set(&mut self, deadline: Instant) -> bool {
+        if deadline >= self.next {
+            return false;
+        }
+        if self.later == Instant::NEVER {
+            self.later = self.next;
+        }
+        self.next = deadline;
+        true
+    }
+
+    /// An entry came out of the wheel. Whether it is the one that was waited for, and not one
+    /// that another has replaced.
+    pub(super) fn rings(&mut self, now: Instant) -> bool {
+        if now < self.next {
+            return false;
+        }
+        *self = Self { next: self.later, later: Instant::NEVER };
+        true
+    }
+}
+
 /// A connection and everything that belongs to it.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -50,8 +90,8 @@ pub(super) struct Connection {
     pub(super) fin_logged: bool,
     /// What it may reveal, as last told to the TCB.
     pub(super) horizon: Horizon,
-    /// When the wheel will next look at it.
-    pub(super) armed: Instant,
+    /// Its entries in the timer wheel.
+    pub(super) alarm: Alarm,
     /// When its peer was last heard.
     pub(super) active: Instant,
 }
@@ -82,7 +122,7 @@ impl Connection {
             handshake_logged: false,
             fin_logged: false,
             horizon: Horizon::OPEN,
-            armed: Instant::NEVER,
+            alarm: Alarm::default(),
             active: now,
         }
     }

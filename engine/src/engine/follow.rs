@@ -4,6 +4,7 @@ use super::Engine;
 use super::connection::{Body, Connection};
 use crate::ids::{ConnId, Epoch, Lsn};
 use crate::replica::{Record, Violation};
+use crate::service::output::ENDLESS;
 use crate::service::{App, Env};
 use crate::tcp::Hard;
 use crate::time::Instant;
@@ -76,6 +77,9 @@ impl Engine {
             }
             Record::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
                 let Held { app, hard, mut env, .. } = self.held(conn)?;
+                if acked > ENDLESS {
+                    return Err("acknowledgment lies beyond any stream");
+                }
                 hard.acked = hard.acked.max(acked);
                 hard.snd_wnd = window;
                 hard.ts_recent = ts_recent;
@@ -85,7 +89,8 @@ impl Engine {
                 Ok(())
             }
             Record::Closed { conn, cause: _ } => {
-                let connection = self.table.remove(conn).ok_or("closed connection is unknown")?;
+                let connection =
+                    self.table.remove_held(conn).ok_or("closed connection is unknown")?;
                 self.unprotected -= u32::from(connection.exposed);
                 let mut app = connection.app;
                 app.close(self.store.as_mut());
@@ -113,6 +118,12 @@ impl Engine {
         app: &[u8],
     ) -> Result<(), Why> {
         let port = self.setup.services.get(usize::from(service)).ok_or("service is unknown")?;
+        let ours = self.setup.addresses.contains(&tuple.local.ip())
+            && tuple.local.port() == port.port
+            && tuple.local.is_ipv6() == tuple.remote.is_ipv6();
+        if !ours {
+            return Err("connection is not one of the service's");
+        }
         let mut env =
             Env { store: self.store.as_mut(), lead: false, pins: &mut self.pins, wall: self.wall };
         let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
@@ -124,7 +135,10 @@ impl Engine {
             connection.handshake_logged = hard.handshake_done;
             connection.fin_logged = hard.fin_acked;
         }
-        self.table.insert(connection).map_err(|_| "connection's place is taken")
+        self.table.insert(connection).map_err(|mut refused| {
+            refused.app.close(self.store.as_mut());
+            "connection's place is taken"
+        })
     }
 
     /// The held connection that a record speaks of.

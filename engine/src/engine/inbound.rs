@@ -168,7 +168,6 @@ impl Engine {
     fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, least: Option<SeqNum>) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let clock = self.clock.at(now);
-        let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
         if self.half_open >= self.setup.backlog {
             self.stats.cookies_sent += 1;
             self.cookies_until = now + COOKIE_LIFETIME;
@@ -178,11 +177,18 @@ impl Engine {
                 &tuple,
                 syn,
                 clock,
-                offset,
+                // On the pair's clock already, which is what `clock` shows.
+                self.secret.ts_offset(&tuple),
                 self.setup.mtu,
             );
             return self.outbox.push(Loose::Segment(tuple, answer));
         }
+        if self.is_crowded() {
+            // A SYN costs a record, too.
+            self.stats.backlog_dropped += 1;
+            return;
+        }
+        let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
         let Some(id) = self.table.vacant() else {
             self.stats.table_full += 1;
             return;
@@ -225,17 +231,23 @@ impl Engine {
         self.feed(now, id, ack);
     }
 
+    /// Whether the standby is so far behind that clients have to wait and resend.
+    fn is_crowded(&self) -> bool {
+        self.log.backlog_bytes() > self.setup.backlog_bytes_max as u64
+    }
+
     /// Puts a new connection into the table and, if there is a standby, into the log.
     fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
         let mut connection =
             Box::new(Connection::new(id, tuple, service, app, Body::Live(tcb), now));
         connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
-        self.half_open += usize::from(!connection.handshake_logged);
+        let half_open = usize::from(!connection.handshake_logged);
         if self.table.insert(connection).is_err() {
             self.stats.table_full += 1;
             return;
         }
+        self.half_open += half_open;
         self.stats.opened += 1;
         self.replicate_opened(id);
         self.touch(now, id);
@@ -243,7 +255,7 @@ impl Engine {
 
     /// Hands a segment to its connection, its bytes to the log and to the application.
     fn feed(&mut self, now: Instant, id: ConnId, segment: &Segment<'_>) {
-        let crowded = self.log.backlog_bytes() > self.setup.backlog_bytes_max as u64;
+        let crowded = self.is_crowded();
         let Self { table, log, store, pins, stats, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Live(tcb) = &mut connection.body else { return };

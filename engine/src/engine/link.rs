@@ -7,6 +7,10 @@ use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, Part, Refus
 use crate::role::{Beat, BeatRole, Echo, LinkEvent, Path, Role};
 use crate::time::Instant;
 
+/// Bytes that wait for the peer beyond which it gets no answer to a ping: who asks and does not
+/// read shall not cost memory.
+const PINGS_MAX: usize = 1024 * 1024;
+
 /// How far the two ends have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Stage {
@@ -24,6 +28,9 @@ enum Stage {
 pub(super) struct Link {
     stage: Stage,
     reader: FrameReader,
+    /// Whether the log is this stream's: it began with a snapshot here. A stream that comes up
+    /// while the role machine still counts on the last one carries none.
+    pub(super) carries_log: bool,
     /// Bytes for the peer that the host has not taken yet.
     pub(super) output: Vec<u8>,
 }
@@ -43,7 +50,7 @@ impl Engine {
     /// Something happened to the replication stream.
     pub fn on_link(&mut self, now: Instant, input: LinkInput<'_>) {
         match input {
-            LinkInput::Connected => self.greet(),
+            LinkInput::Connected => self.greet(now),
             LinkInput::Data(bytes) => self.on_link_data(now, bytes),
             LinkInput::Closed => {
                 self.link.reset();
@@ -70,14 +77,15 @@ impl Engine {
     }
 
     pub(super) fn flush_log(&mut self, now: Instant) {
-        if self.attached && self.link.is_up() {
+        if self.attached && self.link.carries_log {
             let clock = self.clock.at(now).as_nanos();
             self.log.flush(self.roles.epoch(), clock, &mut self.link.output);
         }
     }
 
-    fn greet(&mut self) {
+    fn greet(&mut self, now: Instant) {
         self.link.reset();
+        self.unattended(now);
         self.link.stage = Stage::Greeting;
         Frame::Hello(self.hello()).encode(&mut self.link.output);
     }
@@ -99,6 +107,10 @@ impl Engine {
     }
 
     fn on_link_data(&mut self, now: Instant, bytes: &[u8]) {
+        if self.link.stage == Stage::Down {
+            // What was under way when we hung up.
+            return;
+        }
         self.roles.on_link_data(now);
         let mut reader = core::mem::take(&mut self.link.reader);
         let mut input = bytes;
@@ -131,7 +143,7 @@ impl Engine {
             (Stage::Up, Frame::Log { first, epoch, clock, records }) => self
                 .on_log(now, *first, *epoch, *clock, records)
                 .map_err(|violation| violation.to_string()),
-            (Stage::Up, Frame::Confirm { lsn, .. }) if self.attached => {
+            (Stage::Up, Frame::Confirm { lsn, .. }) if self.attached && self.link.carries_log => {
                 self.on_confirm(now, *lsn);
                 Ok(())
             }
@@ -144,6 +156,7 @@ impl Engine {
                 self.roles.on_link(now, LinkEvent::Incompatible);
                 Ok(())
             }
+            (_, Frame::Ping { .. }) if self.link.output.len() > PINGS_MAX => Ok(()),
             (_, Frame::Ping { token }) => {
                 Frame::Pong { token: *token }.encode(&mut self.link.output);
                 Ok(())
@@ -170,8 +183,13 @@ impl Engine {
         self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });
         let owned_before = self.owner;
         self.follow_roles(now);
-        if owned_before && self.owner && self.link.is_up() {
-            self.attach_standby();
+        match self.roles.role() {
+            // In duplex the horizons stay where the last stream left them (I1, I2): the standby
+            // may take over with what it had, until the role machine knows that it will not.
+            Role::Primary { duplex: false } if owned_before => self.attach_if_trusted(now),
+            // Each stream carries a log of its own.
+            Role::Standby { .. } => self.follower = Some(Follower::new(self.roles.epoch())),
+            Role::Primary { .. } | Role::Joining | Role::Silent => {}
         }
         Ok(())
     }

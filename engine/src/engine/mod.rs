@@ -45,7 +45,7 @@ use crate::wire::{MacAddr, Reassembler};
 
 use link::Link;
 use outbox::Outbox;
-use replicate::SnapshotEnd;
+use replicate::{SnapshotEnd, Stall};
 use setup::PairClock;
 use table::Table;
 
@@ -106,6 +106,7 @@ pub struct Engine {
     log: Log,
     snapshot: Snapshot,
     snapshot_end: SnapshotEnd,
+    stall: Stall,
     /// Connections whose progress the standby does not know yet.
     progress: Vec<ConnId>,
     progress_due: Instant,
@@ -157,6 +158,7 @@ impl Engine {
             log: Log::new(),
             snapshot: Snapshot::new(),
             snapshot_end: SnapshotEnd::None,
+            stall: Stall::new(now),
             progress: Vec::new(),
             progress_due: Instant::ZERO,
             follower: None,
@@ -216,6 +218,8 @@ impl Engine {
             self.reassembler.expire(now);
             self.flush_progress(now, false);
             self.advance_snapshot();
+            self.check_stall(now);
+            self.attach_if_trusted(now);
         }
     }
 
@@ -228,8 +232,8 @@ impl Engine {
             let progress =
                 if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
             let fragments = self.reassembler.deadline().unwrap_or(Instant::NEVER);
-            let snapshot =
-                if self.snapshot_end == SnapshotEnd::Due { Instant::ZERO } else { Instant::NEVER };
+            // A snapshot that waits for confirmations goes on when they come.
+            let snapshot = if self.snapshot_due() { Instant::ZERO } else { Instant::NEVER };
             deadline = deadline.min(alarms).min(progress).min(fragments).min(snapshot);
         }
         deadline
@@ -310,10 +314,16 @@ impl Engine {
     /// Remembers that a connection waits for the content store.
     fn await_content(&mut self, id: ConnId) {
         let Some(connection) = self.table.get_mut(id) else { return };
-        if !connection.waiting {
-            connection.waiting = true;
-            self.waiting.push(id);
+        if connection.waiting {
+            return;
         }
+        connection.waiting = true;
+        if self.waiting.len() > 2 * self.table.len() + 64 {
+            // Most of those that waited have ended, and the store had no news since.
+            let Self { waiting, table, .. } = self;
+            waiting.retain(|id| table.get_mut(*id).is_some());
+        }
+        self.waiting.push(id);
     }
 
     /// Whether a returned SYN cookie can be one that this pair sent.

@@ -7,6 +7,7 @@ use super::setup::Level;
 use super::table::slot_of;
 use crate::ids::{ConnId, Lsn};
 use crate::replica::{Log, Output, Record};
+use crate::role::Role;
 use crate::tcp::Horizon;
 use crate::time::{Duration, Instant};
 
@@ -18,6 +19,15 @@ const SNAPSHOT_BUDGET: usize = 256 * 1024;
 
 /// Unconfirmed bytes beyond which the snapshot waits, so that live traffic keeps its latency.
 const SNAPSHOT_BACKLOG: u64 = 2 * 1024 * 1024;
+
+/// How many detection times a standby may owe a confirmation, by default a second: longer than its
+/// TCP needs to repair some losses, short enough for clients to sit out.
+const STALL_DETECTIONS: u32 = 20;
+
+/// How long a standby that stalled is kept away: at first, and at most. After as long without a
+/// stall it begins anew.
+const SHUN_MIN: Duration = Duration::from_secs(10);
+const SHUN_MAX: Duration = Duration::from_secs(300);
 
 /// The longest input record: longer runs are split, so that any fits into a frame.
 const INPUT_MAX: usize = 256 * 1024;
@@ -31,6 +41,56 @@ pub(super) enum SnapshotEnd {
     Due,
     /// Its end is at this position, to be confirmed.
     At(Lsn),
+}
+
+/// Watches that a standby confirms. Its heartbeats say that its host and its process live, not
+/// that the log reaches it: a network that passes small packets and drops large ones, or a process
+/// that no longer reads, would hold back every client for ever.
+///
+/// Who stalled once is attached again only after a while, longer each time: a newcomer may well
+/// take the snapshot of an idle pair and stall with the first large record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stall {
+    confirmed: Lsn,
+    /// When there last was progress, or nothing to confirm.
+    since: Instant,
+    /// When this was last looked at.
+    looked: Instant,
+    /// Nobody is attached before.
+    until: Instant,
+    /// How long that was after the last stall.
+    wait: Duration,
+}
+
+impl Stall {
+    pub(super) const fn new(now: Instant) -> Self {
+        let until = Instant::ZERO;
+        Self { confirmed: Lsn::ZERO, since: now, looked: now, until, wait: Duration::ZERO }
+    }
+
+    /// A standby attaches, or has made progress.
+    fn begin(&mut self, now: Instant, confirmed: Lsn) {
+        (self.confirmed, self.since, self.looked) = (confirmed, now, now);
+    }
+
+    /// How long the standby has owed a confirmation. `pause`: a gap between two looks after which
+    /// this process, not the standby, stood still.
+    fn lasts(&mut self, now: Instant, log: &Log, pause: Duration) -> Duration {
+        let idle = log.confirmed() == log.appended();
+        if idle || log.confirmed() != self.confirmed || now.since(self.looked) > pause {
+            self.begin(now, log.confirmed());
+        }
+        self.looked = now;
+        now.since(self.since)
+    }
+
+    /// The standby is let go. Returns for how long.
+    fn shun(&mut self, now: Instant) -> Duration {
+        let forgiven = now.since(self.until) > SHUN_MAX;
+        self.wait = if forgiven { SHUN_MIN } else { (self.wait * 2).clamp(SHUN_MIN, SHUN_MAX) };
+        self.until = now + self.wait;
+        self.wait
+    }
 }
 
 /// Appends in-order input of a connection. Returns the last record's position.
@@ -50,12 +110,22 @@ pub(super) fn append_input(
 }
 
 impl Engine {
+    /// Attaches whoever is at the other end, unless the last one stalled us a moment ago.
+    pub(super) fn attach_if_trusted(&mut self, now: Instant) {
+        let alone = self.roles.role() == (Role::Primary { duplex: false });
+        if alone && self.owner && self.link.is_up() && !self.attached && now >= self.stall.until {
+            self.attach_standby(now);
+            self.link.carries_log = true;
+        }
+    }
+
     /// A standby attached: from now on new connections are replicated, old ones as the snapshot
     /// reaches them.
-    pub(super) fn attach_standby(&mut self) {
+    pub(super) fn attach_standby(&mut self, now: Instant) {
         self.reset_log();
         self.detach_connections();
         self.attached = true;
+        self.stall.begin(now, self.log.confirmed());
         let connections = self.table.len() as u32;
         self.append(&Record::SnapshotBegin { connections });
         self.snapshot.start(self.table.slots(), connections);
@@ -140,9 +210,14 @@ impl Engine {
         }
     }
 
+    /// Whether a part of the snapshot can go out now.
+    pub(super) fn snapshot_due(&self) -> bool {
+        self.snapshot_end == SnapshotEnd::Due && self.log.backlog_bytes() <= SNAPSHOT_BACKLOG
+    }
+
     /// Moves the snapshot on by one turn's share.
     pub(super) fn advance_snapshot(&mut self) {
-        if self.snapshot_end != SnapshotEnd::Due || self.log.backlog_bytes() > SNAPSHOT_BACKLOG {
+        if !self.snapshot_due() {
             return;
         }
         self.snapshot.begin_turn(SNAPSHOT_BUDGET);
@@ -196,6 +271,25 @@ impl Engine {
         if matches!(self.snapshot_end, SnapshotEnd::At(end) if end <= lsn) {
             self.snapshot_end = SnapshotEnd::None;
             self.roles.on_duplex(now);
+        }
+    }
+
+    /// A standby that takes the log and confirms nothing is as good as none: the stream ends, and
+    /// the role machine finds out whether it lives.
+    pub(super) fn check_stall(&mut self, now: Instant) {
+        if !self.attached || !self.link.carries_log {
+            return;
+        }
+        let timing = self.setup.timing;
+        let lasts = self.stall.lasts(now, &self.log, timing.pause());
+        if lasts >= timing.detection * STALL_DETECTIONS {
+            let wait = self.stall.shun(now);
+            let line = format!(
+                "the standby confirms nothing; unprotected for {} s at least",
+                wait.as_secs()
+            );
+            self.report(Level::Warn, line);
+            self.break_link(now, "nothing was confirmed for too long");
         }
     }
 

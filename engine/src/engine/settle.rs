@@ -149,8 +149,7 @@ impl Engine {
         let Some(connection) = self.table.get_mut(id) else { return };
         let Body::Live(tcb) = &connection.body else { return };
         let Some(deadline) = tcb.deadline() else { return };
-        if deadline < connection.armed {
-            connection.armed = deadline;
+        if connection.alarm.set(deadline) {
             self.wheel.insert(deadline.max(now), id);
         }
     }
@@ -159,7 +158,9 @@ impl Engine {
     pub(super) fn on_alarms(&mut self, now: Instant) {
         while let Some(id) = self.wheel.expired(now) {
             let Some(connection) = self.table.get_mut(id) else { continue };
-            connection.armed = Instant::NEVER;
+            if !connection.alarm.rings(now) {
+                continue;
+            }
             let Body::Live(tcb) = &mut connection.body else { continue };
             if tcb.deadline().is_some_and(|deadline| deadline <= now) {
                 let before = Before::of(tcb, &connection.app);

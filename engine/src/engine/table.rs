@@ -134,8 +134,16 @@ impl Table {
         self.slots[slot as usize].as_ref().map(|connection| connection.id)
     }
 
-    /// Takes the connection named `id` out.
+    /// Takes the connection named `id` out; its slot is on offer.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Connection>> {
+        let connection = self.remove_held(id)?;
+        self.free.push(slot_of(id) as u32);
+        Some(connection)
+    }
+
+    /// Takes the connection named `id` out. Whoever follows assigns no slots and keeps no list of
+    /// them: it would only grow.
+    pub(super) fn remove_held(&mut self, id: ConnId) -> Option<Box<Connection>> {
         let index = slot_of(id);
         let slot = self.slots.get_mut(index)?;
         if slot.as_ref().is_none_or(|connection| connection.id != id) {
@@ -143,7 +151,6 @@ impl Table {
         }
         let connection = slot.take()?;
         self.by_tuple.remove(&Key(connection.tuple));
-        self.free.push(index as u32);
         Some(connection)
     }
 
@@ -160,6 +167,12 @@ impl Table {
         self.free.clear();
         let empty = self.slots.iter().enumerate().rev().filter(|(_, slot)| slot.is_none());
         self.free.extend(empty.map(|(index, _)| index as u32));
+    }
+
+    /// How many empty slots are on offer.
+    #[cfg(test)]
+    pub(super) fn vacancies(&self) -> usize {
+        self.free.len()
     }
 
     /// Every connection, in slot order.

@@ -1,7 +1,7 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::Engine;
-use super::connection::{Body, Connection};
+use super::connection::{Alarm, Body};
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use crate::ids::{ConnId, Epoch};
@@ -111,6 +111,8 @@ impl Engine {
             if let Body::Held(hard) = &connection.body {
                 let mut hard = hard.clone();
                 hard.ts_offset = hard.ts_offset.wrapping_add(ahead);
+                connection.handshake_logged = hard.handshake_done;
+                connection.fin_logged = hard.fin_acked;
                 connection.body = Body::Live(Tcb::resume(&setup.tcp, now, &hard));
                 connection.app.lead(&mut Env {
                     store: store.as_mut(),
@@ -124,8 +126,9 @@ impl Engine {
             connection.replicated = false;
             connection.exposed = false;
             connection.pending = Default::default();
+            connection.progressed = false;
             connection.queued = false;
-            connection.armed = Instant::NEVER;
+            connection.alarm = Alarm::default();
             *half_open += usize::from(!connection.handshake_logged);
             connection.set_horizon(Horizon::OPEN);
             connection.settle();
@@ -142,8 +145,13 @@ impl Engine {
             self.table.iter_mut().map(|connection| (connection.active, connection.id)).collect();
         order.sort_unstable_by(|one, other| other.cmp(one));
         for (_, id) in order {
-            if let Some(tcb) = self.table.get_mut(id).and_then(Connection::tcb_mut) {
+            let Some(connection) = self.table.get_mut(id) else { continue };
+            if let Some(tcb) = connection.tcb_mut() {
                 tcb.nudge(now);
+            }
+            if connection.app.awaits_store() {
+                // It asked anew when it began to lead.
+                self.await_content(id);
             }
             self.touch(now, id);
         }
@@ -154,6 +162,7 @@ impl Engine {
         self.owner = false;
         self.neighbour.silence();
         self.actions.push_back(Action::RemoveRoutes);
+        self.outbox.clear();
         self.flush_progress(now, true);
         self.flush_log(now);
         let lsn = self.log.appended();

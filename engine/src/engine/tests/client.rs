@@ -19,6 +19,10 @@ pub(super) enum Mode {
     Chargen(u64),
     /// Fetches `big.bin` and closes.
     Fetch,
+    /// The same, but closes its side as soon as it has asked.
+    FetchHalfClosed,
+    /// Says what it is told to, and expects it back.
+    Talk,
 }
 
 const REQUEST: &[u8] = b"GET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -31,6 +35,7 @@ pub(super) struct Client {
     received: u64,
     wrong: Option<u64>,
     head: Vec<u8>,
+    said: u64,
     pub(super) last_progress: Instant,
     pub(super) longest_gap: Duration,
 }
@@ -68,7 +73,11 @@ impl Client {
                 tcb.finish();
             }
             Mode::Fetch => tcb.set_output_end(REQUEST.len() as u64),
-            Mode::Chargen(_) => {}
+            Mode::FetchHalfClosed => {
+                tcb.set_output_end(REQUEST.len() as u64);
+                tcb.finish();
+            }
+            Mode::Chargen(_) | Mode::Talk => {}
         }
         Self {
             tuple,
@@ -77,8 +86,18 @@ impl Client {
             received: 0,
             wrong: None,
             head: Vec::new(),
+            said: 0,
             last_progress: now,
             longest_gap: Duration::ZERO,
+        }
+    }
+
+    /// Says `bytes` more, and closes its side if that was the last of it.
+    pub(super) fn say(&mut self, bytes: u64, last: bool) {
+        self.said += bytes;
+        self.tcb.set_output_end(self.said);
+        if last {
+            self.tcb.finish();
         }
     }
 
@@ -127,8 +146,10 @@ impl Client {
         let transmit = self.tcb.poll_transmit(now, &mut |range| {
             payload = range
                 .map(|offset| match mode {
-                    Mode::Fetch => REQUEST[offset as usize],
-                    Mode::Echo(_) | Mode::Upload(_) | Mode::Chargen(_) => byte(port, offset),
+                    Mode::Fetch | Mode::FetchHalfClosed => REQUEST[offset as usize],
+                    Mode::Echo(_) | Mode::Upload(_) | Mode::Chargen(_) | Mode::Talk => {
+                        byte(port, offset)
+                    }
                 })
                 .collect();
             payload.len()
@@ -155,7 +176,9 @@ impl Client {
         let ended = matches!(self.tcb.state(), State::TimeWait | State::Closed);
         match self.mode {
             Mode::Chargen(total) => self.received >= total,
-            Mode::Echo(_) | Mode::Upload(_) | Mode::Fetch => ended,
+            Mode::Echo(_) | Mode::Upload(_) | Mode::Fetch | Mode::FetchHalfClosed | Mode::Talk => {
+                ended
+            }
         }
     }
 
@@ -166,8 +189,9 @@ impl Client {
             Mode::Upload(total) => {
                 assert_eq!((self.received, self.tcb.acked()), (0, total), "{}", self.story())
             }
+            Mode::Talk => assert_eq!(self.received, self.said, "{}", self.story()),
             Mode::Chargen(total) => assert!(self.received >= total),
-            Mode::Fetch => {
+            Mode::Fetch | Mode::FetchHalfClosed => {
                 let body = self
                     .head
                     .windows(4)
@@ -203,10 +227,10 @@ impl Client {
 /// Whether `byte` may stand at `offset` of what the service sends.
 fn expected(mode: Mode, port: u16, offset: u64, value: u8, head: &mut Vec<u8>) -> bool {
     match mode {
-        Mode::Echo(_) => value == byte(port, offset),
+        Mode::Echo(_) | Mode::Talk => value == byte(port, offset),
         Mode::Upload(_) => false,
         Mode::Chargen(_) => value == chargen(offset),
-        Mode::Fetch => {
+        Mode::Fetch | Mode::FetchHalfClosed => {
             if !head.ends_with(b"\r\n\r\n") {
                 head.push(value);
                 return true;

@@ -3,4 +3,5 @@
 mod client;
 mod observer;
 mod scenarios;
+mod traps;
 mod world;

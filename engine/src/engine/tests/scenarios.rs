@@ -172,3 +172,98 @@ fn a_kill_on_a_lossy_lan_is_unnoticed() {
         world.finish();
     }
 }
+
+#[test]
+fn a_kill_in_the_handshake_is_unnoticed() {
+    for moment in 0..60 {
+        let mut world = World::duplex();
+        world.connect(ECHO, Mode::Echo(100));
+        world.connect_v6(FILES, Mode::Fetch);
+        world.run_for(Duration::from_micros(10) * moment);
+        world.kill(0);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_kill_while_closing_is_unnoticed() {
+    for moment in 0..80 {
+        let mut world = World::duplex();
+        let talker = world.connect(ECHO, Mode::Talk);
+        world.connect(DISCARD, Mode::Upload(1));
+        world.run_for(Duration::from_millis(2));
+        world.say(talker, 100, true);
+        world.run_for(Duration::from_micros(10) * moment);
+        world.kill(0);
+        world.finish();
+    }
+}
+
+#[test]
+fn half_closed_connections_are_carried_on() {
+    for moment in 0..20 {
+        let mut world = World::duplex();
+        world.connect(FILES, Mode::FetchHalfClosed);
+        world.connect_v6(FILES, Mode::FetchHalfClosed);
+        world.run_for(Duration::from_micros(170) * moment);
+        world.kill(0);
+        world.finish();
+    }
+}
+
+#[test]
+fn standby_killed_or_frozen_or_powered_off_leaves_the_primary_going() {
+    let failures: [fn(&mut World); 3] =
+        [|world| world.kill(1), |world| world.freeze(1), |world| world.poweroff(1)];
+    for fail in failures {
+        let mut world = World::duplex();
+        busy(&mut world);
+        underway(&mut world);
+        fail(&mut world);
+        world.finish();
+        assert!(world.is_primary(0), "{}", world.story());
+        for client in &world.clients {
+            assert!(client.longest_gap < Duration::from_millis(900), "{}", world.story());
+        }
+    }
+}
+
+#[test]
+fn every_failure_on_a_lossy_lan_is_unnoticed() {
+    let failures: [fn(&mut World); 5] = [
+        |world| world.poweroff(0),
+        |world| world.freeze(0),
+        |world| world.cut_lan(0, true),
+        |world| world.cut_repl(0, true),
+        |world| world.freeze(1),
+    ];
+    for fail in failures {
+        for moment in 0..3 {
+            let mut world = World::duplex();
+            world.loss = 17;
+            world.connect(ECHO, Mode::Echo(200_000));
+            world.connect_v6(FILES, Mode::Fetch);
+            world.connect(DISCARD, Mode::Upload(200_000));
+            world.run_for(Duration::from_millis(7) * moment + Duration::from_micros(700));
+            fail(&mut world);
+            world.finish();
+        }
+    }
+}
+
+#[test]
+fn hosts_die_in_turn_again_and_again() {
+    let mut world = World::duplex();
+    let talker = world.connect(ECHO, Mode::Talk);
+    world.connect(CHARGEN, Mode::Chargen(60_000_000));
+    for round in 0..6 {
+        let primary = round % 2;
+        world.say(talker, 5000, round == 5);
+        world.run_for(Duration::from_micros(900));
+        world.kill(primary);
+        world.run_until("the other owns", |world| world.is_primary(1 - primary));
+        world.start(primary);
+        world.run_until("duplex again", World::is_duplex);
+    }
+    world.finish();
+}

@@ -4,8 +4,10 @@
 //! gate, but with time and failures in the test's hands. Clients run this crate's own TCP as active
 //! openers; what they receive is a function of (connection, offset), so a wrong byte shows at once.
 
-use core::net::{IpAddr, SocketAddr};
+use core::cell::Cell;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::client::{Client, Mode};
@@ -13,7 +15,7 @@ use super::observer::Observer;
 use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
 use crate::ids::Node;
 use crate::role::{Path, Policy, Timing};
-use crate::service::{Kind, Limits, MemoryStore};
+use crate::service::{ContentId, Facts, Kind, Limits, Lookup, MemoryStore, Read, Store, Verified};
 use crate::tcp::Settings;
 use crate::time::{Duration, Instant};
 use crate::wire::{ArpPacket, FourTuple, MacAddr, VnetHeader};
@@ -51,6 +53,44 @@ pub(super) struct Host {
     link: Option<u64>,
     deferred: VecDeque<Event>,
     boots: u64,
+    /// Its end of the replication stream takes bytes and does nothing with them.
+    pub(super) deaf: bool,
+    /// What the stream needs to this host beyond the usual.
+    pub(super) link_lag: Duration,
+    /// Whether its disk keeps everybody waiting.
+    pub(super) disk_busy: Rc<Cell<bool>>,
+}
+
+/// A store whose disk can be made to wait.
+#[derive(Debug)]
+struct Disk {
+    store: MemoryStore,
+    busy: Rc<Cell<bool>>,
+}
+
+impl Disk {
+    fn turn(&mut self) -> &mut MemoryStore {
+        self.store.pending = self.busy.get();
+        &mut self.store
+    }
+}
+
+impl Store for Disk {
+    fn lookup(&mut self, root: u16, path: &str) -> Lookup {
+        self.turn().lookup(root, path)
+    }
+
+    fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
+        self.turn().verify(root, path, pinned)
+    }
+
+    fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read {
+        self.turn().read(content, offset, into)
+    }
+
+    fn release(&mut self, content: ContentId) {
+        self.store.release(content);
+    }
 }
 
 pub(super) struct World {
@@ -66,6 +106,10 @@ pub(super) struct World {
     /// Every n-th packet in either direction is lost; 0 loses none.
     pub(super) loss: u64,
     packets: u64,
+    /// Whether no heartbeat arrives.
+    pub(super) beats_lost: bool,
+    /// What a test wants otherwise in every engine that starts.
+    pub(super) tweak: fn(&mut Setup),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +131,11 @@ pub(super) fn service_address() -> IpAddr {
     IpAddr::from([10, 77, 0, 100])
 }
 
+/// The lab's second service address.
+fn service_address_v6() -> IpAddr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100).into()
+}
+
 fn setup(node: Node, boot: u64) -> Setup {
     let port = |port, kind| ServicePort { port, kind };
     let mac = match node {
@@ -96,7 +145,7 @@ fn setup(node: Node, boot: u64) -> Setup {
     Setup {
         node,
         boot,
-        addresses: vec![service_address()],
+        addresses: vec![service_address(), service_address_v6()],
         services: vec![
             port(ECHO, Kind::Echo),
             port(DISCARD, Kind::Discard),
@@ -133,6 +182,9 @@ impl Host {
             link: None,
             deferred: VecDeque::new(),
             boots: 0,
+            deaf: false,
+            link_lag: Duration::ZERO,
+            disk_busy: Rc::default(),
         }
     }
 
@@ -155,12 +207,20 @@ impl World {
             buffer: vec![0; PACKET_BUFFER],
             loss: 0,
             packets: 0,
+            beats_lost: false,
+            tweak: |_| (),
         }
     }
 
     /// A world in duplex, host 0 primary.
     pub(super) fn duplex() -> Self {
+        Self::duplex_with(|_| ())
+    }
+
+    /// The same with engines that `tweak` has changed.
+    pub(super) fn duplex_with(tweak: fn(&mut Setup)) -> Self {
         let mut world = Self::new();
+        world.tweak = tweak;
         world.start(0);
         world.run_until("host 0 owns", |world| world.is_primary(0));
         world.start(1);
@@ -172,7 +232,10 @@ impl World {
         let node = [Node::A, Node::B][host];
         self.hosts[host].boots += 1;
         let boot = self.hosts[host].boots * 10 + host as u64;
-        let mut engine = Engine::new(setup(node, boot), Box::new(store()), self.now);
+        let disk = Disk { store: store(), busy: Rc::clone(&self.hosts[host].disk_busy) };
+        let mut setup = setup(node, boot);
+        (self.tweak)(&mut setup);
+        let mut engine = Engine::new(setup, Box::new(disk), self.now);
         engine.on_carrier(self.now, true);
         self.hosts[host].engine = Some(engine);
         self.serve(host);
@@ -243,11 +306,41 @@ impl World {
         self.hosts[host].repl_cut = cut;
     }
 
+    /// The replication stream breaks, and can be dialed again at once.
+    pub(super) fn drop_link(&mut self) {
+        for host in 0..2 {
+            if let Some(link) = self.hosts[host].link {
+                // At once, so that what is under way is lost.
+                self.post(Duration::ZERO, Target::Host(host), Event::Closed(link));
+            }
+        }
+    }
+
+    /// A host's disk becomes quick or slow.
+    pub(super) fn busy_disk(&mut self, host: usize, busy: bool) {
+        self.hosts[host].disk_busy.set(busy);
+        let now = self.now;
+        if let (false, Some(engine)) = (busy, &mut self.hosts[host].engine) {
+            engine.on_content(now);
+            self.serve(host);
+        }
+    }
+
     /// A new client connection.
     pub(super) fn connect(&mut self, port: u16, mode: Mode) -> usize {
+        self.connect_from(IpAddr::from([10, 77, 0, 10]), (service_address(), port).into(), mode)
+    }
+
+    /// The same over IPv6.
+    pub(super) fn connect_v6(&mut self, port: u16, mode: Mode) -> usize {
+        let client = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x10).into();
+        self.connect_from(client, (service_address_v6(), port).into(), mode)
+    }
+
+    fn connect_from(&mut self, client: IpAddr, service: SocketAddr, mode: Mode) -> usize {
         let index = self.clients.len();
-        let remote = SocketAddr::from(([10, 77, 0, 10], 40_000 + index as u16));
-        let tuple = FourTuple { local: remote, remote: (service_address(), port).into() };
+        let local = SocketAddr::new(client, 40_000 + index as u16);
+        let tuple = FourTuple { local, remote: service };
         self.clients.push(Client::new(self.now, index, tuple, mode));
         self.serve_client(index);
         index
@@ -376,6 +469,7 @@ impl World {
                 self.hosts[host].link = Some(generation);
                 engine.on_link(now, LinkInput::Connected);
             }
+            Event::Data(..) if self.hosts[host].deaf => {}
             Event::Data(generation, bytes) if link == Some(generation) => {
                 engine.on_link(now, LinkInput::Data(&bytes));
             }
@@ -428,7 +522,7 @@ impl World {
                     Path::Lan => host.lan_cut,
                     Path::Replication => host.repl_cut,
                 });
-                if !cut {
+                if !cut && !self.beats_lost {
                     self.post(LINK_DELAY, Target::Host(1 - host), Event::Beat(path, bytes));
                 }
             }
@@ -472,7 +566,8 @@ impl World {
         }
         let cut = self.hosts.iter().any(|host| host.repl_cut);
         if let (Some(generation), false) = (self.hosts[host].link, cut) {
-            self.post(LINK_DELAY, Target::Host(1 - host), Event::Data(generation, bytes));
+            let delay = LINK_DELAY + self.hosts[1 - host].link_lag;
+            self.post(delay, Target::Host(1 - host), Event::Data(generation, bytes));
         }
         true
     }
@@ -514,6 +609,12 @@ impl World {
                 self.serve_client(index);
             }
         }
+    }
+
+    /// A talking client says so much more, and then perhaps nothing more.
+    pub(super) fn say(&mut self, index: usize, bytes: u64, last: bool) {
+        self.clients[index].say(bytes, last);
+        self.serve_client(index);
     }
 
     fn serve_client(&mut self, index: usize) {

@@ -1,0 +1,192 @@
+//! Moments at which composition went wrong once: each is a story of its own.
+
+use super::client::Mode;
+use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
+use crate::time::Duration;
+
+/// Connections that have said something and then nothing more.
+fn idle(world: &mut World, count: usize) -> Vec<usize> {
+    let talkers: Vec<usize> = (0..count).map(|_| world.connect(ECHO, Mode::Talk)).collect();
+    for &talker in &talkers {
+        world.say(talker, 10, false);
+    }
+    world.run_for(Duration::from_millis(500));
+    talkers
+}
+
+fn say_goodbye(world: &mut World, talkers: &[usize]) {
+    for &talker in talkers {
+        world.say(talker, 1000, true);
+    }
+    world.finish();
+}
+
+#[test]
+fn a_cookie_answers_when_the_backlog_is_full() {
+    let mut world = World::duplex_with(|setup| setup.backlog = 0);
+    for _ in 0..3 {
+        world.connect(ECHO, Mode::Echo(20_000));
+    }
+    world.finish();
+    assert_eq!(world.engine(0).stats.cookies_accepted, 3);
+}
+
+#[test]
+fn a_handshake_by_cookie_survives_a_kill_at_any_moment() {
+    for moment in 0..70 {
+        let mut world = World::duplex_with(|setup| setup.backlog = 0);
+        world.connect(ECHO, Mode::Echo(30_000));
+        world.run_for(Duration::from_micros(20) * moment);
+        world.kill(0);
+        world.finish();
+    }
+}
+
+#[test]
+fn carried_connections_are_not_in_their_handshake() {
+    let mut world = World::duplex();
+    let talkers = idle(&mut world, 5);
+    world.kill(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    let now = world.now;
+    assert_eq!(world.engine(1).status(now).half_open, 0);
+    say_goodbye(&mut world, &talkers);
+}
+
+#[test]
+fn idle_connections_outlive_their_server() {
+    let mut world = World::duplex();
+    let talkers = idle(&mut world, 5);
+    world.run_for(Duration::from_secs(30));
+    world.kill(0);
+    world.run_for(Duration::from_secs(30));
+    say_goodbye(&mut world, &talkers);
+}
+
+#[test]
+fn a_standby_that_confirms_nothing_is_let_go() {
+    let mut world = World::duplex();
+    for (port, mode) in [(ECHO, Mode::Echo(2_000_000)), (DISCARD, Mode::Upload(5_000_000))] {
+        world.connect(port, mode);
+    }
+    world.run_for(Duration::from_micros(1500));
+    world.hosts[1].deaf = true;
+    world.finish();
+    assert!(world.is_primary(0) && !world.is_primary(1), "{}", world.story());
+}
+
+#[test]
+fn a_newcomer_that_confirms_nothing_is_let_go() {
+    let mut world = World::new();
+    world.start(0);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    world.connect(CHARGEN, Mode::Chargen(20_000_000));
+    world.connect(ECHO, Mode::Echo(2_000_000));
+    world.start(1);
+    let mut greeted = false;
+    while !greeted {
+        world.run_for(Duration::from_micros(20));
+        greeted = world.engine(0).attached;
+    }
+    world.hosts[1].deaf = true;
+    world.connect(ECHO, Mode::Echo(100_000));
+    world.finish();
+    world.hosts[1].deaf = false;
+    world.run_until("duplex", World::is_duplex);
+}
+
+#[test]
+fn a_link_that_breaks_amid_the_snapshot_is_used_again() {
+    let mut world = World::new();
+    world.start(0);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    for _ in 0..6 {
+        world.connect(ECHO, Mode::Echo(8_000_000));
+    }
+    world.run_for(Duration::from_micros(1500));
+    world.start(1);
+    for _ in 0..3 {
+        world.run_until("half a snapshot", |world| {
+            let follower = world.hosts[1].engine.as_ref().and_then(|e| e.follower.as_ref());
+            follower.is_some_and(|f| f.applied().0 > 0 && !f.is_synced())
+        });
+        world.drop_link();
+        world.run_for(Duration::from_micros(100));
+    }
+    world.run_until("duplex", World::is_duplex);
+    world.kill(0);
+    world.finish();
+}
+
+#[test]
+fn a_link_that_comes_back_in_duplex_reveals_nothing() {
+    let mut carried = 0;
+    let mut last = String::new();
+    for moment in 0..30 {
+        let mut world = World::duplex();
+        world.hosts[1].link_lag = Duration::from_micros(700);
+        let talker = world.connect(ECHO, Mode::Talk);
+        world.connect(DISCARD, Mode::Upload(5_000_000));
+        world.run_for(Duration::from_micros(1700));
+        world.say(talker, 50_000, false);
+        world.run_for(Duration::from_micros(300));
+        world.beats_lost = true;
+        world.drop_link();
+        world.run_for(Duration::from_micros(160));
+        // Answering this would acknowledge what came before it, and only the primary has that.
+        world.say(talker, 10, true);
+        world.run_for(Duration::from_micros(40) * moment);
+        world.kill(0);
+        world.run_until("host 1 owns", |world| world.is_primary(1));
+        last = world.story();
+        if world.engine(1).stats.carried == 2 {
+            world.finish();
+            carried += 1;
+        } else {
+            // It had let go of them for a new snapshot. Then it must not go on with half of them.
+            assert_eq!(world.engine(1).stats.carried, 0);
+        }
+    }
+    assert!(carried > 0, "never armed:\n{last}");
+}
+
+#[test]
+fn a_request_that_waits_for_the_disk_is_answered_by_the_successor() {
+    let mut world = World::duplex();
+    world.busy_disk(0, true);
+    world.busy_disk(1, true);
+    world.connect(FILES, Mode::Fetch);
+    world.run_for(Duration::from_millis(5));
+    world.kill(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.run_for(Duration::from_millis(300));
+    world.busy_disk(1, false);
+    world.finish();
+}
+
+#[test]
+fn a_talkative_connection_does_not_fill_the_wheel() {
+    let mut world = World::duplex();
+    let talkers = idle(&mut world, 1);
+    for _ in 0..100 {
+        world.say(talkers[0], 10, false);
+        world.run_for(Duration::from_millis(300));
+    }
+    let timers = world.engine(0).wheel.len();
+    assert!(timers < 8, "{timers} timers for one connection");
+    say_goodbye(&mut world, &talkers);
+}
+
+#[test]
+fn a_standby_keeps_no_memory_of_connections_that_ended() {
+    let mut world = World::duplex();
+    for _ in 0..30 {
+        world.connect(ECHO, Mode::Echo(10));
+        world.finish();
+    }
+    world.run_for(Duration::from_secs(70));
+    assert_eq!((world.engine(1).table.len(), world.engine(1).table.vacancies()), (0, 0));
+    world.kill(0);
+    world.connect(ECHO, Mode::Echo(10));
+    world.finish();
+}
