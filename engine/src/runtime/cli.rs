@@ -331,10 +331,10 @@ mod tests {
         });
         assert_eq!(
             describe(&status),
-            "addresses  10.0.0.1, fd00::1\n\
-             log:\n  confirmed lsn  2\n  sent           3\n\
+            "role       primary\n\
              peer       -\n\
-             role       primary\n"
+             log:\n  sent           3\n  confirmed lsn  2\n\
+             addresses  10.0.0.1, fd00::1\n"
         );
     }
 }

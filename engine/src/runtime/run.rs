@@ -74,6 +74,7 @@ struct Outside {
     tun_readable: bool,
     lan_readable: bool,
     carrier_readable: bool,
+    signalled: bool,
     /// Something happened that people want to see soon.
     changed: bool,
     publish_at: Instant,
@@ -110,6 +111,7 @@ impl Run {
             tun_readable: true,
             lan_readable: true,
             carrier_readable: true,
+            signalled: true,
             changed: true,
             publish_at: Instant::ZERO,
             gated: 0,
@@ -391,6 +393,9 @@ impl Run {
     /// Told to stop: a primary hands over first, if there is somebody to hand over to. Told twice:
     /// at once. The peer takes over either way; by a hand-over it need not find out.
     fn on_signals(&mut self) {
+        if !core::mem::take(&mut self.outside.signalled) {
+            return;
+        }
         let now = self.now();
         let signals: Vec<i32> = self.outside.assembly.signals.pending().collect();
         for signal in signals {
@@ -436,8 +441,9 @@ impl Outside {
                 TUN => self.tun_readable = true,
                 LAN => self.lan_readable = true,
                 CARRIER => self.carrier_readable = true,
-                // Looked at every turn.
-                WAKER | SIGNALS => {}
+                SIGNALS => self.signalled = true,
+                // What it stands for is looked at every turn.
+                WAKER => {}
                 token => self.on_pair_ready(token, event),
             }
         }

@@ -45,6 +45,8 @@ pub(super) struct Conn {
     writable: bool,
     /// Received and not yet decrypted; `unread..` of it is live.
     incoming: Vec<u8>,
+    /// How much of `incoming` has been read; the rest is room, cleared once and used again.
+    filled: usize,
     /// Sealed and not yet written; `written..` of it is live.
     outgoing: Vec<u8>,
     written: usize,
@@ -93,6 +95,7 @@ impl Conn {
             readable: !connecting,
             writable: !connecting,
             incoming: Vec::new(),
+            filled: 0,
             outgoing,
             written: 0,
         }
@@ -151,10 +154,11 @@ impl Conn {
             return Ok(());
         }
         let read = self.read();
-        let used = self.secure.receive(&self.incoming, &mut self.outgoing, plain);
-        match used {
+        let arrived = &self.incoming[..self.filled];
+        match self.secure.receive(arrived, &mut self.outgoing, plain) {
             Ok(used) => {
-                self.incoming.drain(..used);
+                self.incoming.copy_within(used..self.filled, 0);
+                self.filled -= used;
             }
             Err(why) => {
                 // The reason is on its way out; if it does not fit now, nobody needs it.
@@ -227,13 +231,16 @@ impl Conn {
     fn read(&mut self) -> Result<(), Ending> {
         let mut share = if self.is_open() { READ_MAX } else { STRANGER_READ_MAX };
         while self.readable && share > 0 {
-            let start = self.incoming.len();
-            self.incoming.resize(start + share, 0);
-            let read = self.stream.read(&mut self.incoming[start..]);
-            self.incoming.truncate(start + *read.as_ref().unwrap_or(&0));
-            match read {
+            let end = self.filled + share;
+            if self.incoming.len() < end {
+                self.incoming.resize(end, 0);
+            }
+            match self.stream.read(&mut self.incoming[self.filled..end]) {
                 Ok(0) => return Err(Ending::Closed),
-                Ok(read) => share -= read,
+                Ok(read) => {
+                    self.filled += read;
+                    share -= read;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.ended(&error)),
