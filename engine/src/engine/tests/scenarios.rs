@@ -161,6 +161,19 @@ fn a_kill_at_any_moment_of_a_session_is_unnoticed() {
 }
 
 #[test]
+fn a_power_failure_at_any_moment_is_unnoticed() {
+    for moment in 0..60 {
+        let mut world = World::duplex();
+        world.connect(ECHO, Mode::Echo(20_000));
+        world.connect(DISCARD, Mode::Upload(400_000));
+        world.connect(FILES, Mode::Fetch);
+        world.run_for(Duration::from_micros(29) * moment);
+        world.poweroff(0);
+        world.finish();
+    }
+}
+
+#[test]
 fn a_kill_on_a_lossy_lan_is_unnoticed() {
     for moment in 0..20 {
         let mut world = World::duplex();

@@ -274,8 +274,13 @@ impl World {
         }
     }
 
-    /// The host vanishes: nothing more comes from it, not even a reset.
+    /// The host vanishes: nothing more comes from it, not even a reset, and what its kernel had
+    /// accepted for the link is lost with it. Packets for clients that are on the LAN arrive: that
+    /// is the harder case, for they may tell of records that nobody else has.
     pub(super) fn poweroff(&mut self, host: usize) {
+        self.queue.retain(|_, (target, event)| {
+            *target != Target::Host(1 - host) || !matches!(event, Event::Data(..))
+        });
         self.hosts[host].lan_cut = true;
         self.hosts[host].repl_cut = true;
         self.kill(host);
