@@ -218,6 +218,8 @@ impl Engine {
             self.reassembler.expire(now);
             self.flush_progress(now, false);
             self.advance_snapshot();
+            self.ask_for_duplex(now);
+            self.follow_roles(now);
             self.check_stall(now);
             self.attach_if_trusted(now);
         }

@@ -268,9 +268,18 @@ impl Engine {
             });
             self.touch(now, commit.conn);
         }
-        if matches!(self.snapshot_end, SnapshotEnd::At(end) if end <= lsn) {
+        self.ask_for_duplex(now);
+    }
+
+    /// Tells the role machine that the standby holds everything, until it goes into duplex: while
+    /// somebody else claims the address it does not.
+    pub(super) fn ask_for_duplex(&mut self, now: Instant) {
+        if !matches!(self.snapshot_end, SnapshotEnd::At(end) if end <= self.log.confirmed()) {
+            return;
+        }
+        self.roles.on_duplex(now);
+        if self.roles.role() == (Role::Primary { duplex: true }) {
             self.snapshot_end = SnapshotEnd::None;
-            self.roles.on_duplex(now);
         }
     }
 
