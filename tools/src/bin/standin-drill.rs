@@ -14,7 +14,8 @@ use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use standin_tools::capture;
 use standin_tools::drill::{
-    Expected, Pattern, Plan, Report, Service, Sources, Workload, measure, run, write_file,
+    Expected, GAPS_TOLD, Pattern, Plan, Report, Service, Sources, Workload, measure, run,
+    write_file,
 };
 
 /// Clients that check every byte while a server dies.
@@ -353,13 +354,23 @@ fn gaps(moments: &[u64], within: Duration, reports: &[PathBuf]) -> Result<bool, 
         let mut line = format!("{name:<14}{:>12}{:>12}", sent.to_string(), received.to_string());
         for &moment in moments {
             let gap = gap_after(&report, moment, within);
-            let shown = gap.map_or("none".into(), |ms| format!("{ms:.1} ms"));
+            let shown = gap.map_or_else(|| unlisted(&report), |ms| format!("{ms:.1} ms"));
             line.push_str(&format!("{shown:>12}"));
         }
         println!("{line}  {}", if report.ok { "right" } else { "WRONG OR LOST" });
         all_right &= report.ok;
     }
     Ok(all_right)
+}
+
+/// How a gap that is not among a report's longest is shown: by the shortest of those. A client that
+/// had nothing to wait for has none.
+fn unlisted(report: &Shown) -> String {
+    let shortest = report.longest.iter().map(|gap| gap.ms).reduce(f64::min);
+    match shortest {
+        Some(ms) if report.longest.len() >= GAPS_TOLD => format!("< {ms:.1} ms"),
+        Some(_) | None => "none".to_owned(),
+    }
 }
 
 /// The longest of the gaps that were there at a moment or began soon after it.

@@ -36,6 +36,6 @@ pub use http::Expected;
 pub use pattern::{Pattern, chargen_byte, chargen_difference, write_file};
 pub use pipe::measure;
 pub use plan::{Plan, PlanError, Service, Workload};
-pub use report::{Gap, Report, Spread, Summary};
+pub use report::{GAPS_TOLD, Gap, Report, Spread, Summary};
 pub use runner::{RunError, run};
 pub use sources::{SourceError, Sources};

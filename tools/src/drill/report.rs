@@ -12,7 +12,7 @@ use super::failure::Failure;
 /// At most so many failures are told one by one; all are counted.
 const FAILURES_TOLD: usize = 50;
 /// At most so many of the longest gaps are told one by one.
-const GAPS_TOLD: usize = 16;
+pub const GAPS_TOLD: usize = 16;
 
 /// The result of a drill.
 #[derive(Debug, Serialize)]
