@@ -54,6 +54,10 @@ impl Engine {
                 if hard.received != offset {
                     return Err("input does not follow the input before it");
                 }
+                if hard.peer_fin {
+                    return Err("input after its end");
+                }
+                hard.establish();
                 hard.received += bytes.len() as u64;
                 hard.ts_recent = ts_recent;
                 *active = now;
@@ -66,6 +70,7 @@ impl Engine {
                     return Err("end of input is not where the input ends");
                 }
                 hard.received = offset + 1;
+                hard.establish();
                 hard.peer_fin = true;
                 *peer_finished = true;
                 app.on_peer_finished(&mut env);
@@ -84,7 +89,9 @@ impl Engine {
                 hard.snd_wnd = window;
                 hard.ts_recent = ts_recent;
                 hard.fin_acked |= fin_acked;
-                hard.handshake_done |= handshake_done;
+                if handshake_done || fin_acked {
+                    hard.establish();
+                }
                 app.on_acked(hard.acked, &mut env);
                 Ok(())
             }

@@ -2,12 +2,13 @@
 
 use core::net::IpAddr;
 
-use super::Engine;
 use super::connection::{Body, Connection};
 use super::outbox::Loose;
 use super::output::HOP_LIMIT;
 use super::replicate::append_input;
 use super::settle::Before;
+use super::setup::Level;
+use super::{COMPLAINT_INTERVAL, Engine};
 use crate::ids::ConnId;
 use crate::service::{App, Env};
 use crate::tcp::{self, CloseCause, PathSignal, Tcb, Verdict};
@@ -19,6 +20,9 @@ use crate::wire::{
 
 /// How long after the last SYN cookie one may come back: a client's longest wait to resend.
 const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
+
+/// The least that every IPv6 link carries, RFC 8200 §5: fragments are never cut smaller.
+const IPV6_MTU_MIN: usize = 1280;
 
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
@@ -84,7 +88,7 @@ impl Engine {
             return;
         }
         let mut fragments = Fragments::of(&reply, self.setup.mtu.into(), self.ip_id.into());
-        let mut packet = vec![0; self.setup.mtu.into()];
+        let mut packet = vec![0; usize::from(self.setup.mtu).max(IPV6_MTU_MIN)];
         while let Some(length) = fragments.write_next(&mut packet) {
             self.outbox.push(Loose::Packet(packet[..length].to_vec()));
         }
@@ -190,7 +194,7 @@ impl Engine {
         }
         let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
         let Some(id) = self.table.vacant() else {
-            self.stats.table_full += 1;
+            self.refuse_for_room(now);
             return;
         };
         let mut iss = self.secret.isn(&tuple, clock);
@@ -213,7 +217,7 @@ impl Engine {
     ) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let Some(id) = self.table.vacant() else {
-            self.stats.table_full += 1;
+            self.refuse_for_room(now);
             return;
         };
         let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
@@ -236,6 +240,16 @@ impl Engine {
         self.log.backlog_bytes() > self.setup.backlog_bytes_max as u64
     }
 
+    /// The table is full: the client may try again.
+    fn refuse_for_room(&mut self, now: Instant) {
+        self.stats.table_full += 1;
+        if now >= self.full_at {
+            self.full_at = now + COMPLAINT_INTERVAL;
+            let count = self.table.len();
+            self.report(Level::Warn, format!("no room for new connections: there are {count}"));
+        }
+    }
+
     /// Puts a new connection into the table and, if there is a standby, into the log.
     fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
@@ -244,7 +258,7 @@ impl Engine {
         connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
         let half_open = usize::from(!connection.handshake_logged);
         if self.table.insert(connection).is_err() {
-            self.stats.table_full += 1;
+            self.refuse_for_room(now);
             return;
         }
         self.half_open += half_open;

@@ -59,6 +59,9 @@ pub use status::{PeerStatus, Status};
 const FRAGMENT_MEMORY: usize = 4 * 1024 * 1024;
 const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Between two lines about something that anybody on the network can cause.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The store, which need not be printable.
 struct Shelf(Box<dyn Store>);
 
@@ -113,6 +116,9 @@ pub struct Engine {
     follower: Option<Follower>,
     /// How many connections the snapshot that is arriving was to have.
     expected: u32,
+    /// From when on another claimant, or a full table, is worth a line again.
+    complain_at: Instant,
+    full_at: Instant,
     /// Who answered a probe for the service address.
     holder: Option<(IpAddr, MacAddr)>,
     /// Connections that a takeover would lose (I7): held ones that this node could not continue
@@ -163,6 +169,8 @@ impl Engine {
             progress_due: Instant::ZERO,
             follower: None,
             expected: 0,
+            complain_at: Instant::ZERO,
+            full_at: Instant::ZERO,
             holder: None,
             unprotected: 0,
             peer: None,
@@ -273,7 +281,8 @@ impl Engine {
         match event {
             None => return,
             Some(neighbour::Event::Claimed { address, mac }) => {
-                if self.owner {
+                if self.owner && now >= self.complain_at {
+                    self.complain_at = now + COMPLAINT_INTERVAL;
                     self.report(
                         Level::Warn,
                         format!("{mac} announced our service address {address}"),

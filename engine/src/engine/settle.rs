@@ -10,7 +10,10 @@ use crate::ids::{ConnId, Lsn};
 use crate::replica::Record;
 use crate::service::{App, Env};
 use crate::tcp::{CloseCause, Tcb, Verdict};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// The farthest alarm. An alarm outlives its connection, and a keepalive's may be hours away.
+const ALARM_MAX: Duration = Duration::from_secs(300);
 
 /// Where a connection stood before an event.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +152,7 @@ impl Engine {
         let Some(connection) = self.table.get_mut(id) else { return };
         let Body::Live(tcb) = &connection.body else { return };
         let Some(deadline) = tcb.deadline() else { return };
+        let deadline = deadline.min(now + ALARM_MAX);
         if connection.alarm.set(deadline) {
             self.wheel.insert(deadline.max(now), id);
         }

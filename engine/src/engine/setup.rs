@@ -86,6 +86,9 @@ pub enum ExitReason {
         /// Which address, and whose hardware address answered for it.
         holder: Option<(IpAddr, MacAddr)>,
     },
+    /// The host refused what the engine cannot do without.
+    #[error("{0}")]
+    Host(String),
     /// An orderly shutdown is complete.
     #[error("shut down")]
     Shutdown,

@@ -153,9 +153,13 @@ impl Neighbour {
         Some(Event::Clear)
     }
 
-    /// Starts announcing the addresses as ours, from the beginning.
+    /// Announces the addresses as ours, from the beginning. While that is under way already it is
+    /// done again, but no sooner than a defence would be: two claimants must not race each other.
     pub fn announce(&mut self, now: Instant) {
         self.probing = None;
+        if let Some(announcing) = &mut self.announcing {
+            return announcing.defend(now);
+        }
         self.announcing =
             Some(Announcing { made: 0, due: now, defend_from: now + DEFEND_INTERVAL });
     }

@@ -194,8 +194,12 @@ impl Run {
             }
             match action {
                 Action::InstallRoutes => {
+                    // An owner that no packet reaches must not claim the address (I7). By its end
+                    // the peer learns that it may.
                     if let Err(error) = self.outside.assembly.host.install_routes() {
-                        log::error!("no packet will reach this engine: {error}");
+                        let why = format!("no packet will reach this engine: {error}");
+                        self.outside.exit = Some(ExitReason::Host(why));
+                        return;
                     }
                 }
                 Action::RemoveRoutes => {
@@ -331,7 +335,8 @@ impl Run {
                 Err(error) => {
                     *tun_readable = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
-                        log::warn!("TUN device: {error}");
+                        let why = format!("the TUN device is gone: {error}");
+                        self.outside.exit = Some(ExitReason::Host(why));
                     }
                 }
             }

@@ -89,7 +89,10 @@ impl Tcb {
             (true, _) => State::Established,
         };
         self.syn_due = !hard.handshake_done;
-        if !hard.handshake_done {
+        // Without a SYN there is nothing that the peer could acknowledge. With one, output that
+        // depends on no input may have left as soon as the handshake was done, before anybody here
+        // knew that it was.
+        if !hard.syn_received {
             self.snd.leap = 0;
         }
         if hard.peer_fin {

@@ -160,6 +160,19 @@ fn a_kill_at_any_moment_of_a_session_is_unnoticed() {
     }
 }
 
+/// Chargen's first bytes depend on no input: they leave before the standby has heard that the
+/// handshake is done, and the client's acknowledgment of them must not be a surprise.
+#[test]
+fn a_power_failure_as_output_without_input_begins_is_unnoticed() {
+    for moment in 0..200 {
+        let mut world = World::duplex();
+        world.connect(CHARGEN, Mode::Chargen(40_000));
+        world.run_for(Duration::from_micros(5) * moment);
+        world.poweroff(0);
+        world.finish();
+    }
+}
+
 #[test]
 fn a_power_failure_at_any_moment_is_unnoticed() {
     for moment in 0..60 {

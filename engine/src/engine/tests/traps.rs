@@ -2,7 +2,9 @@
 
 use super::client::Mode;
 use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
+use crate::engine::Action;
 use crate::time::Duration;
+use crate::wire::{ArpPacket, MacAddr};
 
 /// Connections that have said something and then nothing more.
 fn idle(world: &mut World, count: usize) -> Vec<usize> {
@@ -189,4 +191,22 @@ fn a_standby_keeps_no_memory_of_connections_that_ended() {
     world.kill(0);
     world.connect(ECHO, Mode::Echo(10));
     world.finish();
+}
+
+#[test]
+fn two_claimants_do_not_race_each_other() {
+    let mut world = World::duplex();
+    let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+    let claim = ArpPacket::announcement_request(stranger, [10, 77, 0, 100].into()).to_frame();
+    world.run_for(Duration::from_secs(20));
+    let mut announced = 0;
+    for _ in 0..100 {
+        world.run_for(Duration::from_millis(1));
+        let now = world.now;
+        world.engine(0).on_frame(now, &claim);
+        while let Some(action) = world.engine(0).poll_action(now) {
+            announced += usize::from(matches!(action, Action::SendFrame { claims: true, .. }));
+        }
+    }
+    assert!((1..20).contains(&announced), "{announced} announcements in 100 ms");
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::ids::Node;
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// A UNIX socket's path, its terminating zero not counted.
 const SOCKET_PATH_MAX: usize = 107;
@@ -277,8 +278,8 @@ impl Check {
         } = tcp;
         let s = Duration::from_secs;
         Tcp {
-            receive_buffer: self.size("receive-buffer", receive_buffer, MIB),
-            send_buffer: self.size("send-buffer", send_buffer, MIB),
+            receive_buffer: self.size("receive-buffer", receive_buffer, 32 * KIB),
+            send_buffer: self.size("send-buffer", send_buffer, 4 * KIB),
             keepalive: keepalive.as_ref().map(|keepalive| self.keepalive(keepalive)),
             user_timeout: self.time("user-timeout", user_timeout, s(900), s(1)..=s(86_400)),
             time_wait: self.time("time-wait", time_wait, s(60), s(1)..=s(240)),
@@ -359,14 +360,15 @@ impl Check {
     }
 
     /// A buffer's size: what a window field with its scale can say, and no more than makes sense.
-    fn size(&mut self, key: &str, value: &Option<Spanned<Size>>, default: u64) -> u32 {
-        let size = value.as_ref().map_or(default, |value| value.get_ref().0);
+    /// A buffer's size: 1 MiB unless given, at least `least`.
+    fn size(&mut self, key: &str, value: &Option<Spanned<Size>>, least: u64) -> u32 {
+        let size = value.as_ref().map_or(MIB, |value| value.get_ref().0);
         match u32::try_from(size) {
-            Ok(bytes) if (4096..=16 * MIB).contains(&size) => bytes,
+            Ok(bytes) if (least..=16 * MIB).contains(&size) => bytes,
             Ok(_) | Err(_) => {
                 let size = bytesize::ByteSize(size);
                 let span = value.as_ref().map_or(0..0, Spanned::span);
-                self.complain(span, format!("{key} is 4 KiB to 16 MiB, not {size}"));
+                self.complain(span, format!("{key} is {} KiB to 16 MiB, not {size}", least / KIB));
                 0
             }
         }

@@ -123,7 +123,7 @@ pub struct Timing {
 /// TCP towards the clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tcp {
-    /// The largest window offered, in bytes, 4 KiB to 16 MiB.
+    /// The largest window offered, in bytes, 32 KiB to 16 MiB: a request head has to fit.
     pub receive_buffer: u32,
     /// Output kept for a connection until it is acknowledged, in bytes, 4 KiB to 16 MiB.
     pub send_buffer: u32,

@@ -183,7 +183,7 @@ fn durations_and_sizes_are_read_with_their_unit() {
     );
     assert_eq!(
         with("[tcp]\nreceive-buffer = \"1GiB\"\n"),
-        "pair.toml:24:18: receive-buffer is 4 KiB to 16 MiB, not 1.0 GiB"
+        "pair.toml:24:18: receive-buffer is 32 KiB to 16 MiB, not 1.0 GiB"
     );
     assert_eq!(with("[tcp]\nbacklog = 0\n"), "pair.toml:24:11: backlog is 1 to 1048576, not 0");
 }

@@ -382,3 +382,170 @@ fn syn_cookie_opens_the_connection_its_syn_asked_for() {
     pair.server().write(&pattern(200_000, 2));
     pair.run_until(|pair| pair.ends.iter().all(|end| end.input.len() == 200_000));
 }
+
+/// A small generator of arbitrary numbers, the same in every run.
+struct Arbitrary(u64);
+
+impl Arbitrary {
+    /// A number below `bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn one<T: Copy>(&mut self, choice: &[T]) -> T {
+        choice[self.below(choice.len() as u64) as usize]
+    }
+
+    /// At `number`, near it, or anywhere.
+    fn near(&mut self, number: SeqNum) -> SeqNum {
+        match self.below(8) {
+            0..=3 => number,
+            4 => number.add(self.below(4000) as u32),
+            5 => number.sub(self.below(4000) as u32),
+            6 => number.add(self.below(100_000) as u32),
+            _ => SeqNum(self.below(1 << 32) as u32),
+        }
+    }
+
+    fn options(&mut self) -> TcpOptions {
+        TcpOptions {
+            mss: self.one(&[None, Some(0), Some(1), Some(536), Some(1460), Some(65_535)]),
+            sack_permitted: self.below(2) > 0,
+            window_scale: self.one(&[None, Some(0), Some(7), Some(14), Some(255)]),
+            timestamps: (self.below(2) > 0).then_some(Timestamps { val: 7, ecr: 0 }),
+            ..TcpOptions::default()
+        }
+    }
+
+    fn flags(&mut self) -> Flags {
+        match self.below(60) {
+            0..=4 => Flags::from_bits_retain(self.below(256) as u8),
+            5..=9 => Flags::FIN | Flags::ACK,
+            10..=14 => Flags::SYN | Flags::ACK,
+            15 => Flags::RST,
+            _ => Flags::ACK,
+        }
+    }
+
+    /// A segment that fits the connection more often than not.
+    fn segment<'a>(
+        &mut self,
+        tcb: &Tcb,
+        syn: &Segment<'_>,
+        iss: SeqNum,
+        data: &'a [u8],
+    ) -> Segment<'a> {
+        let expected = syn.seq.add(1).add(tcb.received() as u32);
+        let acked = iss.add(1).add(tcb.acked() as u32);
+        let sent = iss.add(1).add(tcb.sent() as u32);
+        let mut options = syn.options.clone();
+        for _ in 0..self.below(4) {
+            let left = self.near(acked);
+            options
+                .sack
+                .push(crate::wire::SackBlock { left, right: left.add(self.below(4000) as u32) });
+        }
+        if let Some(timestamps) = &mut options.timestamps {
+            timestamps.val = self.one(&[7, 8, 9, 0x8000_0000]);
+            timestamps.ecr = self.below(1 << 32) as u32;
+        }
+        let length = self.one(&[0, 1, 100, 1460, 3000, 65_000]);
+        Segment {
+            seq: self.near(expected),
+            ack: if self.below(2) == 0 { sent } else { self.near(acked) },
+            flags: self.flags(),
+            window: self.one(&[0, 1, 100, 9000, 65_535]),
+            options,
+            payload: &data[..length],
+        }
+    }
+}
+
+/// Segments, signals, timers, horizons and takeovers in any order: the assertions of the connection
+/// hold, and nothing panics.
+#[test]
+fn nothing_that_arrives_can_break_a_connection() {
+    let mut any = Arbitrary(88_172_645_463_325_252);
+    let data = vec![7; 65_000];
+    let mut states = std::collections::BTreeSet::new();
+    for _ in 0..3000 {
+        let settings = Arc::new(Settings {
+            receive_buffer: any.one(&[32_768, 65_536, 1 << 20, 16 << 20]),
+            sack: any.below(4) > 0,
+            timestamps: any.below(3) > 0,
+            keepalive: Some(crate::tcp::Keepalive::default()),
+            ..Settings::default()
+        });
+        let (irs, iss) = (SeqNum(u32::MAX - 3000), SeqNum(any.one(&[5, u32::MAX - 3000])));
+        let syn = Segment {
+            seq: irs,
+            ack: SeqNum(0),
+            flags: Flags::SYN,
+            window: any.below(65_536) as u16,
+            options: any.options(),
+            payload: b"",
+        };
+        let mut now = Instant::from_millis(5000);
+        let mtu = any.one(&[576, 1500, 9000, 65_535]);
+        let mut tcb = match any.below(4) {
+            0 => Tcb::connect(&settings, now, iss, 77, 1500, false),
+            _ => Tcb::accept(&settings, now, &syn, iss, 77, mtu, false),
+        };
+        let (mut end, mut delivered) = (0, 0);
+        for _ in 0..60 {
+            for _ in 0..8 {
+                let most = any.one(&[usize::MAX, 700, 0]);
+                let fetch = &mut |range: core::ops::Range<u64>| {
+                    most.min((range.end - range.start) as usize)
+                };
+                if tcb.poll_transmit(now, fetch).is_none() {
+                    break;
+                }
+                tcb.unblock();
+            }
+            match any.below(10) {
+                0 => {
+                    end += any.below(200_000);
+                    tcb.set_output_end(end);
+                }
+                1 if any.below(4) == 0 => tcb.finish(),
+                2 => {
+                    now = now + Duration::from_millis(any.below(3000));
+                    tcb.on_timer(now);
+                }
+                3 => {
+                    now = now.max(tcb.deadline().unwrap_or(now));
+                    tcb.on_timer(now);
+                }
+                4 => tcb.set_consumed(any.below(delivered + 1)),
+                5 => {
+                    let seq = iss.add(1).add(tcb.acked() as u32).add(any.below(3000) as u32);
+                    tcb.on_icmp(now, PathSignal::TooBig { mtu: any.below(3000) as u32 }, seq);
+                }
+                6 => tcb.set_horizon(Horizon {
+                    opened: true,
+                    received: tcb.received().saturating_sub(any.below(3000)),
+                    output: any.below(1 << 20),
+                }),
+                7 if any.below(6) == 0 => {
+                    let mut hard = tcb.hard();
+                    hard.acked -= any.below(hard.acked.min(5000) + 1);
+                    tcb = Tcb::resume(&settings, now, &hard);
+                    tcb.set_output_end(end);
+                    tcb.nudge(now);
+                }
+                _ => {}
+            }
+            let segment = any.segment(&tcb, &syn, iss, &data);
+            tcb.on_segment(now, &segment, &mut |bytes| delivered += bytes.len() as u64);
+            states.insert(tcb.state().to_string());
+            if tcb.closed() {
+                break;
+            }
+        }
+    }
+    assert!(states.len() >= 9, "it went nowhere: {states:?}");
+}

@@ -137,3 +137,20 @@ fn every_state_resumes() {
     let syn_sent = Hard { handshake_done: false, syn_received: false, ..base.clone() };
     assert_eq!(state(syn_sent), State::SynSent);
 }
+
+#[test]
+fn output_acknowledged_before_the_handshake_was_told_is_believed() {
+    let mut pair = Pair::opening(Start::default());
+    pair.flush();
+    let hard = pair.server().tcb.hard();
+    assert!(!hard.handshake_done);
+    let down = pattern(50_000, 1);
+    pair.server().write(&down);
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() >= 1000);
+    pair.take_over(&hard, false);
+    pair.server().take_sent();
+    pair.run_for(Duration::from_secs(3));
+    let resets =
+        pair.server().take_sent().iter().filter(|p| p.head.flags.contains(Flags::RST)).count();
+    assert_eq!((resets, pair.ends[CLIENT].tcb.state()), (0, State::Established));
+}
