@@ -1,21 +1,30 @@
 //! What an acknowledgment does to the sender: SND.UNA, the window, loss recovery.
 //!
-//! Recovery keeps no list of segments. Three marks and the scoreboard say it all:
-//!
-//! ```text
-//!    una        resent         lost              nxt
-//!     |  sent     |   lost, to   |  in flight,     |   not sent
-//!     |  again    |   be sent    |  or held        |
-//! ```
-//!
-//! Selectively acknowledged ranges are skipped everywhere. In flight (RFC 6675's "pipe") is what
-//! is neither held nor lost and not yet sent again.
+//! With SACK, losses are told by time (`rack`); what is out, held and lost is kept in `sent`. In
+//! flight (RFC 6675's "pipe") is what is neither held nor lost. Without SACK three duplicate
+//! acknowledgments tell the first lost segment, and each partial one the next: RFC 6582.
 
 use super::congestion::{Acked, Limited};
+use super::rack::{DUPLICATES, Echo};
+use super::sent::Look;
 use super::tcb::{Phase, WINDOW_MAX};
 use super::{State, Tcb};
 use crate::time::Instant;
 use crate::wire::Segment;
+use core::ops::Range;
+
+/// What the SACK blocks of an acknowledgment said.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// The peer holds more than we knew.
+    news: bool,
+    /// The peer got these output offsets twice: a D-SACK, RFC 2883.
+    pub(super) duplicate: Option<Range<u64>>,
+    /// What was sent again first has arrived by its first sending: RFC 3522.
+    pub(super) eifel: bool,
+    /// Something has arrived that was sent once, before `recover`.
+    pub(super) original: bool,
+}
 
 impl Tcb {
     /// The largest output offset the peer may acknowledge.
@@ -26,37 +35,59 @@ impl Tcb {
 
     /// An acceptable acknowledgment, RFC 9293 §3.10.7.4 fifth check, ESTABLISHED.
     pub(super) fn on_ack(&mut self, now: Instant, segment: &Segment<'_>, ack: i64) {
-        let news = self.take_sack(segment);
         let una = self.snd.una;
         let fresh = u64::try_from(ack).ok().filter(|ack| *ack > una);
-        if fresh.is_none() && ack == una.cast_signed() {
-            self.count_duplicate(segment, news);
+        let mut heard = Heard::default();
+        if let Some(ack) = fresh {
+            self.advance_output(now, segment, ack, &mut heard);
+        }
+        self.take_sack(now, segment, &mut heard);
+        if ack == una.cast_signed() {
+            self.count_duplicate(segment, heard.news);
         }
         self.take_window(now, segment, ack, fresh.is_some());
-        if let Some(ack) = fresh {
-            self.advance_output(now, segment, ack);
-        }
-        self.detect_loss(now);
-    }
-
-    /// Adds the SACK blocks to the scoreboard; whether they said anything new. Blocks at or below
-    /// SND.UNA are D-SACKs or stale, and blocks of what was never sent are lies.
-    fn take_sack(&mut self, segment: &Segment<'_>) -> bool {
-        if !self.sack || self.bytes_in_flight() == 0 {
-            return false;
-        }
-        let mut news = false;
-        let floor = self.snd.una.max(u64::try_from(self.offset_of(segment.ack)).unwrap_or(0));
-        for block in &segment.options.sack {
-            let (left, right) = (self.offset_of(block.left), self.offset_of(block.right));
-            let (Ok(left), Ok(right)) = (u64::try_from(left), u64::try_from(right)) else {
-                continue;
-            };
-            if floor < left && left < right && right <= self.snd.nxt {
-                news |= self.snd.board.get_or_insert_default().add(left..right);
+        self.settle_tail(segment, &heard, fresh.is_some());
+        self.judge_reduction(now, &heard, fresh.is_some());
+        if fresh.is_some() {
+            self.progress_recovery(now, self.snd.una - una);
+            self.timers.resend = Instant::NEVER;
+            if self.bytes_in_flight() > 0 {
+                self.arm_resend(now);
             }
         }
-        news
+        self.detect_loss(now);
+        self.arm_tail_probe(now);
+    }
+
+    /// Takes the SACK blocks. Blocks of what was never sent are lies.
+    fn take_sack(&mut self, now: Instant, segment: &Segment<'_>, heard: &mut Heard) {
+        if !self.sack {
+            return;
+        }
+        let (una, nxt, echo) = (self.snd.una, self.snd.nxt, self.echo(segment));
+        let offsets = |tcb: &Self, block: &crate::wire::SackBlock| {
+            let left = u64::try_from(tcb.offset_of(block.left)).ok()?;
+            let right = u64::try_from(tcb.offset_of(block.right)).ok()?;
+            (left < right && right <= nxt).then_some(left..right)
+        };
+        let mut blocks = segment.options.sack.iter().map(|block| offsets(self, block));
+        let blocks: [Option<Range<u64>>; 4] = core::array::from_fn(|_| blocks.next().flatten());
+        heard.duplicate = duplicate_of(&blocks, una);
+        let Some(flight) = &mut self.snd.flight else { return };
+        if heard.duplicate.is_some() {
+            flight.rack.note_eager(&mut self.snd.order, una, nxt);
+        }
+        for block in blocks.into_iter().flatten().filter(|block| block.start > una) {
+            heard.news |= flight.sent.hold(block, &mut |run| {
+                heard.original |= !run.resent && run.part.end <= self.snd.recover;
+                flight.rack.note_delivered(&mut self.snd.order, now, run, echo);
+            });
+        }
+    }
+
+    fn echo(&self, segment: &Segment<'_>) -> Option<Echo> {
+        let timestamps = segment.options.timestamps.filter(|_| self.timestamps)?;
+        Some(Echo { ecr: timestamps.ecr, ts_offset: self.ts_offset })
     }
 
     /// A duplicate acknowledgment: RFC 5681 §2, or with SACK, RFC 6675 §2.
@@ -99,14 +130,14 @@ impl Tcb {
         self.snd.probe_due = false;
         self.snd.progress_at = now;
         self.timers.resend = Instant::NEVER;
-        if self.bytes_in_flight() > 0 && self.snd.phase == Phase::Open {
+        if self.bytes_in_flight() > 0 {
             self.mark_all_lost();
+            self.arm_resend(now);
         }
     }
 
     /// SND.UNA moves to `ack`.
-    fn advance_output(&mut self, now: Instant, segment: &Segment<'_>, ack: u64) {
-        let acked = ack - self.snd.una;
+    fn advance_output(&mut self, now: Instant, segment: &Segment<'_>, ack: u64, heard: &mut Heard) {
         if ack > self.snd.nxt {
             self.leap_to(now, ack);
         }
@@ -114,56 +145,61 @@ impl Tcb {
             // The predecessor's last window may still be on its way to the peer.
             self.snd.leap = ack + u64::from(self.snd.wnd_max);
         }
-        self.sample_round_trip(now, segment, ack);
+        self.acknowledge_flight(now, segment, ack, heard);
         self.snd.una = ack;
         self.snd.backoff = 0;
         self.snd.probe_due = false;
         self.snd.progress_at = now;
-        self.snd.resent = self.snd.resent.max(ack);
-        self.snd.lost = self.snd.lost.max(ack);
-        self.trim_board();
-        self.progress_recovery(now, acked);
-        self.timers.resend = if self.bytes_in_flight() == 0 {
-            Instant::NEVER
-        } else {
-            now + self.snd.rtt.timeout(&self.settings, 0)
-        };
     }
 
     /// The peer holds what a predecessor sent and we have not: it need not be sent at all.
     fn leap_to(&mut self, now: Instant, ack: u64) {
         self.snd.nxt = ack;
-        self.snd.board = None;
-        self.snd.timed = None;
+        self.snd.flight = None;
         if self.snd.finish && ack > self.snd.end {
             self.note_fin_sent(now);
         }
     }
 
-    fn trim_board(&mut self) {
-        if let Some(board) = &mut self.snd.board {
-            board.advance(self.snd.una);
-            if board.is_empty() {
-                self.snd.board = None;
+    /// Takes what `ack` covers off the record of what is out, and one round trip from it.
+    fn acknowledge_flight(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        ack: u64,
+        heard: &mut Heard,
+    ) {
+        let echo = self.echo(segment);
+        let reduced_at = self.snd.undo.as_ref().map(|undo| undo.una);
+        let Some(flight) = &mut self.snd.flight else { return };
+        let mut sent_at = None;
+        flight.sent.acknowledge(ack, &mut |run| {
+            flight.rack.note_delivered(&mut self.snd.order, now, run, echo);
+            if !run.resent && sent_at.is_none() {
+                sent_at = Some(run.at);
             }
+            heard.original |= !run.resent && run.part.end <= self.snd.recover;
+            heard.eifel |= run.resent
+                && reduced_at == Some(run.part.start)
+                && echo.is_some_and(|echo| echo.precedes(run.at));
+        });
+        let due = ack >= flight.sample_after;
+        flight.sample_after = if due { self.snd.nxt } else { flight.sample_after };
+        if ack >= self.snd.nxt {
+            self.snd.flight = None;
+        }
+        if due {
+            self.sample_round_trip(now, sent_at, echo);
         }
     }
 
-    /// One round trip, from the segment being timed or from the echoed timestamp.
-    fn sample_round_trip(&mut self, now: Instant, segment: &Segment<'_>, ack: u64) {
-        let timed = self.snd.timed.filter(|(until, _)| *until <= ack);
-        let sample = match (timed, segment.options.timestamps) {
-            (Some((_, sent)), _) => Some(now.since(sent)),
-            // One echo a round trip is enough: RFC 7323 appendix G.
-            (None, Some(ts)) if self.timestamps && self.snd.timed.is_none() => {
-                self.echo_age(now, ts.ecr)
-            }
-            (None, _) => None,
-        };
-        if timed.is_some() {
-            self.snd.timed = None;
-        }
-        if let Some(sample) = sample {
+    /// One round trip: from when the oldest of what was acknowledged was sent, if it was sent once
+    /// (Karn), or from the echoed timestamp (RFC 7323 §4). Without SACK, what waited behind a gap
+    /// tells nothing.
+    fn sample_round_trip(&mut self, now: Instant, sent_at: Option<Instant>, echo: Option<Echo>) {
+        let sent_at = sent_at.filter(|_| self.sack || self.snd.phase == Phase::Open);
+        let echoed = || self.echo_age(now, echo?.ecr);
+        if let Some(sample) = sent_at.map(|at| now.since(at)).or_else(echoed) {
             self.snd.rtt.sample(sample);
         }
     }
@@ -177,6 +213,7 @@ impl Tcb {
                 self.grow_window(now, acked, self.snd.limited);
             }
             Phase::Fast if whole => self.end_recovery(),
+            Phase::Fast if self.sack => (),
             Phase::Fast => self.partial_ack(acked),
             Phase::Timeout => {
                 self.grow_window(now, acked, Limited::ByCongestion);
@@ -197,81 +234,87 @@ impl Tcb {
         self.snd.phase = Phase::Open;
         self.snd.duplicates = 0;
         self.snd.resend_now = false;
-        self.snd.lost = self.snd.una;
-        self.snd.resent = self.snd.una;
+        self.snd.order.note_recovered();
+        self.close_undo();
     }
 
-    /// The next hole begins at the new SND.UNA: it is lost too, RFC 6582 §3.2 step 3.
+    /// Without SACK, the next hole begins at the new SND.UNA, RFC 6582 §3.2 step 3.
     fn partial_ack(&mut self, acked: u64) {
-        let mss = self.mss_u64();
+        let (una, mss) = (self.snd.una, self.mss_u64());
         let segments = u16::try_from(acked / mss).unwrap_or(u16::MAX);
         self.snd.duplicates = self.snd.duplicates.saturating_sub(segments);
-        self.snd.lost = self.snd.lost.max(self.snd.una + mss).min(self.snd.nxt);
-        self.snd.resend_now = self.snd.resent == self.snd.una;
+        if let Some(flight) = &mut self.snd.flight {
+            flight.sent.lose_part(una..una + mss);
+            self.snd.resend_now = true;
+        }
     }
 
-    /// Enters fast recovery, or finds more lost in it: RFC 6675 §5.
-    fn detect_loss(&mut self, now: Instant) {
+    /// Enters fast recovery, or finds more lost in it.
+    pub(super) fn detect_loss(&mut self, now: Instant) {
         if self.bytes_in_flight() == 0 || !self.state.may_send() || self.snd.wnd == 0 {
             return;
         }
-        let mss = self.mss_u64();
-        let below = self.snd.board.as_ref().and_then(|board| board.lost_below(mss));
-        let lost = below.unwrap_or(0).min(self.snd.nxt);
-        match self.snd.phase {
-            Phase::Open if self.snd.duplicates >= 3 || lost > self.snd.una => {
-                self.enter_recovery(now, lost);
+        if self.sack {
+            self.detect_by_time(now);
+            // What an ended recovery left lost was sent after it had begun: a loss of its own.
+            if self.snd.phase == Phase::Open && self.any_lost() {
+                self.enter_recovery(now);
             }
-            Phase::Fast => self.snd.lost = self.snd.lost.max(lost),
-            Phase::Open | Phase::Timeout => (),
+        } else if self.snd.phase == Phase::Open
+            && self.snd.duplicates >= DUPLICATES
+            // RFC 6582 §3.2: a loss below `recover` belongs to the last recovery.
+            && self.snd.una >= self.snd.recover
+        {
+            let (una, mss) = (self.snd.una, self.mss_u64());
+            if let Some(flight) = &mut self.snd.flight {
+                flight.sent.lose_part(una..una + mss);
+            }
+            self.enter_recovery(now);
         }
     }
 
-    fn enter_recovery(&mut self, now: Instant, lost: u64) {
-        // RFC 6582 §3.2: a loss below `recover` belongs to the last recovery.
-        if self.snd.una < self.snd.recover {
-            return;
-        }
+    fn any_lost(&self) -> bool {
+        self.snd.flight.as_ref().is_some_and(|flight| flight.sent.any_lost())
+    }
+
+    /// RFC 6675 §5 step 4, RFC 6582 §3.2 step 2.
+    fn enter_recovery(&mut self, now: Instant) {
         let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
+        self.remember(false);
         self.snd.congestion.control().on_loss(flight, mss);
         self.snd.phase = Phase::Fast;
         self.snd.recover = self.snd.nxt;
-        self.snd.resent = self.snd.una;
-        self.snd.lost = lost.max(self.snd.una + self.mss_u64()).min(self.snd.nxt);
         self.snd.resend_now = true;
-        self.snd.timed = None;
-        self.timers.resend = now + self.snd.rtt.timeout(&self.settings, self.snd.backoff);
+        self.snd.tail_end = 0;
+        self.timers.resend = Instant::NEVER;
+        self.arm_resend(now);
     }
 
     /// Everything in flight is taken for lost, and is sent again as the windows allow.
     pub(super) fn mark_all_lost(&mut self) {
-        if self.bytes_in_flight() == 0 {
-            return;
+        if let Some(flight) = &mut self.snd.flight {
+            flight.sent.lose(|_| Look::Lost);
+            self.repair_from_una();
         }
+    }
+
+    /// Repair begins at SND.UNA, as after a timeout.
+    pub(super) fn repair_from_una(&mut self) {
         self.snd.phase = Phase::Timeout;
         self.snd.recover = self.snd.nxt;
-        self.snd.lost = self.snd.nxt;
-        self.snd.resent = self.snd.una;
         self.snd.duplicates = 0;
         self.snd.resend_now = true;
-        self.snd.timed = None;
+        self.snd.tail_end = 0;
     }
 
     /// RFC 6675's pipe: bytes believed to be in the network.
     pub(super) fn pipe(&self) -> u64 {
-        let resent = self.snd.resent.clamp(self.snd.una, self.snd.nxt);
-        let lost = self.snd.lost.clamp(resent, self.snd.nxt);
-        let parts = [self.snd.una..resent, lost..self.snd.nxt];
-        let part = |part: &core::ops::Range<u64>| {
-            let held = self.snd.board.as_ref().map_or(0, |board| board.held(part.clone()));
-            (part.end - part.start).saturating_sub(held)
-        };
-        let pipe: u64 = parts.iter().map(part).sum();
+        let flying = self.snd.flight.as_ref().map_or(0, |flight| flight.sent.flying());
         if self.sack {
-            return pipe;
+            return flying;
         }
         // Each duplicate acknowledgment says that one segment has left the network.
-        pipe.saturating_sub(u64::from(self.snd.duplicates) * self.mss_u64())
+        flying.saturating_sub(u64::from(self.snd.duplicates) * self.mss_u64())
     }
 
     /// Our FIN is (taken to be) on its way.
@@ -290,4 +333,13 @@ impl Tcb {
             | State::TimeWait => (),
         }
     }
+}
+
+/// The D-SACK among the blocks, RFC 2883 §4: the first, if it lies below the acknowledgment or
+/// within the second.
+fn duplicate_of(blocks: &[Option<Range<u64>>; 4], una: u64) -> Option<Range<u64>> {
+    let [first, second, ..] = blocks;
+    let first = first.as_ref()?;
+    let within = |outer: &Range<u64>| outer.start <= first.start && first.end <= outer.end;
+    (first.end <= una || second.as_ref().is_some_and(within)).then(|| first.clone())
 }

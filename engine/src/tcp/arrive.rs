@@ -347,7 +347,8 @@ impl Tcb {
 
     /// The round trip of the SYN, unless it was repeated (Karn).
     fn sample_handshake(&mut self, now: Instant, segment: &Segment<'_>) {
-        let timed = self.snd.timed.take().map(|(_, sent)| now.since(sent));
+        let once = core::mem::take(&mut self.snd.syn_timed);
+        let timed = once.then(|| now.since(self.snd.busy_at));
         let echoed = timestamps_of(segment).filter(|_| self.timestamps);
         if let Some(sample) = timed.or_else(|| self.echo_age(now, echoed?.ecr)) {
             self.snd.rtt.sample(sample);

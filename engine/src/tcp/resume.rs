@@ -57,6 +57,8 @@ impl Tcb {
         tcb.snd.nxt = hard.acked;
         tcb.snd.end = hard.acked;
         tcb.snd.leap = hard.acked + LEAP_FIRST;
+        // What the predecessor may have sent: a round trip cannot be taken from it.
+        tcb.snd.recover = hard.acked + u64::from(hard.snd_wnd.min(WINDOW_MAX));
         tcb.snd.wnd = hard.snd_wnd.min(WINDOW_MAX);
         tcb.snd.wnd_max = tcb.snd.wnd;
         tcb.snd.rtt = Rtt::from_hint(hard.srtt);
@@ -124,9 +126,7 @@ impl Tcb {
             self.syn_due = self.state != State::Closed;
             return;
         }
-        if self.state.may_send() {
-            self.mark_all_lost();
-        }
+        self.mark_all_lost();
         if self.state.may_send() && self.output_limit() > self.snd.una {
             self.snd.probe_due = self.snd.wnd == 0;
         } else {

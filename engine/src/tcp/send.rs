@@ -13,7 +13,7 @@ use crate::wire::{Flags, SackBlocks, SeqNum, TcpOptions, Timestamps};
 use core::ops::Range;
 
 /// Places payload `range` into the packet being built; how many bytes it had.
-type Fetch<'a> = &'a mut dyn FnMut(Range<u64>) -> usize;
+pub(super) type Fetch<'a> = &'a mut dyn FnMut(Range<u64>) -> usize;
 
 impl Tcb {
     /// The next segment to send, or `None` when there is nothing to say now.
@@ -57,7 +57,13 @@ impl Tcb {
         if self.snd.blocked {
             return None;
         }
-        if let Some(part) = self.lost_part() {
+        if core::mem::take(&mut self.snd.tail_due)
+            && let Some(probe) = self.tail_probe(now, fetch)
+        {
+            return Some(probe);
+        }
+        let lost = self.snd.flight.as_ref().and_then(|flight| flight.sent.first_lost());
+        if let Some(part) = lost.filter(|_| !self.asks_before_resending()) {
             // New data waits behind lost data, whatever holds that back.
             return self.retransmission(now, part, fetch);
         }
@@ -70,9 +76,8 @@ impl Tcb {
             return None;
         }
         let active = self.state == State::SynSent;
-        let first = self.snd.backoff == 0 && self.snd.timed.is_none();
         let fresh = self.timers.resend == Instant::NEVER;
-        self.snd.timed = (first && fresh).then_some((0, now));
+        self.snd.syn_timed = fresh && self.snd.backoff == 0;
         self.snd.busy_at = now;
         self.arm_resend(now);
         let scaled = active || self.rcv_scale > 0;
@@ -97,19 +102,6 @@ impl Tcb {
 
     // ---- retransmission ----
 
-    /// The first lost part that was not sent again.
-    fn lost_part(&mut self) -> Option<Range<u64>> {
-        let from = self.snd.resent.max(self.snd.una);
-        let to = self.snd.lost.min(self.snd.nxt);
-        if from >= to {
-            return None;
-        }
-        match &self.snd.board {
-            Some(board) => board.hole(from..to),
-            None => Some(from..to),
-        }
-    }
-
     /// Sends lost data again, in super-segments, as the congestion window allows. The first after
     /// its discovery goes out whatever the window says.
     fn retransmission(
@@ -128,10 +120,9 @@ impl Tcb {
             return None;
         }
         let len = self.whole_segments(wanted, room);
-        let first = core::mem::take(&mut self.snd.resend_now);
         let transmit = self.segment(now, part.start..part.start + len, fetch)?;
-        self.snd.resent = part.start + transmit.len();
-        self.snd.timed = None;
+        let first = core::mem::take(&mut self.snd.resend_now);
+        self.note_resent(transmit.len());
         self.note_sent(now, part.start, &transmit);
         if first {
             self.timers.resend = Instant::NEVER;
@@ -170,7 +161,6 @@ impl Tcb {
             return None;
         };
         let start = self.snd.nxt;
-        debug_assert!(self.snd.lost <= start, "new data is not lost");
         let idle = self.bytes_in_flight() == 0;
         let transmit = self.segment(now, start..start + len, fetch)?;
         self.note_sent(now, start, &transmit);
@@ -179,17 +169,15 @@ impl Tcb {
             self.snd.recover = self.snd.recover.max(self.snd.una);
             self.timers.resend = Instant::NEVER;
         }
-        if self.snd.timed.is_none() {
-            self.snd.timed = Some((self.snd.nxt, now));
-        }
         self.arm_resend(now);
+        self.arm_tail_probe(now);
         Some(transmit)
     }
 
     /// What a segment from offset `start` did to SND.NXT and the state. A FIN may join the
     /// retransmission of what precedes it, so this holds for every way of sending.
-    fn note_sent(&mut self, now: Instant, start: u64, transmit: &Transmit) {
-        self.snd.nxt = self.snd.nxt.max(start + transmit.len());
+    pub(super) fn note_sent(&mut self, now: Instant, start: u64, transmit: &Transmit) {
+        self.note_flight(now, start..start + transmit.len());
         if transmit.flags.contains(Flags::FIN) {
             self.note_fin_sent(now);
         }
@@ -238,7 +226,12 @@ impl Tcb {
     }
 
     /// A segment with the positions `part` of the output, or as many as `fetch` has.
-    fn segment(&mut self, now: Instant, part: Range<u64>, fetch: Fetch<'_>) -> Option<Transmit> {
+    pub(super) fn segment(
+        &mut self,
+        now: Instant,
+        part: Range<u64>,
+        fetch: Fetch<'_>,
+    ) -> Option<Transmit> {
         let text = part.start..part.end.min(self.snd.end);
         let mut flags = Flags::ACK;
         let mut payload = 0;

@@ -4,13 +4,15 @@ use super::assemble::Assembler;
 use super::challenge::Limit;
 use super::congestion::{Algorithm, Congestion, Limited};
 use super::cookie;
+use super::rack::{Flight, Order};
 use super::receive::AckDue;
 use super::rtt::Rtt;
-use super::scoreboard::Scoreboard;
 use super::settings::Settings;
+use super::timer::Alarm;
 use super::transmit::{
     Horizon, MSS_DEFAULT_V4, MSS_DEFAULT_V6, MSS_MIN, TIMESTAMPS_LEN, mss_for, syn_window,
 };
+use super::undo::Undo;
 use super::{CloseCause, State, Verdict};
 use crate::time::{Duration, Instant};
 use crate::wire::{SackBlock, Segment, SeqNum, TcpOptions};
@@ -75,10 +77,6 @@ pub(super) struct Sending {
     pub(super) phase: Phase,
     /// Recovery ends when this is acknowledged.
     pub(super) recover: u64,
-    /// Everything below and not selectively acknowledged is lost.
-    pub(super) lost: u64,
-    /// HighRxt: lost data below was sent again.
-    pub(super) resent: u64,
     /// Duplicate acknowledgments in a row.
     pub(super) duplicates: u16,
     /// The first lost segment goes out whatever the congestion window says.
@@ -90,15 +88,27 @@ pub(super) struct Sending {
     /// A keepalive probe is due.
     pub(super) keepalive_due: bool,
     pub(super) limited: Limited,
-    pub(super) board: Option<Box<Scoreboard>>,
+    /// What is out; `None` when nothing is.
+    pub(super) flight: Option<Box<Flight>>,
+    pub(super) order: Order,
+    /// What [`Timers::resend`] is for.
+    pub(super) alarm: Alarm,
+    /// How to take the last reduction back.
+    pub(super) undo: Option<Box<Undo>>,
+    /// A tail probe is due.
+    pub(super) tail_due: bool,
+    /// The tail probe under way was a retransmission.
+    pub(super) tail_resent: bool,
+    /// TLP.end_seq: SND.NXT when a tail probe was sent; zero when none is under way.
+    pub(super) tail_end: u64,
     pub(super) congestion: Congestion,
     pub(super) rtt: Rtt,
     /// Doublings of the retransmission timeout; also counts repetitions.
     pub(super) backoff: u8,
     /// Keepalive probes since the peer was last heard.
     pub(super) keepalives: u8,
-    /// The round trip being timed: acknowledged at this offset, sent at that time.
-    pub(super) timed: Option<(u64, Instant)>,
+    /// The SYN went out once, at `busy_at`: its answer tells the round trip.
+    pub(super) syn_timed: bool,
     /// When data was last sent, or a pause since then was accounted for.
     pub(super) busy_at: Instant,
     /// When the peer last acknowledged something new, or there was nothing to acknowledge.
@@ -148,7 +158,8 @@ pub(super) struct Receiving {
 /// Deadlines; [`Instant::NEVER`] for none.
 #[derive(Debug)]
 pub(super) struct Timers {
-    /// Retransmission, or window probing while the peer's window is shut.
+    /// Retransmission, tail probing, or window probing while the peer's window is shut.
+    /// [`Sending::alarm`] says what for.
     pub(super) resend: Instant,
     /// A delayed acknowledgment.
     pub(super) ack: Instant,
@@ -460,7 +471,8 @@ impl Tcb {
             State::FinWait2 => self.timers.wait = now + self.settings.fin_wait_2,
             State::Closed => {
                 self.timers = Timers::none();
-                self.snd.board = None;
+                self.snd.flight = None;
+                self.snd.undo = None;
                 self.rcv.assembler = None;
             }
             State::Listen
@@ -541,20 +553,24 @@ impl Sending {
             wl2: SeqNum(0),
             phase: Phase::Open,
             recover: 0,
-            lost: 0,
-            resent: 0,
             duplicates: 0,
             resend_now: false,
             blocked: false,
             probe_due: false,
             keepalive_due: false,
             limited: Limited::ByOther,
-            board: None,
+            flight: None,
+            order: Order::new(),
+            alarm: Alarm::Timeout,
+            undo: None,
+            tail_due: false,
+            tail_resent: false,
+            tail_end: 0,
             congestion: Congestion::new(Algorithm::default(), 0),
             rtt: Rtt::default(),
             backoff: 0,
             keepalives: 0,
-            timed: None,
+            syn_timed: false,
             busy_at: now,
             progress_at: now,
         }

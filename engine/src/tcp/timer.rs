@@ -5,6 +5,17 @@ use super::tcb::Phase;
 use super::{CloseCause, Tcb, Verdict};
 use crate::time::{Duration, Instant};
 
+/// What the retransmission timer is running for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Alarm {
+    /// The retransmission timeout, or the next window probe: RFC 6298, RFC 9293 §3.8.6.1.
+    Timeout,
+    /// A tail probe: RFC 8985 §7.
+    Tail,
+    /// Time is up for what may have been reordered: RFC 8985 §6.2 step 5.
+    Reordering,
+}
+
 impl Tcb {
     /// When [`Tcb::on_timer`] is to be called next. After it was called, this lies in the future:
     /// what waits for a horizon waits for the horizon, not for time.
@@ -68,21 +79,37 @@ impl Tcb {
         if let Some(cause) = self.out_of_patience(now) {
             return Some(cause);
         }
-        let first = self.snd.backoff == 0;
-        if !self.snd.blocked {
-            self.snd.backoff = self.snd.backoff.saturating_add(1);
+        match self.snd.alarm {
+            Alarm::Timeout => self.on_timeout(now),
+            Alarm::Tail => {
+                self.rearm_timeout(now);
+                self.snd.tail_due = true;
+            }
+            Alarm::Reordering => {
+                self.rearm_timeout(now);
+                self.detect_loss(now);
+            }
         }
-        let timeout = self.snd.rtt.timeout(&self.settings, self.snd.backoff);
-        self.timers.resend = now + timeout;
-        self.snd.timed = None;
+        None
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        let first = self.snd.backoff == 0;
+        if self.snd.blocked && self.snd.phase == Phase::Timeout {
+            // Nothing was repeated since the last time: our own content is not there yet.
+            self.rearm_timeout(now);
+            return;
+        }
+        self.snd.backoff = self.snd.backoff.saturating_add(1);
+        self.rearm_timeout(now);
+        self.snd.syn_timed = false;
         if !self.state.synchronized() {
             self.syn_due = true;
         } else if self.snd.wnd == 0 || self.bytes_in_flight() == 0 {
             self.snd.probe_due = true;
         } else {
-            self.on_loss_timeout(first);
+            self.on_loss_timeout(now, first);
         }
-        None
     }
 
     fn out_of_patience(&self, now: Instant) -> Option<CloseCause> {
@@ -97,28 +124,40 @@ impl Tcb {
         given_up.then_some(CloseCause::TimedOut)
     }
 
-    /// Data timed out: everything out is lost, the window is one segment. A second timeout in a
-    /// row, or a peer that asks for what it said it held, puts the scoreboard in doubt
-    /// (RFC 2018 §8).
-    fn on_loss_timeout(&mut self, first: bool) {
+    /// Data timed out: it is lost, the window is one segment. A second timeout in a row, or a peer
+    /// that asks for what it said it held, puts its word in doubt (RFC 2018 §8): then everything
+    /// is sent again.
+    fn on_loss_timeout(&mut self, now: Instant, first: bool) {
         let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
-        let reneged = self.snd.board.as_ref().is_some_and(|board| board.reneged(self.snd.una));
-        if !first || reneged {
-            self.snd.board = None;
-        }
         if first && self.snd.phase != Phase::Timeout {
+            self.remember(true);
             self.snd.congestion.control().on_timeout(flight, mss);
         } else {
+            self.snd.undo = None;
             self.snd.congestion.control().on_timeout_again(mss);
         }
-        self.mark_all_lost();
+        let Some(out) = &mut self.snd.flight else { return };
+        if !first || out.sent.reneged() || !self.sack {
+            out.sent.forget_held();
+            self.mark_all_lost();
+        } else {
+            self.lose_by_timeout(now);
+            self.repair_from_una();
+        }
     }
 
     /// Starts the retransmission timer if it is not running, RFC 6298 §5.1.
     pub(super) fn arm_resend(&mut self, now: Instant) {
         if self.timers.resend == Instant::NEVER {
             self.timers.resend = now + self.snd.rtt.timeout(&self.settings, self.snd.backoff);
+            self.snd.alarm = Alarm::Timeout;
         }
+    }
+
+    /// Starts it anew, RFC 6298 §5.3 and §5.6.
+    pub(super) fn rearm_timeout(&mut self, now: Instant) {
+        self.timers.resend = Instant::NEVER;
+        self.arm_resend(now);
     }
 }
 

@@ -185,6 +185,12 @@ impl CongestionControl for Cubic {
         }
     }
 
+    /// §4.9: everything is as it was, the place on the curve too.
+    fn on_undo(&mut self, now: Instant, window: u32) {
+        self.cwnd = self.cwnd.max(window);
+        self.on_pause(now);
+    }
+
     fn on_mss(&mut self, mss: u32) {
         self.cwnd = self.cwnd.max(mss);
     }

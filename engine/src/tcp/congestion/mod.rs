@@ -8,7 +8,8 @@
 //! ```
 //!
 //! [`CongestionControl`] is what an algorithm is; [`Congestion`] is a connection's own, held by
-//! value: a box per connection would cost more than the state.
+//! value: a box per connection would cost more than the state, and a copy is all that taking a
+//! reduction back needs.
 
 mod cubic;
 mod newreno;
@@ -81,6 +82,10 @@ pub(super) trait CongestionControl {
 
     /// Nothing was in flight until `now`: a time that proved nothing.
     fn on_pause(&mut self, _now: Instant) {}
+
+    /// The reduction before which this state was put aside was a mistake: it is in force again.
+    /// `window` is what the connection has by now, which it keeps if it is more.
+    fn on_undo(&mut self, now: Instant, window: u32);
 
     /// The segment size changed; a window is never less than one segment.
     fn on_mss(&mut self, mss: u32);

@@ -4,6 +4,7 @@
 use super::{
     Acked, CongestionControl, Limited, WINDOW_MAX, countable, decayed, slow_start, still_good,
 };
+use crate::time::Instant;
 
 /// All in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +77,10 @@ impl CongestionControl for NewReno {
             self.ssthresh = self.ssthresh.max(still_good(self.cwnd));
             self.cwnd = window;
         }
+    }
+
+    fn on_undo(&mut self, _now: Instant, window: u32) {
+        self.cwnd = self.cwnd.max(window);
     }
 
     fn on_mss(&mut self, mss: u32) {
