@@ -1,6 +1,6 @@
 //! `standin-wire`: a link with faults between two network interfaces.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,6 +69,9 @@ struct Cli {
     /// Makes chance repeatable.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write this process's id to this file once frames pass.
+    #[arg(long, value_name = "FILE")]
+    ready: Option<PathBuf>,
     /// Write what became of the frames to this file, as JSON, at the end.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -173,8 +176,11 @@ fn run(cli: &Cli) -> Result<(), String> {
     }
     let open = |name: &str| Port::open(name).map_err(|error| format!("{name}: {error}"));
     let ports = [open(&cli.first)?, open(&cli.second)?];
-    // A script waits for this line before it sends anything; whether it is read does not matter.
-    let _ = writeln!(io::stdout(), "joined {} and {}", cli.first, cli.second);
+    if let Some(path) = &cli.ready {
+        // A script waits for this before it sends anything.
+        fs::write(path, std::process::id().to_string())
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let report = join(ports, |direction| cli.impairments(direction), cli.seed, &stop)
         .map_err(|error| error.to_string())?;
     tell(cli, &report)
