@@ -100,6 +100,9 @@ impl Engine {
             Ok(Icmp::Error(error)) => {
                 let Some(id) = self.table.find(error.tuple) else { return };
                 let signal = match error.kind {
+                    IcmpKind::TooBig { mtu: 0 } => {
+                        PathSignal::TooBig { mtu: tcp::plateau_below(error.quoted_len) }
+                    }
                     IcmpKind::TooBig { mtu } => PathSignal::TooBig { mtu },
                     IcmpKind::Unreachable { hard: true } => PathSignal::HardError,
                     IcmpKind::Unreachable { hard: false }

@@ -64,7 +64,7 @@ impl Tcb {
         if !self.sack {
             return;
         }
-        let (una, nxt, echo) = (self.snd.una, self.snd.nxt, self.echo(segment));
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
         let offsets = |tcb: &Self, block: &crate::wire::SackBlock| {
             let left = u64::try_from(tcb.offset_of(block.left)).ok()?;
             let right = u64::try_from(tcb.offset_of(block.right)).ok()?;
@@ -80,7 +80,8 @@ impl Tcb {
         for block in blocks.into_iter().flatten().filter(|block| block.start > una) {
             heard.news |= flight.sent.hold(block, &mut |run| {
                 heard.original |= !run.resent && run.part.end <= self.snd.recover;
-                flight.rack.note_delivered(&mut self.snd.order, now, run, echo);
+                // What lies beyond a gap is not echoed (RFC 7323 §4.3).
+                flight.rack.note_delivered(&mut self.snd.order, now, run, None);
             });
         }
     }

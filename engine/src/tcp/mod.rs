@@ -60,7 +60,7 @@ mod tests;
 
 pub use congestion::Algorithm;
 pub use hard::{Hard, HardError};
-pub use path::PathSignal;
+pub use path::{PathSignal, plateau_below};
 pub use reset::reset_for;
 pub use settings::{Keepalive, Settings};
 pub use state::State;

@@ -9,7 +9,8 @@ use crate::wire::SeqNum;
 pub enum PathSignal {
     /// A packet was too big for a link: RFC 1191, RFC 8201.
     TooBig {
-        /// The largest packet that would pass, in bytes; 0 if the router did not say.
+        /// The largest packet that would pass, in bytes; [`plateau_below`] if the router did not
+        /// say.
         mtu: u32,
     },
     /// Something that may pass: network or host unreachable, time exceeded.
@@ -63,6 +64,31 @@ impl Tcb {
     }
 }
 
+impl Tcb {
+    /// Full segments time out again and again: perhaps a router drops what is too big and does not
+    /// say so. Then smaller ones are tried (RFC 4821 §7.7 in its simplest form). The path is not
+    /// asked again whether it takes more: small segments cost little here, and a wrong guess costs
+    /// seconds.
+    pub(super) fn suspect_black_hole(&mut self) {
+        let full = self.bytes_in_flight() >= self.mss_u64();
+        if !full || self.snd.backoff < BLACK_HOLE_TIMEOUTS {
+            return;
+        }
+        let smaller = if self.mtu > MTU_MIN_V6 { MTU_MIN_V6 } else { MTU_MIN_V4 };
+        self.lower_mtu(smaller.into());
+    }
+}
+
+/// The next smaller MTU of RFC 1191 §7's table, for a packet of `len` bytes that was too big for a
+/// router that did not say how big is too big.
+pub fn plateau_below(len: u32) -> u32 {
+    PLATEAUS.into_iter().find(|mtu| *mtu < len).unwrap_or(MTU_MIN_V4.into())
+}
+
+/// RFC 1191 §7, as far as it is believed.
+const PLATEAUS: [u32; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1280, 1006, 552];
+/// Timeouts in a row after which full segments are suspected: about six seconds.
+const BLACK_HOLE_TIMEOUTS: u8 = 4;
 /// Less is not believed over IPv4, as in Linux's `min_pmtu`: it would only make us slow.
 const MTU_MIN_V4: u16 = 552;
 /// RFC 8200 §5.

@@ -1,6 +1,7 @@
 //! Stories about whole connections. Each file has one theme; [`pair`] is the world they play in.
 
 mod pair;
+mod recovery;
 mod steps;
 mod streams;
 mod takeover;

@@ -136,6 +136,7 @@ impl Tcb {
             self.snd.undo = None;
             self.snd.congestion.control().on_timeout_again(mss);
         }
+        self.suspect_black_hole();
         let Some(out) = &mut self.snd.flight else { return };
         if !first || out.sent.reneged() || !self.sack {
             out.sent.forget_held();

@@ -13,7 +13,7 @@ pub(super) const CLIENT: usize = 0;
 pub(super) const SERVER: usize = 1;
 
 /// How bad the network is: chances in a thousand.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Weather {
     pub(super) loss: u64,
     pub(super) reorder: u64,

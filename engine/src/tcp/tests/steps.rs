@@ -342,6 +342,61 @@ fn icmp_counts_only_for_what_is_in_flight() {
 }
 
 #[test]
+fn a_router_that_does_not_say_its_mtu_is_guessed() {
+    use crate::tcp::plateau_below;
+    let guesses = [65_535, 9000, 1500, 1492, 1300, 600, 552, 0].map(plateau_below);
+    assert_eq!(guesses, [32_000, 8166, 1492, 1280, 1280, 552, 552, 552]);
+    let mut lone = Lone::established();
+    lone.end.tcb.mtu = 900;
+    lone.end.write(&pattern(3000, 1));
+    lone.answers();
+    let signal = PathSignal::TooBig { mtu: plateau_below(900) };
+    assert_eq!(lone.end.tcb.on_icmp(lone.now, signal, ISS.add(1)), Verdict::Accepted);
+    assert_eq!(lone.end.tcb.mss(), 512);
+}
+
+#[test]
+fn a_reset_counts_while_the_window_is_shut() {
+    let mut lone = Lone::established();
+    lone.end.consumes = false;
+    lone.hears(0, 0, Flags::ACK, &pattern(10_000, 1));
+    let window = lone.end.poll(lone.now).unwrap().head.window;
+    assert_eq!(window, 0);
+    assert_eq!(lone.hears(10_000, 0, Flags::RST, b""), Verdict::Closed(CloseCause::Reset));
+}
+
+#[test]
+fn urgent_data_is_text() {
+    let mut lone = Lone::established();
+    lone.hears(0, 0, Flags::ACK | Flags::URG, b"abc");
+    lone.hears(3, 0, Flags::ACK, b"def");
+    assert_eq!(lone.end.input, b"abcdef");
+    lone.end.write(b"x");
+    assert!(lone.answers().iter().all(|(flags, ..)| !flags.contains(Flags::URG)));
+}
+
+#[test]
+fn without_an_mss_option_the_default_is_taken() {
+    let settings = Arc::new(Settings::default());
+    let syn = segment(u32::MAX, 0, Flags::SYN, b"");
+    for (ipv6, mss) in [(false, 536), (true, 1220)] {
+        let tcb = Tcb::accept(&settings, Instant::from_millis(5), &syn, ISS, 0, 1500, ipv6);
+        assert_eq!(tcb.mss(), mss);
+    }
+}
+
+#[test]
+fn acknowledgments_of_old_data_are_not_limited() {
+    let mut lone = Lone::established();
+    lone.hears(0, 0, Flags::ACK, b"abc");
+    lone.answers();
+    for _ in 0..50 {
+        lone.hears(0, 0, Flags::ACK, b"abc");
+        assert_eq!(lone.answers(), [(Flags::ACK, 0, 3, 0)]);
+    }
+}
+
+#[test]
 fn icmp_hard_error_ends_a_handshake() {
     let mut pair = Pair::opening(Start::default());
     let (now, iss) = (pair.now, pair.client().tcb.iss);

@@ -185,6 +185,67 @@ fn a_window_that_shrinks_is_tolerated() {
 }
 
 #[test]
+fn a_window_of_zero_for_an_hour_ends_nothing() {
+    let server = Settings { receive_buffer: 20_000, ..Settings::default() };
+    let mut pair = Pair::established_with(Start { server, ..Start::default() });
+    let data = pattern(100_000, 1);
+    pair.server().consumes = false;
+    pair.client().write(&data);
+    pair.run_for(Duration::from_secs(3600));
+    assert_eq!(pair.client().tcb.state(), State::Established);
+    pair.server().consumes = true;
+    let (read, start) = (pair.server().input.len() as u64, pair.now);
+    pair.server().tcb.set_consumed(read);
+    pair.run_until(|pair| pair.ends[SERVER].input.len() == 100_000);
+    assert!(pair.now.since(start) < Duration::from_secs(1));
+    assert!(pair.server().input == data);
+}
+
+#[test]
+fn a_black_hole_is_found_by_smaller_segments() {
+    let mut pair = Pair::established();
+    let data = pattern(30_000, 1);
+    let start = pair.now;
+    pair.server().write(&data);
+    while pair.client().input.len() < 30_000 {
+        pair.flush();
+        pair.wire.retain(|(.., packet)| packet.bytes.len() <= 1300);
+        assert!(pair.step() && pair.now.since(start) < Duration::from_secs(30));
+    }
+    assert!(pair.client().input == data);
+    assert_eq!(pair.server().tcb.mss(), 1228);
+}
+
+/// The sequence numbers wrap, and wrap again; nobody keeps the bytes.
+#[test]
+fn five_gigabytes_in_one_connection() {
+    let mut pair = Pair::established_with(Start { iss: [u32::MAX - 9; 2], ..Start::default() });
+    let (all, zeroes, now) = (5u64 << 30, vec![0; 1 << 16], pair.now);
+    pair.server().tcb.set_output_end(all);
+    let [client, server] = &mut pair.ends;
+    let (client, server, mut seen, mut now) = (&mut client.tcb, &mut server.tcb, 0, now);
+    while server.acked() < all {
+        now = now + Duration::from_millis(1);
+        while let Some(sent) = server.poll_transmit(now, &mut |range| range.count()) {
+            let packet = super::pair::Packet { head: sent, bytes: Vec::new() };
+            let payload = &zeroes[..packet.head.payload];
+            let verdict =
+                client.on_segment(now, &Segment { payload, ..packet.segment() }, &mut |bytes| {
+                    seen += bytes.len() as u64
+                });
+            assert_eq!(verdict, Verdict::Accepted);
+            client.set_consumed(seen);
+        }
+        client.on_timer(now + Duration::from_millis(50));
+        while let Some(head) = client.poll_transmit(now, &mut |_| 0) {
+            let packet = super::pair::Packet { head, bytes: Vec::new() };
+            assert_eq!(server.on_segment(now, &packet.segment(), &mut |_| ()), Verdict::Accepted);
+        }
+    }
+    assert_eq!((seen, client.received()), (all, all));
+}
+
+#[test]
 fn blocked_output_waits_without_losing_anything() {
     let mut pair = Pair::established();
     let now = pair.now;
