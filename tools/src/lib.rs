@@ -10,6 +10,7 @@
 
 pub mod capture;
 pub mod drill;
+pub mod oracle;
 
 mod clock;
 mod sys;
