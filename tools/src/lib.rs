@@ -11,6 +11,7 @@
 pub mod capture;
 pub mod drill;
 pub mod oracle;
+pub mod sim;
 
 mod clock;
 mod sys;
