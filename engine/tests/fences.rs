@@ -45,7 +45,7 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
         &["ContentId", "Facts", "Kind", "Limits", "Lookup", "Read", "Store", "Verified", "store"],
     ),
     // TCP's settings, and nothing else of it.
-    ("tcp", &["Keepalive", "Settings"]),
+    ("tcp", &["Algorithm", "Keepalive", "Settings"]),
     // Progress, to report it.
     ("replica", &["SnapshotProgress"]),
     // What the devices speak.

@@ -238,7 +238,15 @@ fn tcp_settings(tcp: &config::Tcp) -> tcp::Settings {
             interval: keepalive.interval,
             probes: u8::try_from(keepalive.probes).unwrap_or(u8::MAX),
         }),
+        congestion: congestion(tcp.congestion),
         ..tcp::Settings::default()
+    }
+}
+
+const fn congestion(algorithm: config::Congestion) -> tcp::Algorithm {
+    match algorithm {
+        config::Congestion::Cubic => tcp::Algorithm::Cubic,
+        config::Congestion::NewReno => tcp::Algorithm::NewReno,
     }
 }
 
