@@ -24,7 +24,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("replica", &["ids", "time", "wire"]),
     ("role", &["ids", "time"]),
     ("neighbour", &["time", "wire"]),
-    ("engine", &["ids", "neighbour", "replica", "role", "service", "tcp", "time", "wire"]),
+    // Behind the feature of the same name.
+    ("defects", &[]),
+    (
+        "engine",
+        &["defects", "ids", "neighbour", "replica", "role", "service", "tcp", "time", "wire"],
+    ),
     ("runtime", &["engine", "ids", "replica", "role", "service", "tcp", "time", "wire"]),
     ("main", &["runtime"]),
 ];

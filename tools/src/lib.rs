@@ -11,6 +11,8 @@
 
 pub mod capture;
 pub mod drill;
+pub mod oracle;
+pub mod sim;
 pub mod wire;
 
 mod clock;

@@ -17,6 +17,8 @@ mod connection;
 mod follow;
 mod inbound;
 mod link;
+#[cfg(feature = "defects")]
+mod mistakes;
 mod outbox;
 mod output;
 mod replicate;
@@ -135,7 +137,8 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at rest: it listens, and dials its peer, before it does anything else.
-    pub fn new(setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+    pub fn new(mut setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+        setup.fit_segments();
         let roles = Roles::new(now, setup.node, setup.boot, setup.timing, setup.policy);
         let neighbour = Neighbour::new(neighbour::Settings {
             mac: setup.mac,
@@ -252,6 +255,10 @@ impl Engine {
     /// Until when this engine may put packets and announcements of the service address on the wire
     /// (I3). The host compares it with a fresh clock before each one.
     pub fn speak_until(&self) -> Instant {
+        #[cfg(feature = "defects")]
+        if self.owner && self.setup.has(crate::defects::Defect::SpeakAfterLease) {
+            return Instant::NEVER;
+        }
         if self.owner { self.roles.speak_until() } else { Instant::ZERO }
     }
 

@@ -132,6 +132,8 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         backlog: config.tcp.backlog as usize,
         connections_max: config.tcp.max_connections as usize,
         backlog_bytes_max: LOG_BACKLOG,
+        #[cfg(feature = "defects")]
+        defect: None,
     };
     let engine = Engine::new(setup, Box::new(store), Clock.now());
     Ok(Assembly { pair, engine, lan, host, tun, carrier, control, news, signals, poll })
