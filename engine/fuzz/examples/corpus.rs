@@ -4,7 +4,7 @@
 //! ```text
 //! corpus unpack PACK DIRECTORY
 //! corpus pack DIRECTORY PACK
-//! corpus run TARGET FILE…
+//! corpus run TARGET FILE…              with RUST_LOG=debug: what the engine says meanwhile
 //! ```
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use std::{env, fs, io};
 use standin_fuzz::{TARGETS, pack};
 
 fn main() -> ExitCode {
+    env_logger::init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {

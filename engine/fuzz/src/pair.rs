@@ -310,15 +310,15 @@ impl World {
     fn judge(&self) {
         let [a, b] = &self.hosts;
         assert!(a.end.tcb.closed() && b.end.tcb.closed(), "stuck: {}", self.story());
-        let whole = b.end.delivered == a.end.output && a.end.delivered == b.end.output;
-        let told = self.hosts.iter().any(|host| host.closed != Some(CloseCause::Done));
-        assert!(whole || told, "neither whole nor told: {}", self.story());
+        let done = |host: &Host| host.closed == Some(CloseCause::Done);
         for (host, other) in [(a, b), (b, a)] {
-            if host.closed == Some(CloseCause::Done) {
-                assert_eq!(other.end.delivered, host.end.output, "acknowledged: {}", self.story());
-                assert_eq!(host.end.delivered, other.end.output, "to the end: {}", self.story());
-            }
+            // Its FIN was acknowledged. Whether the other side's came cannot be said if that one
+            // was cut off: FIN-WAIT-2 ends after a while.
+            let heard = other.end.delivered == host.end.output;
+            assert!(heard || !done(host), "done, and not heard: {}", self.story());
         }
+        let whole = b.end.delivered == a.end.output && a.end.delivered == b.end.output;
+        assert!(whole || !(done(a) && done(b)), "neither whole nor told: {}", self.story());
     }
 
     fn story(&self) -> String {
@@ -387,8 +387,6 @@ fn settings(character: &Character) -> Arc<Settings> {
         sack: character.sack,
         timestamps: character.timestamps,
         keepalive: character.keepalive.then(Default::default),
-        // A half-closed connection may stay so for as long as a test takes.
-        fin_wait_2: HEALED * 2,
         ..Settings::default()
     })
 }
