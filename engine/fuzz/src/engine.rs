@@ -1,0 +1,798 @@
+//! A whole engine, handed anything: packets, frames, heartbeats, a replication stream.
+//!
+//! The harness is its host, its clients and its peer. The peer can be honest for a turn
+//! ([`Op::Peer`], so that the engine gets into duplex, or follows a log), and lie in the next. What
+//! must hold is what any host relies on: bounds on everything that is handed out or kept, packets
+//! and frames that can be read, no word from who does not own the address (I3), no turning in place.
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arbitrary::{Arbitrary, Unstructured};
+use etherparse::PacketBuilder;
+use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
+use standin::ids::{ConnId, Epoch, Lsn, Node};
+use standin::replica::{
+    Follower, Frame, FrameReader, Heartbeat, Hello, Log, Part, Record, Refusal, Versions,
+};
+use standin::role::{BeatRole, Path, Policy, Role, Timing};
+use standin::service::{Kind, Limits, MemoryStore};
+use standin::tcp::Settings;
+use standin::time::{Duration, Instant};
+use standin::wire::{
+    ArpPacket, ChecksumState, Flags, FourTuple, MacAddr, NeighbourFrame, Offload, SeqNum,
+    TcpHeader, TcpOptions, Timestamps, VnetHeader, parse_ip, parse_tcp, protocol,
+};
+
+use crate::library::{WALL, library};
+
+/// Operations in one run.
+const OPS_MAX: usize = 200;
+/// Bytes for the peer that may wait while nobody takes them: answers to pings, and the backlog of
+/// the log with what one packet may add to it.
+const LINK_MAX: usize = (1 << 20) + 4 * BACKLOG_MAX + (1 << 18);
+const BACKLOG_MAX: usize = 64 << 10;
+const CONNECTIONS_MAX: usize = 40;
+/// Actions and packets that one event can cause.
+const ACTIONS_MAX: usize = 500;
+const PACKETS_MAX: usize = 20_000;
+/// Turns in which everything that is due must get done.
+const TURNS_MAX: usize = 2_000;
+
+#[derive(Arbitrary, Debug)]
+enum Start {
+    /// As it comes up.
+    Fresh,
+    /// It has become primary, alone.
+    Alone,
+    /// It has become primary and has a standby.
+    Duplex,
+    /// It follows a primary.
+    Standby,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Op<'a> {
+    Segment(Shape),
+    /// Anything from the TUN.
+    Packet {
+        flags: u8,
+        bytes: &'a [u8],
+    },
+    Ping {
+        v6: bool,
+        data: &'a [u8],
+    },
+    Frame(&'a [u8]),
+    /// Somebody asks for a service address, or says that it is theirs.
+    Arp {
+        claim: bool,
+        mac: u8,
+    },
+    BeatBytes {
+        lan: bool,
+        bytes: &'a [u8],
+    },
+    Beat {
+        lan: bool,
+        role: u8,
+        synced: bool,
+        epoch: i8,
+        boot: i8,
+        echo: bool,
+    },
+    /// The peer does what an honest one would, for so many beats.
+    Peer {
+        turns: u8,
+    },
+    Link(Stream<'a>),
+    /// Whether the peer takes what is written for it.
+    Deaf(bool),
+    /// Time passes until the engine asks for it.
+    Timer,
+    Wait(u16),
+    Carrier(bool),
+    Switchover,
+    /// The disk keeps everybody waiting, or answers.
+    Disk {
+        busy: bool,
+    },
+}
+
+/// What comes from the peer's end of the stream.
+#[derive(Arbitrary, Debug)]
+enum Stream<'a> {
+    Connected,
+    Closed,
+    Refused,
+    Incompatible,
+    Bytes(&'a [u8]),
+    Hello {
+        role: u8,
+        epoch: i8,
+        other_configuration: bool,
+    },
+    /// Records of a log that is in order.
+    Records(Vec<Told<'a>>),
+    Confirm(i16),
+    Handover(i16),
+    Ping(u8),
+    Refuse,
+}
+
+/// A record of the peer's log.
+#[derive(Arbitrary, Debug)]
+enum Told<'a> {
+    Begin(u8),
+    End,
+    Opened {
+        conn: u8,
+        service: u8,
+        snapshot: bool,
+        hard: &'a [u8],
+        app: &'a [u8],
+    },
+    /// One that makes sense.
+    Fresh {
+        conn: u8,
+        service: u8,
+    },
+    Input {
+        conn: u8,
+        offset: u16,
+        bytes: &'a [u8],
+    },
+    /// A request that `files` understands.
+    Request {
+        conn: u8,
+        offset: u16,
+    },
+    Finished {
+        conn: u8,
+        offset: u16,
+    },
+    Pin {
+        conn: u8,
+        bytes: &'a [u8],
+    },
+    Progress {
+        conn: u8,
+        acked: u16,
+        fin: bool,
+        done: bool,
+    },
+    Closed {
+        conn: u8,
+        cause: u8,
+    },
+}
+
+/// A segment of a client.
+#[derive(Arbitrary, Debug)]
+struct Shape {
+    client: u8,
+    service: u8,
+    v6: bool,
+    flags: u8,
+    seq: i16,
+    ack: i16,
+    window: u16,
+    options: bool,
+    request: bool,
+    length: u16,
+}
+
+/// Decodes the input into a beginning and operations.
+pub fn run(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    let Ok(start) = Start::arbitrary(&mut input) else { return };
+    let mut world = World::new(&start);
+    for _ in 0..OPS_MAX {
+        if input.is_empty() || world.exited {
+            return;
+        }
+        let Ok(op) = Op::arbitrary(&mut input) else { return };
+        world.obey(&op);
+        world.settle();
+    }
+}
+
+/// What a client knows of its connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// The next number that the service will send, and the next that it expects.
+    seq: u32,
+    ack: u32,
+}
+
+/// The peer, as far as it is honest.
+struct Peer {
+    boot: u64,
+    sequence: u64,
+    /// Of the engine's last heartbeat: when it was sent, and in which epoch.
+    heard: Option<Heartbeat>,
+    connected: bool,
+    reader: FrameReader,
+    follower: Option<Follower>,
+    log: Log,
+    deaf: bool,
+}
+
+struct World {
+    now: Instant,
+    engine: Engine,
+    store: Shelf,
+    exited: bool,
+    clients: BTreeMap<(u16, u16, bool), Known>,
+    peer: Peer,
+    buffer: Vec<u8>,
+}
+
+/// The disk, which the harness can make busy while the engine owns it.
+type Shelf = std::rc::Rc<core::cell::Cell<bool>>;
+
+#[derive(Debug)]
+struct Disk {
+    store: MemoryStore,
+    busy: Shelf,
+}
+
+impl standin::service::Store for Disk {
+    fn lookup(&mut self, root: u16, path: &str) -> standin::service::Lookup {
+        self.store.pending = self.busy.get();
+        self.store.lookup(root, path)
+    }
+
+    fn verify(
+        &mut self,
+        root: u16,
+        path: &str,
+        pinned: &standin::service::Facts,
+    ) -> standin::service::Verified {
+        self.store.pending = self.busy.get();
+        self.store.verify(root, path, pinned)
+    }
+
+    fn read(
+        &mut self,
+        content: standin::service::ContentId,
+        offset: u64,
+        into: &mut [u8],
+    ) -> standin::service::Read {
+        self.store.pending = self.busy.get();
+        self.store.read(content, offset, into)
+    }
+
+    fn release(&mut self, content: standin::service::ContentId) {
+        self.store.release(content);
+    }
+}
+
+fn address(v6: bool, last: u8) -> IpAddr {
+    match v6 {
+        true => IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 0, u16::from(last)]),
+        false => IpAddr::from([10, 77, 0, last]),
+    }
+}
+
+const PORTS: [(u16, Kind); 4] =
+    [(7, Kind::Echo), (9, Kind::Discard), (19, Kind::Chargen), (80, Kind::Files { root: 0 })];
+const BOOT: u64 = 10;
+
+fn setup() -> Setup {
+    Setup {
+        node: Node::A,
+        boot: BOOT,
+        addresses: vec![address(false, 100), address(true, 100)],
+        services: PORTS.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
+        tcp: Arc::new(Settings { receive_buffer: 32 << 10, ..Settings::default() }),
+        limits: Limits { output_buffer: 32 << 10 },
+        timing: Timing::default(),
+        policy: Policy::default(),
+        isn_key: [7; 16],
+        table_key: [9; 16],
+        parts: vec![("services".to_owned(), 1)],
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        router: true,
+        mtu: 1500,
+        offload: true,
+        clock_origin: Duration::from_secs(1000),
+        backlog: 4,
+        connections_max: CONNECTIONS_MAX,
+        backlog_bytes_max: BACKLOG_MAX,
+    }
+}
+
+impl World {
+    fn new(start: &Start) -> Self {
+        let now = Instant::from_millis(5_000);
+        let store = Shelf::default();
+        let disk = Disk { store: library(), busy: Shelf::clone(&store) };
+        let mut engine = Engine::new(setup(), Box::new(disk), now);
+        engine.set_wall(WALL);
+        let peer = Peer {
+            boot: 21,
+            sequence: 0,
+            heard: None,
+            connected: false,
+            reader: FrameReader::new(),
+            follower: None,
+            log: Log::new(),
+            deaf: false,
+        };
+        let buffer = vec![0; PACKET_BUFFER];
+        let clients = BTreeMap::new();
+        let mut world = Self { now, engine, store, exited: false, clients, peer, buffer };
+        world.begin(start);
+        world
+    }
+
+    fn begin(&mut self, start: &Start) {
+        match start {
+            Start::Fresh => {}
+            Start::Alone | Start::Duplex => {
+                self.engine.on_carrier(self.now, true);
+                self.settle();
+                self.engine.on_link(self.now, LinkInput::Refused);
+                for _ in 0..200 {
+                    self.obey(&Op::Timer);
+                    self.settle();
+                }
+                assert!(self.is_primary(), "{:?}", self.engine.status(self.now));
+                if matches!(start, Start::Duplex) {
+                    self.honest(40);
+                    assert!(self.engine.status(self.now).protected, "duplex");
+                }
+            }
+            Start::Standby => {
+                self.engine.on_carrier(self.now, true);
+                self.settle();
+                self.stream(&Stream::Connected);
+                self.stream(&Stream::Hello { role: 4, epoch: 3, other_configuration: false });
+                self.primary_beats(false);
+                self.stream(&Stream::Records(vec![Told::Begin(0), Told::End]));
+                self.primary_beats(true);
+                let status = self.engine.status(self.now);
+                assert_eq!(status.role, Role::Standby { synced: true });
+            }
+        }
+    }
+
+    /// The peer beats for a while, as an honest primary does.
+    fn primary_beats(&mut self, synced: bool) {
+        for beat in 0..20 {
+            let epoch = if self.engine_epoch() == 0 { 3 } else { 0 };
+            self.beat(beat % 2 == 0, BeatRole::Primary.to_u8(), synced, epoch, 0, true);
+            self.now = self.now + Duration::from_millis(5);
+            self.settle();
+        }
+    }
+
+    fn is_primary(&self) -> bool {
+        matches!(self.engine.status(self.now).role, Role::Primary { .. })
+    }
+
+    fn obey(&mut self, op: &Op<'_>) {
+        let now = self.now;
+        match *op {
+            Op::Segment(ref shape) => self.segment(shape),
+            Op::Packet { flags, bytes } => {
+                let vnet = VnetHeader { flags: flags & 3, ..VnetHeader::PLAIN };
+                self.engine.on_packet(now, vnet, bytes);
+            }
+            Op::Ping { v6, data } => {
+                let packet = ping(v6, data);
+                self.engine.on_packet(now, VnetHeader::PLAIN, &packet);
+            }
+            Op::Frame(frame) => self.engine.on_frame(now, frame),
+            Op::Arp { claim, mac } => {
+                let (mac, service) = (MacAddr([2, 0, 0, 0, 1, mac]), [10, 77, 0, 100].into());
+                let arp = match claim {
+                    true => ArpPacket::announcement_request(mac, service),
+                    false => ArpPacket::request(mac, [10, 77, 0, 9].into(), service),
+                };
+                self.engine.on_frame(now, &arp.to_frame());
+            }
+            Op::BeatBytes { lan, bytes } => self.engine.on_beat(now, path(lan), bytes),
+            Op::Beat { lan, role, synced, epoch, boot, echo } => {
+                self.beat(lan, role, synced, epoch, boot, echo);
+            }
+            Op::Peer { turns } => self.honest(turns % 16),
+            Op::Link(ref stream) => self.stream(stream),
+            Op::Deaf(deaf) => self.peer.deaf = deaf,
+            Op::Timer => {
+                let at = self.engine.deadline();
+                if at < Instant::NEVER {
+                    self.now = now.max(at);
+                }
+            }
+            Op::Wait(millis) => self.now = now + Duration::from_millis(millis.into()),
+            Op::Carrier(up) => self.engine.on_carrier(now, up),
+            Op::Switchover => {
+                let _ = self.engine.on_switchover(now);
+            }
+            Op::Disk { busy } => {
+                self.store.set(busy);
+                if !busy {
+                    self.engine.on_content(now);
+                }
+            }
+        }
+    }
+
+    /// What the runtime does after each event, and what it may rely on.
+    fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if self.exited {
+                return;
+            }
+            let due = self.engine.deadline() <= self.now;
+            if due {
+                self.engine.on_timer(self.now);
+            }
+            self.carry_out();
+            self.take_link();
+            self.take_packets();
+            if !due {
+                return self.check_status();
+            }
+            // As a clock would, it has moved a little.
+            self.now = self.now + Duration::from_micros(1);
+        }
+        panic!("it turns in place: {:?}", self.engine.status(self.now));
+    }
+
+    fn carry_out(&mut self) {
+        for _ in 0..ACTIONS_MAX {
+            let Some(action) = self.engine.poll_action(self.now) else { return };
+            match action {
+                Action::SendFrame { frame, claims } => {
+                    assert!(
+                        NeighbourFrame::parse(&frame).is_ok_and(|f| f != NeighbourFrame::Other)
+                    );
+                    assert!(!claims || self.is_primary(), "I3: a claim of who does not own it");
+                }
+                Action::SendBeat { bytes, .. } => {
+                    let beat = Heartbeat::decode(&bytes).expect("our own heartbeat");
+                    assert_eq!((beat.node, beat.boot), (Node::A, BOOT));
+                    self.peer.heard = Some(beat);
+                }
+                Action::HangUp => self.peer.hang_up(),
+                Action::Report(_, line) => assert!(line.len() < 2_000, "a line for a person"),
+                Action::Exit(_) => self.exited = true,
+                Action::Dial | Action::Knock | Action::InstallRoutes | Action::RemoveRoutes => {}
+            }
+        }
+        panic!("actions without end");
+    }
+
+    fn take_link(&mut self) {
+        let output = self.engine.link_output(self.now);
+        assert!(output.len() <= LINK_MAX, "{} bytes wait for the peer", output.len());
+        if !self.peer.connected {
+            output.clear();
+        } else if !self.peer.deaf {
+            let bytes = core::mem::take(output);
+            self.peer.read(&bytes);
+        }
+    }
+
+    fn take_packets(&mut self) {
+        let may = self.is_primary();
+        for _ in 0..PACKETS_MAX {
+            let Some(range) = self.engine.poll_packet(self.now, &mut self.buffer) else { return };
+            assert!(may, "I3: a packet of who does not own the address");
+            let bytes = &self.buffer[range];
+            assert!(VnetHeader::parse(bytes).is_some());
+            let ip = parse_ip(&bytes[VnetHeader::LEN..]).expect("our own packet");
+            assert!(ip.src == address(false, 100) || ip.src == address(true, 100));
+            if ip.protocol != protocol::TCP || ip.fragment.is_some() {
+                continue;
+            }
+            let Ok((service, client, segment)) = parse_tcp(&ip, ChecksumState::Trusted) else {
+                panic!("our own segment");
+            };
+            let known = Known { seq: segment.seq.add(segment.len()).0, ack: segment.ack.0 };
+            if self.clients.len() < 200 {
+                self.clients.insert((client, service, ip.src.is_ipv6()), known);
+            }
+        }
+        panic!("packets without end");
+    }
+
+    fn check_status(&self) {
+        let status = self.engine.status(self.now);
+        assert!(status.connections <= CONNECTIONS_MAX || !self.is_primary(), "a bounded table");
+        assert!(status.half_open <= status.connections);
+        assert!(status.log.1 <= status.log.0, "confirmed before it was appended");
+        let primary = matches!(status.role, Role::Primary { .. });
+        assert!(!(primary && status.protected) || status.peer.unprotected == 0, "I7");
+        assert!(self.engine.deadline() > self.now, "what is due has been done");
+    }
+
+    fn segment(&mut self, shape: &Shape) {
+        let client = 40_000 + u16::from(shape.client % 64);
+        let service = PORTS.get(usize::from(shape.service % 5)).map_or(81, |(port, _)| *port);
+        let known = self.clients.get(&(client, service, shape.v6)).copied().unwrap_or_default();
+        let text: &[u8] = if shape.request { REQUEST } else { &[b'x'; 4000] };
+        let payload = &text[..text.len().min(usize::from(shape.length))];
+        let tuple = FourTuple {
+            local: (address(shape.v6, 10), client).into(),
+            remote: (address(shape.v6, 100), service).into(),
+        };
+        let options = TcpOptions {
+            mss: shape.options.then_some(1460),
+            window_scale: shape.options.then_some(7),
+            sack_permitted: shape.options,
+            timestamps: shape
+                .options
+                .then_some(Timestamps { val: self.now.as_millis() as u32, ecr: 0 }),
+            ..TcpOptions::default()
+        };
+        let header = TcpHeader {
+            tuple,
+            seq: SeqNum(known.ack.wrapping_add_signed(shape.seq.into())),
+            ack: SeqNum(known.seq.wrapping_add_signed(shape.ack.into())),
+            flags: Flags::from_bits_retain(shape.flags),
+            window: shape.window,
+            options,
+            ecn: 0,
+            ttl: 64,
+            ip_id: 0,
+        };
+        let mut packet = vec![0; header.len()];
+        packet.extend_from_slice(payload);
+        let _: VnetHeader = header.write(&mut packet, payload.len(), Offload::Full);
+        self.engine.on_packet(self.now, VnetHeader::PLAIN, &packet);
+    }
+
+    fn beat(&mut self, lan: bool, role: u8, synced: bool, epoch: i8, boot: i8, echo: bool) {
+        let ours = self.engine_epoch();
+        let peer = &mut self.peer;
+        peer.sequence += 1;
+        let heard = peer.heard.filter(|_| echo);
+        let applied = peer.follower.as_ref().map_or(Lsn::ZERO, Follower::applied);
+        let known = heard.map_or(0, |beat| beat.epoch.0);
+        let heartbeat = Heartbeat {
+            node: Node::B,
+            role,
+            synced,
+            lan_ok: true,
+            boot: peer.boot.wrapping_add_signed(boot.into()),
+            epoch: Epoch(known.max(ours).saturating_add_signed(epoch.into())),
+            sequence: peer.sequence,
+            sent: self.now.as_nanos(),
+            echo: heard.map_or(0, |beat| beat.sent),
+            echo_boot: heard.map_or(0, |beat| beat.boot),
+            applied,
+            clock: if role == 4 { self.now.as_nanos() + (1 << 58) } else { 0 },
+            unprotected: 0,
+        };
+        self.engine.on_beat(self.now, path(lan), &heartbeat.encode());
+    }
+
+    fn engine_epoch(&self) -> u64 {
+        self.engine.status(self.now).epoch.0
+    }
+
+    /// An honest standby: it connects, greets, confirms what it got, and beats.
+    fn honest(&mut self, turns: u8) {
+        self.peer.deaf = false;
+        for _ in 0..turns {
+            if self.exited {
+                return;
+            }
+            if !self.peer.connected {
+                self.stream(&Stream::Connected);
+                self.stream(&Stream::Hello { role: 0, epoch: 0, other_configuration: false });
+            }
+            self.settle();
+            self.stream(&Stream::Confirm(0));
+            let synced = self.peer.follower.as_ref().is_some_and(Follower::is_synced);
+            let role = if synced { BeatRole::Standby } else { BeatRole::Joining };
+            for lan in [false, true] {
+                self.beat(lan, role.to_u8(), synced, 0, 0, true);
+            }
+            self.now = self.now + Duration::from_millis(5);
+            self.settle();
+        }
+    }
+
+    fn stream(&mut self, stream: &Stream<'_>) {
+        let now = self.now;
+        let bytes = match *stream {
+            Stream::Connected => {
+                self.peer.hang_up();
+                self.peer.connected = true;
+                return self.engine.on_link(now, LinkInput::Connected);
+            }
+            Stream::Closed => {
+                self.peer.hang_up();
+                return self.engine.on_link(now, LinkInput::Closed);
+            }
+            Stream::Refused => return self.engine.on_link(now, LinkInput::Refused),
+            Stream::Incompatible => {
+                self.peer.hang_up();
+                return self.engine.on_link(now, LinkInput::Incompatible("another key"));
+            }
+            Stream::Bytes(bytes) => bytes.to_vec(),
+            Stream::Hello { role, epoch, other_configuration } => {
+                self.peer.hello(self.engine_epoch(), role, epoch, other_configuration)
+            }
+            Stream::Records(ref records) => {
+                let epoch = Epoch(self.engine_epoch());
+                self.peer.records(records, epoch, now)
+            }
+            Stream::Confirm(step) => {
+                let applied = self.peer.follower.as_ref().map_or(0, |f| f.applied().0);
+                let lsn = Lsn(applied.saturating_add_signed(step.into()));
+                if lsn == Lsn::ZERO {
+                    return;
+                }
+                encoded(&Frame::Confirm { lsn, unprotected: 0 })
+            }
+            Stream::Handover(step) => {
+                let lsn = self.engine.status(now).log.0.saturating_add_signed(step.into());
+                encoded(&Frame::Handover { epoch: Epoch(self.engine_epoch() + 1), lsn: Lsn(lsn) })
+            }
+            Stream::Ping(count) => {
+                (0..count).flat_map(|n| encoded(&Frame::Ping { token: n.into() })).collect()
+            }
+            Stream::Refuse => encoded(&Frame::Refuse { reason: Refusal::Busy, text: "busy" }),
+        };
+        if self.peer.connected {
+            self.engine.on_link(now, LinkInput::Data(&bytes));
+        }
+    }
+}
+
+impl Peer {
+    fn hang_up(&mut self) {
+        self.connected = false;
+        self.reader = FrameReader::new();
+        self.follower = None;
+        self.log = Log::new();
+    }
+
+    /// What the engine wrote must be a stream that a standby can follow.
+    fn read(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        while let Some(frame) = self.reader.next(&mut input).expect("our own frames") {
+            let Frame::Log { first, epoch, mut records, .. } = frame else { continue };
+            let follower = self.follower.get_or_insert_with(|| Follower::new(epoch));
+            follower.on_log(first, epoch).expect("our own log");
+            while follower.next(&mut records).expect("our own records").is_some() {}
+        }
+    }
+
+    fn hello(&self, known: u64, role: u8, epoch: i8, other: bool) -> Vec<u8> {
+        let digest = if other { 2 } else { 1 };
+        encoded(&Frame::Hello(Hello {
+            versions: Versions::OURS,
+            node: Node::B,
+            boot: self.boot,
+            role,
+            epoch: Epoch(known.saturating_add_signed(epoch.into())),
+            config: vec![Part::new("services", digest)],
+        }))
+    }
+
+    fn records(&mut self, told: &[Told<'_>], epoch: Epoch, now: Instant) -> Vec<u8> {
+        for record in told.iter().take(50) {
+            record.append(&mut self.log);
+        }
+        let mut out = Vec::new();
+        self.log.flush(epoch, now.as_nanos() + (1 << 58), &mut out);
+        out
+    }
+}
+
+impl Told<'_> {
+    fn append(&self, log: &mut Log) {
+        let conn = |conn: u8| ConnId(u64::from(conn % 8) + 1);
+        let mut fresh = Vec::new();
+        let record = match *self {
+            Told::Begin(count) => Record::SnapshotBegin { connections: count.into() },
+            Told::End => Record::SnapshotEnd,
+            Told::Opened { conn: name, service, snapshot, hard, app } => {
+                let (tuple, kind) = (tuple(name, service), u16::from(service % 5));
+                Record::Opened { conn: conn(name), tuple, kind, snapshot, hard, app }
+            }
+            Told::Fresh { conn: name, service } => {
+                hard().encode(&mut fresh);
+                let (tuple, kind) = (tuple(name, service), u16::from(service % 4));
+                let (hard, app) = (&fresh[..], &[][..]);
+                Record::Opened { conn: conn(name), tuple, kind, snapshot: false, hard, app }
+            }
+            Told::Input { conn: name, offset, bytes } => {
+                Record::Input { conn: conn(name), offset: offset.into(), ts_recent: 0, bytes }
+            }
+            Told::Request { conn: name, offset } => {
+                let (conn, offset) = (conn(name), offset.into());
+                Record::Input { conn, offset, ts_recent: 0, bytes: REQUEST }
+            }
+            Told::Finished { conn: name, offset } => {
+                Record::PeerFinished { conn: conn(name), offset: offset.into() }
+            }
+            Told::Pin { conn: name, bytes } => Record::Pin { conn: conn(name), bytes },
+            Told::Progress { conn: name, acked, fin, done } => Record::Progress {
+                conn: conn(name),
+                acked: acked.into(),
+                window: 60_000,
+                ts_recent: 0,
+                fin_acked: fin,
+                handshake_done: done,
+            },
+            Told::Closed { conn: name, cause } => Record::Closed { conn: conn(name), cause },
+        };
+        // Input without bytes is no record that a primary writes.
+        if !matches!(record, Record::Input { bytes: [], .. }) {
+            let _ = log.append(&record);
+        }
+    }
+}
+
+const REQUEST: &[u8] = b"GET /docs/long HTTP/1.1\r\nHost: h\r\n\r\n";
+
+fn tuple(conn: u8, service: u8) -> FourTuple {
+    let (port, _) = PORTS[usize::from(service) % PORTS.len()];
+    FourTuple {
+        local: (address(false, 100), port).into(),
+        remote: (address(false, 10), 40_000 + u16::from(conn)).into(),
+    }
+}
+
+fn hard() -> standin::tcp::Hard {
+    standin::tcp::Hard {
+        iss: SeqNum(1000),
+        irs: SeqNum(2000),
+        snd_scale: 7,
+        rcv_scale: 1,
+        peer_mss: 1460,
+        sack: true,
+        timestamps: false,
+        ts_offset: 0,
+        ts_recent: 0,
+        mtu: 1500,
+        ipv6: false,
+        active_open: false,
+        handshake_done: true,
+        syn_received: true,
+        acked: 0,
+        snd_wnd: 60_000,
+        received: 0,
+        consumed: 0,
+        received_edge: 32 << 10,
+        peer_fin: false,
+        fin_acked: false,
+        srtt: Duration::from_millis(1),
+    }
+}
+
+fn path(lan: bool) -> Path {
+    if lan { Path::Lan } else { Path::Replication }
+}
+
+fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    bytes
+}
+
+/// An echo request to the service address.
+fn ping(v6: bool, data: &[u8]) -> Vec<u8> {
+    let data = &data[..data.len().min(9_000)];
+    let (from, to) = (10, 100);
+    let mut packet = Vec::new();
+    let written = match (address(v6, from), address(v6, to)) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), 64)
+            .icmpv6_echo_request(1, 2)
+            .write(&mut packet, data),
+        _ => PacketBuilder::ipv4([10, 77, 0, from], [10, 77, 0, to], 64)
+            .icmpv4_echo_request(1, 2)
+            .write(&mut packet, data),
+    };
+    assert!(written.is_ok(), "a ping of 9000 bytes at most");
+    packet
+}
