@@ -7,7 +7,7 @@
 //!   interface 2  standin      marks: roles, takeovers and their times, links
 //! ```
 //!
-//! The loop makes blocks into buffers that it owns ([`Tap`]), and a thread writes them to the disk
+//! The loop makes blocks into buffers that it owns (`Tap`), and a thread writes them to the disk
 //! (`writer`). The loop never waits for that thread: without an empty buffer a packet is lost, and
 //! the loss is counted in the file, beside the next packet and at the end, and in the status. Marks
 //! are kept until there is room. While no capture runs nothing is allocated or copied.
