@@ -25,11 +25,9 @@ impl Tcb {
         if !quiet || !possible || self.snd.alarm != Alarm::Timeout {
             return;
         }
-        let at = now + self.tail_timeout();
-        if at < self.timers.resend {
-            self.timers.resend = at;
-            self.snd.alarm = Alarm::Tail;
-        }
+        // Never later than the timeout, and instead of it rather than with it.
+        self.timers.resend = self.timers.resend.min(now + self.tail_timeout());
+        self.snd.alarm = Alarm::Tail;
     }
 
     /// PTO, §7.2. A single segment may wait for the peer's delayed acknowledgment.

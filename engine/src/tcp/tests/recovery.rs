@@ -150,6 +150,11 @@ fn a_reduction_for_what_was_only_late_is_taken_back() {
         assert!(pair.server().tcb.congestion_window() < window, "it looked lost");
         late[0].0 = pair.now;
         pair.wire.append(&mut late);
+        if timestamps {
+            // The acknowledgment of the original is enough: it is here before any D-SACK.
+            pair.run_for(Duration::from_millis(5));
+            assert!(pair.server().tcb.congestion_window() >= window, "Eifel");
+        }
         pair.run_until(|pair| arrived(pair, 10 * MSS));
         pair.run_for(Duration::from_millis(20));
         let after = pair.server().tcb.congestion_window();
@@ -174,6 +179,51 @@ fn a_path_that_paused_has_lost_nothing() {
         let twice = sent_bytes(&mut pair) - 400_000;
         assert!(twice <= 3 * MSS, "{twice} bytes for nothing, timestamps {timestamps}");
     }
+}
+
+/// The acknowledgments come one by one after the timeout: the second is proof enough, long before
+/// a D-SACK for what was sent again.
+#[test]
+fn a_timeout_is_taken_back_by_the_second_acknowledgment() {
+    let mut pair = server(Settings { timestamps: false, ..Settings::default() });
+    let window = pair.server().tcb.congestion_window();
+    pair.server().write(&pattern(20 * MSS, 1));
+    pair.flush();
+    let resume = pair.now + Duration::from_millis(300);
+    loop {
+        for (at, count, ..) in pair.wire.iter_mut().filter(|(at, ..)| *at < resume) {
+            *at = resume + Duration::from_millis(*count);
+        }
+        if pair.server().tcb.deadline().is_none_or(|deadline| deadline > resume) {
+            break;
+        }
+        pair.step();
+    }
+    pair.run_until(|pair| pair.ends[SERVER].tcb.acked() > 0);
+    assert!(pair.server().tcb.congestion_window() < window, "it timed out");
+    pair.run_for(Duration::from_millis(4));
+    assert!(pair.server().tcb.congestion_window() >= window);
+    assert!(sent_bytes(&mut pair) <= 21 * MSS, "one segment twice");
+}
+
+/// What was sent a moment before the timeout is not lost.
+#[test]
+fn a_timeout_takes_only_what_is_old_for_lost() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(2 * MSS, 1));
+    pair.flush();
+    pair.wire.clear();
+    pair.now = pair.server().tcb.deadline().unwrap();
+    let tail = pair.now;
+    pair.server().tcb.on_timer(tail);
+    pair.flush();
+    let timeout = pair.server().tcb.deadline().unwrap();
+    pair.now = timeout - Duration::from_millis(1);
+    pair.server().write(&pattern(2 * MSS, 2));
+    pair.flush();
+    assert_eq!(pair.server().tcb.deadline(), Some(timeout));
+    pair.server().tcb.on_timer(timeout);
+    assert_eq!(pair.server().tcb.pipe(), 2 * MSS as u64);
 }
 
 #[test]

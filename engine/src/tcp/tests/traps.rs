@@ -306,9 +306,12 @@ fn a_fin_that_joins_a_retransmission_is_acknowledged() {
     pair.flush();
     pair.wire.clear();
     pair.server().tcb.set_horizon(Horizon::OPEN);
-    pair.now = pair.now + Duration::from_millis(400);
-    let now = pair.now;
-    pair.server().tcb.on_timer(now);
+    // The tail probe is due, and then the timeout.
+    for _ in 0..2 {
+        pair.now = pair.server().tcb.deadline().unwrap();
+        let now = pair.now;
+        pair.server().tcb.on_timer(now);
+    }
     pair.server().tcb.finish();
     pair.run_until(|pair| pair.ends[SERVER].tcb.fin_acked());
     assert_eq!(pair.server().tcb.state(), State::FinWait2);
