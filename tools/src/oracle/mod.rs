@@ -312,7 +312,8 @@ impl Oracle {
             self.forsake();
         }
         self.book.node_mut(node).forget(alive);
-        self.on_change(node);
+        self.speakers.on_process(node);
+        self.words.on_change(node);
     }
 
     fn on_frozen(&mut self, now: u64, node: NodeId) {
@@ -353,11 +354,6 @@ impl Oracle {
         if was != owner {
             self.speakers.on_change(node);
         }
-        self.words.on_change(node);
-    }
-
-    fn on_change(&mut self, node: NodeId) {
-        self.speakers.on_change(node);
         self.words.on_change(node);
     }
 

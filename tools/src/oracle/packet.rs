@@ -155,9 +155,9 @@ fn is_sound(net: Option<&NetSlice<'_>>, tcp: &TcpSlice<'_>) -> bool {
 /// The sum over a pseudo header, which stands in for a checksum that is still to be computed.
 fn sum<'a>(ends: impl Iterator<Item = &'a u8>, length: u32) -> u16 {
     const TCP: u32 = 6;
-    let pieces = ends.enumerate().map(|(index, byte)| {
-        if index % 2 == 0 { u32::from(*byte) << 8 } else { u32::from(*byte) }
-    });
+    let pieces = ends
+        .enumerate()
+        .map(|(index, byte)| if index % 2 == 0 { u32::from(*byte) << 8 } else { u32::from(*byte) });
     let mut sum = pieces.sum::<u32>() + TCP + (length >> 16) + (length & 0xffff);
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);

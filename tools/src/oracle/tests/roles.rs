@@ -27,6 +27,16 @@ fn an_owner_that_comes_back_in_a_later_epoch_may_speak() {
 }
 
 #[test]
+fn epochs_begin_anew_when_nobody_lives_who_knew_them() {
+    let mut scene = Scene::connected(ECHO);
+    scene.takeover();
+    scene.see(Sight::Ended { node: B });
+    scene.see(Sight::Started { node: A });
+    scene.own(A, 2);
+    scene.expect_clean();
+}
+
+#[test]
 fn a_claim_is_speech() {
     let mut scene = Scene::duplex(ECHO);
     scene.own(B, 3);
