@@ -5,6 +5,7 @@
 //! process does, with a clock that has moved: that is where the write gate must hold (I3).
 
 use super::host::{Disk, Held, LinkNews, Stage, Word, setup};
+use super::offload::shown;
 use super::world::{Event, World};
 use crate::oracle::{NodeId, Sight};
 use standin::engine::{Action, Engine};
@@ -117,14 +118,23 @@ impl World {
                     self.begin_turn(host);
                     Some(Stage::FirstActs)
                 }
-                Stage::FirstActs => self.acts(host).then_some(Stage::Link(0)),
+                Stage::FirstActs => {
+                    self.listen(host);
+                    self.acts(host).then_some(Stage::Link(0))
+                }
                 Stage::Link(round) => self.read_link(host, round),
-                Stage::SecondActs => self.acts(host).then_some(Stage::Inputs),
+                Stage::SecondActs => {
+                    self.listen(host);
+                    self.acts(host).then_some(Stage::Inputs)
+                }
                 Stage::Inputs => {
                     self.read_inputs(host);
                     Some(Stage::ThirdActs)
                 }
-                Stage::ThirdActs => self.acts(host).then_some(Stage::WriteLink),
+                Stage::ThirdActs => {
+                    self.listen(host);
+                    self.acts(host).then_some(Stage::WriteLink)
+                }
                 Stage::WriteLink => self.write_link(host).then_some(Stage::Packets(0)),
                 Stage::Packets(count) => self.write_packet(host, count),
             };
@@ -195,7 +205,8 @@ impl World {
         }
         for _ in 0..PACKETS_IN {
             let Some((vnet, packet)) = self.hosts[host].inbox.packets.pop_front() else { return };
-            self.see(Sight::PacketIn { node: NodeId(host as u8), packet: &packet });
+            let shown = shown(vnet, &packet);
+            self.see(Sight::PacketIn { node: NodeId(host as u8), packet: &shown });
             if let Some(engine) = &mut self.hosts[host].engine {
                 engine.on_packet(now, vnet, &packet);
             }
