@@ -1,5 +1,6 @@
 //! Between a directory of inputs, as fuzzers keep them, and a pack, as it is committed; and one
-//! input through one target, without a fuzzer.
+//! input through one target, without a fuzzer. A pack is bounded: a long finding is to be made short
+//! first (`cargo fuzz tmin`).
 //!
 //! ```text
 //! corpus unpack PACK DIRECTORY

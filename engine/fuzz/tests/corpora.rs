@@ -10,7 +10,7 @@ use fastrand::Rng;
 use standin_fuzz::{TARGETS, pack};
 
 /// Mutations for each target. A run takes a few seconds.
-const MUTATIONS: usize = 400;
+const MUTATIONS: usize = 200;
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora").join(format!("{name}.pack"));
