@@ -303,7 +303,10 @@ fn who_may_not_speak_yet_announces_when_it_may() {
     world.run_until("host 1 owns", |world| world.is_primary(1));
     let now = world.now;
     assert!(world.engine(1).speak_until() <= now, "it listens first");
-    let sent = |world: &mut World| world.engine(1).status(world.now).stats.packets_out;
+    let sent = |world: &mut World| {
+        let now = world.now;
+        world.engine(1).status(now).stats.packets_out
+    };
     while sent(&mut world) == 0 {
         world.run_for(Duration::from_micros(20));
         assert!(sent(&mut world) == 0 || world.owner == Some(1), "{}", world.story());
