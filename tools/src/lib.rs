@@ -10,6 +10,7 @@
 
 pub mod capture;
 pub mod drill;
+pub mod replay;
 
 mod clock;
 mod sys;
