@@ -109,7 +109,7 @@ pub(crate) fn read_from(
                 reader.consume(used);
             }
             Err(PcapError::Eof) => return Ok(End::Whole),
-            Err(PcapError::UnexpectedEof) => return Ok(End::CutOff),
+            Err(PcapError::UnexpectedEof) => return section.ending(reader.data()),
             Err(PcapError::Incomplete(_)) => refill(reader.as_mut(), section.frames)?,
             Err(PcapError::BufferTooSmall) => grow(reader.as_mut(), section.frames)?,
             Err(_) => return Err(section.damaged("cannot be read")),
@@ -145,10 +145,13 @@ fn refill(reader: &mut dyn PcapReaderIterator, frames: u64) -> Result<(), Captur
 
 fn grow(reader: &mut dyn PcapReaderIterator, frames: u64) -> Result<(), CaptureError> {
     if !reader.grow(BLOCK_MAX) {
-        let what = format!("claims to be longer than {} MiB", BLOCK_MAX >> 20);
-        return Err(CaptureError::Damaged { packet: frames + 1, what });
+        return Err(CaptureError::Damaged { packet: frames + 1, what: too_long() });
     }
     refill(reader, frames)
+}
+
+fn too_long() -> String {
+    format!("claims to be longer than {} MiB", BLOCK_MAX >> 20)
 }
 
 /// What the blocks before tell of those that follow.
@@ -161,6 +164,9 @@ struct Section {
     interfaces: Vec<Interface>,
     frames: u64,
     last: u64,
+    big_endian: bool,
+    /// A pcapng file.
+    blocks: bool,
 }
 
 /// One interface of a pcapng section.
@@ -179,6 +185,17 @@ impl Section {
         CaptureError::Damaged { packet: self.frames + 1, what: what.to_owned() }
     }
 
+    /// The file ends with `rest`, which is no whole packet: cut off, or a length that cannot be.
+    fn ending(&self, rest: &[u8]) -> Result<End, CaptureError> {
+        let at = if self.blocks { 4 } else { 8 };
+        let length = rest.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+        let read = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        if length.is_some_and(|length| read(length) as usize > BLOCK_MAX) {
+            return Err(self.damaged(&too_long()));
+        }
+        Ok(End::CutOff)
+    }
+
     fn block(
         &mut self,
         block: &PcapBlockOwned<'_>,
@@ -188,6 +205,7 @@ impl Section {
             PcapBlockOwned::LegacyHeader(header) => {
                 // The upper bits say how long a trailing checksum is.
                 self.link = Some(header.network.0 & 0x03ff_ffff);
+                self.big_endian = header.is_bigendian();
                 self.fraction = if header.is_nanosecond_precision() { 1 } else { 1_000 };
             }
             PcapBlockOwned::Legacy(frame) => {
@@ -195,7 +213,10 @@ impl Section {
                 let nanos = u64::from(frame.ts_sec) * 1_000_000_000 + fraction;
                 self.frame(nanos, self.link, frame.data, frame.origlen, each);
             }
-            PcapBlockOwned::NG(Block::SectionHeader(_)) => self.interfaces.clear(),
+            PcapBlockOwned::NG(Block::SectionHeader(section)) => {
+                self.interfaces.clear();
+                (self.blocks, self.big_endian) = (true, section.big_endian());
+            }
             PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
                 if self.interfaces.len() == INTERFACES_MAX {
                     return Err(self.damaged("comes after too many interfaces"));
