@@ -17,6 +17,8 @@ mod connection;
 mod follow;
 mod inbound;
 mod link;
+#[cfg(feature = "defects")]
+mod mistakes;
 mod outbox;
 mod output;
 mod replicate;
@@ -252,6 +254,10 @@ impl Engine {
     /// Until when this engine may put packets and announcements of the service address on the wire
     /// (I3). The host compares it with a fresh clock before each one.
     pub fn speak_until(&self) -> Instant {
+        #[cfg(feature = "defects")]
+        if self.owner && self.setup.has(crate::defects::Defect::SpeakAfterLease) {
+            return Instant::NEVER;
+        }
         if self.owner { self.roles.speak_until() } else { Instant::ZERO }
     }
 

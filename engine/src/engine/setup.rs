@@ -60,6 +60,17 @@ pub struct Setup {
     pub connections_max: usize,
     /// Bytes of the log that may be unconfirmed before input is dropped for the client to resend.
     pub backlog_bytes_max: usize,
+    /// The mistake that this engine makes.
+    #[cfg(feature = "defects")]
+    pub defect: Option<crate::defects::Defect>,
+}
+
+#[cfg(feature = "defects")]
+impl Setup {
+    /// Whether this engine makes the mistake `defect`.
+    pub(super) fn has(&self, defect: crate::defects::Defect) -> bool {
+        self.defect == Some(defect)
+    }
 }
 
 /// What happened to the replication link.

@@ -167,6 +167,8 @@ fn setup(node: Node, boot: u64) -> Setup {
         backlog: 256,
         connections_max: 100_000,
         backlog_bytes_max: 64 << 20,
+        #[cfg(feature = "defects")]
+        defect: None,
     }
 }
 
