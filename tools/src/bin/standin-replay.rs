@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use standin_tools::capture::CaptureError;
 use standin_tools::replay::compare::{self, Kind, Service};
+use standin_tools::replay::crash::{self, Death, Events};
 use standin_tools::replay::explain::{self, Choice};
 
 /// What happened in a packet capture, and what Standin would have done.
@@ -29,6 +30,54 @@ enum Command {
     Explain(ExplainArgs),
     /// Let the recorded clients meet our TCP, and show how our answers differ from the recorded.
     Replay(ReplayArgs),
+    /// Let the recorded clients live again, and the primary of a pair die at each event in turn.
+    Crash(CrashArgs),
+}
+
+#[derive(Debug, Args)]
+struct CrashArgs {
+    /// A pcap or pcapng file.
+    file: PathBuf,
+    /// What a recorded server is, where its port does not tell: echo, discard or chargen; repeat
+    /// for more.
+    #[arg(long, value_name = "ADDRESS:PORT=KIND", value_parser = parse_service)]
+    service: Vec<Service>,
+    /// Die at every event: each packet, write to the standby, frame and heartbeat.
+    #[arg(long, conflicts_with = "at")]
+    every_event: bool,
+    /// Die at the events between this packet of the capture and the next of a client.
+    #[arg(long, value_name = "PACKET")]
+    at: Option<u64>,
+    /// Otherwise die at so many events, evenly spread.
+    #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    events: usize,
+    /// What dies.
+    #[arg(long, value_enum, default_value_t = Victim::Process)]
+    death: Victim,
+    /// Connections of the capture that are played, the first ones.
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
+    connections: usize,
+    /// Shorten pauses of the capture to this.
+    #[arg(long, default_value = "1s", value_name = "TIME")]
+    pause: humantime::Duration,
+    /// The LAN's MTU.
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..))]
+    mtu: u16,
+    /// Worlds at a time; 0 is one for each core.
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    threads: usize,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What of the primary dies.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Victim {
+    /// The process; its host's kernel closes its sockets.
+    Process,
+    /// The whole host, without a word.
+    Host,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +149,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Explain(args) => explain(&args),
         Command::Replay(args) => replay(&args),
+        Command::Crash(args) => crash(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -168,15 +218,48 @@ fn replay(args: &ReplayArgs) -> Result<bool, Trouble> {
     };
     let report = compare::replay(&args.file, &options)
         .map_err(|error| Trouble::Input(error.to_string()))?;
-    if args.json {
-        let json = serde_json::to_string(&report);
+    print_as(args.json, &report)?;
+    if report.is_empty() {
+        return Err(Trouble::Failure(NOTHING.to_owned()));
+    }
+    Ok(report.is_clean())
+}
+
+/// Why there is nothing to replay.
+const NOTHING: &str = "no connection to replay: none of this capture begins with its SYN";
+
+fn print_as(json: bool, report: &(impl std::fmt::Display + serde::Serialize)) -> Result<(), Trouble> {
+    if json {
+        let json = serde_json::to_string(report);
         print(&json.map_err(|error| Trouble::Failure(error.to_string()))?);
     } else {
-        print(&report);
+        print(report);
     }
+    Ok(())
+}
+
+fn crash(args: &CrashArgs) -> Result<bool, Trouble> {
+    let options = crash::Options {
+        services: args.service.clone(),
+        events: match args.at {
+            Some(packet) => Events::Packet(packet),
+            None if args.every_event => Events::Every,
+            None => Events::Spread(args.events),
+        },
+        death: match args.death {
+            Victim::Process => Death::Process,
+            Victim::Host => Death::Host,
+        },
+        connections: args.connections,
+        pause_max: args.pause.into(),
+        mtu: args.mtu,
+        threads: args.threads,
+        progress: !args.json,
+    };
+    let report = crash::crash(&args.file, &options)?;
+    print_as(args.json, &report)?;
     if report.is_empty() {
-        let text = "no connection to replay: none of this capture begins with its SYN";
-        return Err(Trouble::Failure(text.to_owned()));
+        return Err(Trouble::Failure(NOTHING.to_owned()));
     }
     Ok(report.is_clean())
 }

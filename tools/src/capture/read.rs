@@ -17,6 +17,8 @@ use thiserror::Error;
 
 /// Holds a frame; the kernel's largest is 64 KiB.
 const BUFFER: usize = 1 << 20;
+/// The link type of the engine's interfaces without packets.
+pub(super) const MARKS: i32 = 12;
 /// What is read before the format is recognised.
 const HEAD: usize = 1 << 16;
 /// A longer block is no packet, whatever it says.
@@ -70,9 +72,22 @@ pub(crate) enum Item<'a> {
     Mark {
         /// The frames before it.
         after: u64,
+        /// Where it stands.
+        place: Place,
         /// What it says.
         text: &'a str,
     },
+}
+
+/// Where a remark stands. An engine's own capture has interfaces for what is no packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Beside a packet, or in a block of its own: somebody's comment.
+    Comment,
+    /// On the engine's interface: something that happened to it.
+    Mark,
+    /// On the interface of the replication stream: what a frame of it held.
+    Replication,
 }
 
 /// How a file ended.
@@ -172,6 +187,7 @@ struct Section {
 /// One interface of a pcapng section.
 #[derive(Debug, Clone, Copy)]
 struct Interface {
+    place: Place,
     link: i32,
     /// Units per second.
     units: u64,
@@ -235,7 +251,7 @@ impl Section {
             }
             PcapBlockOwned::NG(Block::Custom(block)) => {
                 if let Some(text) = custom_text(block) {
-                    each(Item::Mark { after: self.frames, text });
+                    each(Item::Mark { after: self.frames, place: Place::Comment, text });
                 }
             }
             PcapBlockOwned::NG(_) => {}
@@ -244,15 +260,16 @@ impl Section {
     }
 
     fn enhanced(&mut self, frame: &EnhancedPacketBlock<'_>, each: &mut impl FnMut(Item<'_>)) {
+        let interface = self.interfaces.get(frame.if_id as usize).copied();
+        let place = interface.map_or(Place::Comment, |interface| interface.place);
         for option in &frame.options {
             if option.code == OptionCode::Comment
                 && let Ok(text) = option.as_str()
                 && text.len() <= MARK_MAX
             {
-                each(Item::Mark { after: self.frames, text });
+                each(Item::Mark { after: self.frames, place, text });
             }
         }
-        let interface = self.interfaces.get(frame.if_id as usize).copied();
         let units = u64::from(frame.ts_high) << 32 | u64::from(frame.ts_low);
         let nanos = interface.map_or(self.last, |interface| interface.nanos(units));
         let link = interface.map(|interface| interface.link);
@@ -276,7 +293,14 @@ impl Section {
 
 impl Interface {
     fn of(block: &InterfaceDescriptionBlock<'_>) -> Self {
+        // These two have no packets; an interface of such a name with packets is another's.
+        let place = match block.if_name() {
+            Some(Ok("standin")) if block.linktype.0 == MARKS => Place::Mark,
+            Some(Ok("replication")) if block.linktype.0 == MARKS => Place::Replication,
+            _ => Place::Comment,
+        };
         Self {
+            place,
             link: block.linktype.0,
             units: block.ts_resolution().unwrap_or(1_000_000).max(1),
             offset: block.ts_offset(),

@@ -11,6 +11,7 @@
 //! without bound. Every table here has a limit, and what is beyond it is counted and told.
 
 pub mod compare;
+pub mod crash;
 pub mod explain;
 mod roster;
 mod stream;

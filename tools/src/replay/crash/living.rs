@@ -11,7 +11,7 @@ use crate::sim::{Endpoint, Outgoing, Standing};
 use standin::tcp::{Settings, State, Tcb, Transmit, Verdict, reset_for};
 use standin::time::{Duration, Instant};
 use standin::wire::{
-    ChecksumState, FourTuple, Offload, Segment, SeqNum, TcpHeader, VnetHeader, parse_ip, parse_tcp,
+    ChecksumState, FourTuple, Offload, Segment, SeqNum, TcpHeader, parse_ip, parse_tcp,
 };
 
 /// The longest that a client waits before it sends again.

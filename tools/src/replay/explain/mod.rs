@@ -26,7 +26,7 @@ use super::roster::{CONNECTIONS_MAX, Counts, Place, Roster};
 use super::Side;
 use crate::capture::CaptureError;
 use crate::capture::link::Seen;
-use crate::capture::read::{Frame, Item, read};
+use crate::capture::read::{Frame, Item, Place as Noted, read};
 
 use story::{Details, Story};
 use summary::Summary;
@@ -37,6 +37,9 @@ const TOLD: usize = 8;
 const TOLD_MAX: usize = 64;
 /// Changes of the service address that are told; further ones are counted.
 const TAKEOVERS_MAX: usize = 1_000;
+
+/// How an engine's capture comments a super-segment: nothing for a story.
+const OFFLOAD: &str = "gso ";
 
 /// Which connections to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +84,8 @@ pub struct Options {
 struct Takeover {
     at: u64,
     frame: u64,
-    address: IpAddr,
+    /// Which address; none where an engine's mark says it of all.
+    address: Option<IpAddr>,
     how: String,
 }
 
@@ -198,7 +202,7 @@ impl Pass {
     fn run(&mut self, path: &Path) -> Result<(), CaptureError> {
         let end = read(path, |item| match item {
             Item::Frame(frame) => self.on_frame(&frame),
-            Item::Mark { after, text } => self.on_remark(after, text),
+            Item::Mark { after, place, text } => self.on_remark(after, place, text),
         })?;
         self.roster.finish(end);
         Ok(())
@@ -253,15 +257,35 @@ impl Pass {
                 story.on_takeover(at, frame, &how, said);
             }
         }
-        self.takeovers.push(Takeover { at, frame, address, how });
+        self.takeovers.push(Takeover { at, frame, address: Some(address), how });
     }
 
-    fn on_remark(&mut self, after: u64, text: &str) {
-        for &index in &self.chosen {
-            if let Some(story) = self.stories.get_mut(index) {
-                story.on_remark(self.now, after + 1, text);
+    fn on_remark(&mut self, after: u64, place: Noted, text: &str) {
+        let (at, frame) = (self.now, after + 1);
+        match place {
+            // A line per frame of the log would drown the connections.
+            Noted::Replication => {}
+            Noted::Comment if text.starts_with(OFFLOAD) => {}
+            Noted::Mark if is_takeover(text) => self.on_marked_takeover(at, frame, text),
+            Noted::Comment | Noted::Mark => {
+                for &index in &self.chosen {
+                    if let Some(story) = self.stories.get_mut(index) {
+                        story.on_remark(at, frame, text);
+                    }
+                }
             }
         }
+    }
+
+    /// The capturing engine itself says that it is primary from here on.
+    fn on_marked_takeover(&mut self, at: u64, frame: u64, text: &str) {
+        if self.takeovers.len() >= TAKEOVERS_MAX {
+            return;
+        }
+        for story in &mut self.stories {
+            story.on_takeover(at, frame, text, false);
+        }
+        self.takeovers.push(Takeover { at, frame, address: None, how: text.to_owned() });
     }
 
     fn told(mut self) -> Vec<Told> {
@@ -276,6 +300,13 @@ impl Pass {
         }
         told
     }
+}
+
+/// `role: standby -> primary (simplex), epoch 5, …`: the change of role that clients can feel.
+fn is_takeover(mark: &str) -> bool {
+    mark.strip_prefix("role: ")
+        .and_then(|change| change.split_once(" -> "))
+        .is_some_and(|(old, new)| !old.starts_with("primary") && new.starts_with("primary"))
 }
 
 fn show_mac(mac: [u8; 6]) -> String {

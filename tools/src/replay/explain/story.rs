@@ -45,6 +45,7 @@ struct Run {
 struct Wait {
     since: u64,
     timeouts: [u32; 2],
+    repairs: [u32; 2],
     syns: u32,
     takeover: bool,
 }
@@ -301,6 +302,7 @@ impl Story {
         if why == Again::Timeout {
             self.wait.timeouts[index(from)] += 1;
         }
+        self.wait.repairs[index(from)] += 1;
         let fin = self.half(from).fin;
         let what =
             if fin == Some(span.start) { What::FinAgain } else { What::Again { span, why } };
@@ -504,7 +506,7 @@ impl Story {
     }
 
     fn cause(&self, before: Standing, by: Side, step: Step) -> Cause {
-        let Wait { timeouts, syns, takeover, .. } = self.wait;
+        let Wait { timeouts, repairs, syns, takeover, .. } = self.wait;
         if takeover {
             Cause::Takeover
         } else if !before.established {
@@ -517,6 +519,10 @@ impl Story {
             Cause::Timeout(Side::Server)
         } else if timeouts[0] > 0 {
             Cause::Timeout(Side::Client)
+        } else if repairs[1] > 0 {
+            Cause::Repair(Side::Server)
+        } else if repairs[0] > 0 {
+            Cause::Repair(Side::Client)
         } else if before.owed[index(by.other())] && step != Step::Allowed {
             Cause::SlowAnswer(by)
         } else {
