@@ -137,7 +137,8 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at rest: it listens, and dials its peer, before it does anything else.
-    pub fn new(setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+    pub fn new(mut setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+        setup.fit_segments();
         let roles = Roles::new(now, setup.node, setup.boot, setup.timing, setup.policy);
         let neighbour = Neighbour::new(neighbour::Settings {
             mac: setup.mac,

@@ -73,6 +73,15 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// Without offload nobody below cuts a super-segment to the MTU: TCP must not make one.
+    pub(super) fn fit_segments(&mut self) {
+        if !self.offload {
+            self.tcp = Arc::new(Settings { max_segment: 0, ..(*self.tcp).clone() });
+        }
+    }
+}
+
 /// What happened to the replication link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkInput<'a> {
