@@ -20,7 +20,7 @@ impl Plan {
         let lasts = CALM_US + rng.u64(1_000_000..4_000_000);
         let clients = 1 + rng.u16(..7);
         let faults = rng.usize(..7);
-        Self {
+        let mut plan = Self {
             seed,
             pair: pair(rng),
             lan: weather(rng),
@@ -29,6 +29,16 @@ impl Plan {
             clients: (0..clients).map(|id| client(rng, id, machines, lasts)).collect(),
             faults: faults_of(rng, faults, machines, lasts),
             heal_us: lasts,
+        };
+        plan.spare_speechless();
+        plan
+    }
+
+    /// A SYN cookie is remembered by the client alone. If its ACK is lost and it waits for the
+    /// service to speak first, nobody ever speaks: chargen's clients get no cookies.
+    fn spare_speechless(&mut self) {
+        if self.clients.iter().any(|client| matches!(client.job, Job::Chargen { .. })) {
+            self.pair.backlog = 256;
         }
     }
 }

@@ -117,14 +117,23 @@ impl World {
                     self.begin_turn(host);
                     Some(Stage::FirstActs)
                 }
-                Stage::FirstActs => self.acts(host).then_some(Stage::Link(0)),
+                Stage::FirstActs => {
+                    self.listen(host);
+                    self.acts(host).then_some(Stage::Link(0))
+                }
                 Stage::Link(round) => self.read_link(host, round),
-                Stage::SecondActs => self.acts(host).then_some(Stage::Inputs),
+                Stage::SecondActs => {
+                    self.listen(host);
+                    self.acts(host).then_some(Stage::Inputs)
+                }
                 Stage::Inputs => {
                     self.read_inputs(host);
                     Some(Stage::ThirdActs)
                 }
-                Stage::ThirdActs => self.acts(host).then_some(Stage::WriteLink),
+                Stage::ThirdActs => {
+                    self.listen(host);
+                    self.acts(host).then_some(Stage::WriteLink)
+                }
                 Stage::WriteLink => self.write_link(host).then_some(Stage::Packets(0)),
                 Stage::Packets(count) => self.write_packet(host, count),
             };

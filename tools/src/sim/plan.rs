@@ -96,6 +96,40 @@ pub struct Weather {
     pub rate: u64,
 }
 
+impl Plan {
+    /// Whether a plan that somebody wrote can be run.
+    ///
+    /// # Errors
+    /// Says what is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { pair, machines, clients, link, heal_us, faults, .. } = self;
+        let hour = 3_600_000_000;
+        let mut ids: Vec<u16> = clients.iter().map(|client| client.id).collect();
+        ids.sort_unstable();
+        let far = |at: u64| at > hour;
+        match () {
+            () if !(1280..=9000).contains(&pair.mtu) => Err("mtu is not in 1280..=9000".into()),
+            () if machines.is_empty() || machines.len() > 200 => {
+                Err("machines: one at least, 200 at most".into())
+            }
+            () if ids.windows(2).any(|two| two[0] == two[1]) || ids.last() > Some(&20_000) => {
+                Err("clients: ids are different, and 20000 at most".into())
+            }
+            () if link.chunk == 0 || link.capacity == 0 => {
+                Err("link: chunk and capacity are 1 at least".into())
+            }
+            () if far(*heal_us)
+                || pair.start_us.iter().any(|at| far(*at))
+                || clients.iter().any(|client| far(client.at_us))
+                || faults.iter().any(|fault| far(fault.at_us)) =>
+            {
+                Err("nothing happens later than an hour after the beginning".into())
+            }
+            () => Ok(()),
+        }
+    }
+}
+
 impl Weather {
     /// Nothing happens to anybody.
     pub const FAIR: Self =

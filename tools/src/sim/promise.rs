@@ -32,6 +32,13 @@ pub(super) struct Promise {
     severed: bool,
 }
 
+impl Promise {
+    /// Whether the truth table admits two owners.
+    pub(super) const fn is_split(&self) -> bool {
+        self.severed
+    }
+}
+
 impl World {
     /// A node's process is about to end.
     pub(super) fn promise_before_end(&mut self, host: usize) {

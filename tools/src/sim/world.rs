@@ -26,7 +26,7 @@ use super::trace::Trace;
 use super::trouble::Cuts;
 use super::watch::Watch;
 use super::weather::Line;
-use crate::oracle::{Facts, File, Kind as Answers, NodeId, Service, Sight};
+use crate::oracle::{Facts, File, Invariant, Kind as Answers, NodeId, Service, Sight};
 use standin::engine::PACKET_BUFFER;
 use standin::role::Path;
 
@@ -319,10 +319,13 @@ impl World {
         };
         self.trace.add(self.now, kind, who, bytes);
         self.watch.see(self.now, sight);
-        if self.violation.is_none()
-            && let Some((rule, text)) = self.watch.complaint()
-        {
-            self.complain(&rule, text);
+        while let Some((invariant, text)) = self.watch.complaint() {
+            if invariant == Invariant::I3 && self.promise.is_split() {
+                // Row 15 of the truth table: no two nodes can tell it from a dead peer.
+                self.tally.add("two speakers in a split", 1);
+            } else {
+                self.complain(&invariant.to_string(), text);
+            }
         }
     }
 
