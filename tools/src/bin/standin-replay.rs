@@ -179,7 +179,11 @@ fn explain(args: &ExplainArgs) -> Result<bool, Trouble> {
         unfolded: args.unfolded,
     };
     let report = explain::explain(&args.file, &options)?;
-    if args.json { print(&report.to_json()) } else { print(&report) }
+    if args.json {
+        print(&report.to_json())
+    } else {
+        print(&report)
+    }
     if report.is_empty() {
         let text = "no TCP connection to tell in this capture (see --service and --midway for \
                     connections that began before it)";
@@ -190,8 +194,9 @@ fn explain(args: &ExplainArgs) -> Result<bool, Trouble> {
     }
     if let Some(path) = &args.svg {
         let plot = report.plot().map_err(Trouble::Failure)?;
-        std::fs::write(path, plot)
-            .map_err(|error| Trouble::Failure(format!("cannot write {}: {error}", path.display())))?;
+        std::fs::write(path, plot).map_err(|error| {
+            Trouble::Failure(format!("cannot write {}: {error}", path.display()))
+        })?;
     }
     Ok(true)
 }
@@ -216,8 +221,8 @@ fn replay(args: &ReplayArgs) -> Result<bool, Trouble> {
         mtu: args.mtu,
         brief: args.brief,
     };
-    let report = compare::replay(&args.file, &options)
-        .map_err(|error| Trouble::Input(error.to_string()))?;
+    let report =
+        compare::replay(&args.file, &options).map_err(|error| Trouble::Input(error.to_string()))?;
     print_as(args.json, &report)?;
     if report.is_empty() {
         return Err(Trouble::Failure(NOTHING.to_owned()));
@@ -228,7 +233,10 @@ fn replay(args: &ReplayArgs) -> Result<bool, Trouble> {
 /// Why there is nothing to replay.
 const NOTHING: &str = "no connection to replay: none of this capture begins with its SYN";
 
-fn print_as(json: bool, report: &(impl std::fmt::Display + serde::Serialize)) -> Result<(), Trouble> {
+fn print_as(
+    json: bool,
+    report: &(impl std::fmt::Display + serde::Serialize),
+) -> Result<(), Trouble> {
     if json {
         let json = serde_json::to_string(report);
         print(&json.map_err(|error| Trouble::Failure(error.to_string()))?);

@@ -10,7 +10,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use pcap_parser::pcapng::{CustomBlock, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode};
+use pcap_parser::pcapng::{
+    CustomBlock, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode,
+};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
 use thiserror::Error;
@@ -113,8 +115,8 @@ pub(crate) fn read_from(
     let mut head = vec![0; HEAD];
     let got = read_full(&mut source, &mut head)?;
     head.truncate(got);
-    let mut reader =
-        create_reader(BUFFER, io::Cursor::new(head).chain(source)).map_err(|_| CaptureError::Format)?;
+    let mut reader = create_reader(BUFFER, io::Cursor::new(head).chain(source))
+        .map_err(|_| CaptureError::Format)?;
     let mut section = Section::default();
     loop {
         match reader.next() {

@@ -183,7 +183,9 @@ fn segments(file: &[u8]) -> (Vec<(u64, SocketAddr, u32)>, Vec<String>, read::End
     let end = read::read_from(file, |item| {
         let Item::Frame(frame) = item else { return };
         match look(&frame) {
-            Ok(Seen::Segment(segment)) => seen.push((frame.nanos, segment.source, segment.sequence)),
+            Ok(Seen::Segment(segment)) => {
+                seen.push((frame.nanos, segment.source, segment.sequence))
+            }
             Ok(Seen::Claim { .. }) => poor.push("claim".to_owned()),
             Err(reason) => poor.push(reason.to_string()),
         }
@@ -203,14 +205,14 @@ fn every_format_byte_order_and_link_shows_the_same_segments() {
     };
     let raw = wrapped(|frame| frame[14..].to_vec());
     let vlan = wrapped(|frame| [&frame[..12], &[0x81, 0, 0, 5, 8, 0], &frame[14..]].concat());
-    let sll = wrapped(|frame| {
-        [&[0, 0, 0, 1, 0, 6], &frame[6..12], &[0, 0, 8, 0], &frame[14..]].concat()
-    });
+    let sll =
+        wrapped(|frame| [&[0, 0, 0, 1, 0, 6], &frame[6..12], &[0, 0, 8, 0], &frame[14..]].concat());
     let sll2 = wrapped(|frame| {
         let head = [8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6];
         [&head, &frame[6..12], &[0, 0], &frame[14..]].concat()
     });
-    for (link, frames) in [(1, &frames), (1, &vlan), (101, &raw), (228, &raw), (113, &sll), (276, &sll2)]
+    for (link, frames) in
+        [(1, &frames), (1, &vlan), (101, &raw), (228, &raw), (113, &sll), (276, &sll2)]
     {
         for big_endian in [false, true] {
             for nanoseconds in [false, true] {

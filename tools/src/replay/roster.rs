@@ -102,7 +102,10 @@ impl fmt::Display for Counts {
         }
         let lines = [
             (self.snapped, "segments are cut: their payload was not captured whole"),
-            (self.midway, "segments of connections that began before the capture (or are beyond the limit)"),
+            (
+                self.midway,
+                "segments of connections that began before the capture (or are beyond the limit)",
+            ),
             (self.left_out, "connections beyond the limit were left out"),
             (self.back_in_time, "frames are dated before an earlier one"),
             (u64::from(self.cut_off), "packet at the end is cut off: the capture was not closed"),

@@ -163,19 +163,13 @@ pub(crate) fn pcapng(
     };
     let section = [&word(0x1a2b_3c4d)[..], &half(1), &half(0), &[0xff; 8]].concat();
     let resolution = option(9, &[9]);
-    let interface =
-        [&half(link)[..], &half(0), &word(0), &resolution, &option(0, &[])].concat();
+    let interface = [&half(link)[..], &half(0), &word(0), &resolution, &option(0, &[])].concat();
     let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface)].concat();
     for (index, (nanos, frame)) in frames.iter().enumerate() {
         let length = frame.len() as u32;
-        let mut body = [
-            word(0),
-            word((nanos >> 32) as u32),
-            word(*nanos as u32),
-            word(length),
-            word(length),
-        ]
-        .concat();
+        let mut body =
+            [word(0), word((nanos >> 32) as u32), word(*nanos as u32), word(length), word(length)]
+                .concat();
         body.extend_from_slice(frame);
         body.resize(body.len().next_multiple_of(4), 0);
         for (_, text) in comments.iter().filter(|(at, _)| *at == index) {

@@ -91,9 +91,8 @@ pub fn replay(path: &Path, options: &Options) -> Result<Report, ReplayError> {
     stage.roster.finish(end);
     stage.finish()?;
     let cases = stage.cases.iter().enumerate();
-    let connections: Vec<_> = cases
-        .filter_map(|(index, case)| Some(verdict::judge(index + 1, case.as_ref()?)))
-        .collect();
+    let connections: Vec<_> =
+        cases.filter_map(|(index, case)| Some(verdict::judge(index + 1, case.as_ref()?))).collect();
     let different = connections.iter().filter(|outcome| !outcome.differences.is_empty()).count();
     let capture = stage.roster.counts;
     Ok(Report { capture, connections, different, brief: options.brief })

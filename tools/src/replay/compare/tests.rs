@@ -68,7 +68,8 @@ fn any_service_is_replayed_from_its_recorded_reply() {
 fn service_that_is_not_there_is_a_difference() {
     let capture = conversation(7, b"hello");
     let elsewhere = with(Kind::Echo, 8);
-    let services = vec![elsewhere.services[0], Service { at: (SERVER, 7).into(), kind: Kind::Discard }];
+    let services =
+        vec![elsewhere.services[0], Service { at: (SERVER, 7).into(), kind: Kind::Discard }];
     let discard = differences(&capture, &Options { services, ..options() });
     assert_eq!(discard.len(), 2, "no reply, and a FIN elsewhere: {discard:?}");
 }
@@ -147,7 +148,8 @@ fn headers_alone_are_enough_for_the_tcp_level() {
         let _ = whole;
     }
     // A classic file of cut frames: the lengths on the wire stay in the IP headers.
-    let report = replay(Temporary::of(&classic(1, false, false, &capture.frames)).path(), &options());
+    let report =
+        replay(Temporary::of(&classic(1, false, false, &capture.frames)).path(), &options());
     assert!(report.unwrap().is_clean());
 }
 

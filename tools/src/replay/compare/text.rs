@@ -42,7 +42,8 @@ impl Assembly {
             let until = self.later.keys().next().map_or(offset, |later| (*later).min(offset));
             while self.next < until {
                 let zeros = [0; 4096];
-                let count = usize::try_from(until - self.next).unwrap_or(usize::MAX).min(zeros.len());
+                let count =
+                    usize::try_from(until - self.next).unwrap_or(usize::MAX).min(zeros.len());
                 each(&zeros[..count]);
                 self.next += count as i64;
                 filled += count as u64;

@@ -70,7 +70,9 @@ impl fmt::Display for Report {
         }
         let count = self.connections.len();
         match self.different {
-            0 => write!(f, "\n{count} connections replayed: nothing that a client relies on differs"),
+            0 => {
+                write!(f, "\n{count} connections replayed: nothing that a client relies on differs")
+            }
             different => write!(f, "\n{different} of {count} connections DIFFER"),
         }
     }
@@ -111,7 +113,9 @@ impl Outcome {
                 true
             }
             (None, None) if recorded.reset && !ours.reset => {
-                self.note("the recorded server refused the connection, and so does ours".to_owned());
+                self.note(
+                    "the recorded server refused the connection, and so does ours".to_owned(),
+                );
                 false
             }
             (None, None) => {
@@ -172,7 +176,10 @@ impl Outcome {
         if matches!(case.ours, Ours::Engine) {
             self.engine_reply(case);
         } else if case.filled > 0 {
-            self.note(format!("reply: {} bytes are not in the capture; zeros instead", case.filled));
+            self.note(format!(
+                "reply: {} bytes are not in the capture; zeros instead",
+                case.filled
+            ));
         }
     }
 

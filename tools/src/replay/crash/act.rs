@@ -185,7 +185,7 @@ impl Draft {
         let start = self.stream.offset(segment.sequence) + i64::from(segment.syn);
         let end = start + i64::from(segment.length);
         let said = self.act.bytes.len() as i64;
-        if end > said {
+        if end > said && segment.length > 0 {
             if end as u64 > BYTES_MAX || self.act.says.len() >= MOMENTS_MAX {
                 return false;
             }

@@ -17,6 +17,9 @@ use standin::wire::{
 /// The longest that a client waits before it sends again.
 const RTO_MAX: Duration = Duration::from_secs(3);
 
+/// Bytes that a client's window holds.
+const RECEIVE_BUFFER: u32 = 256 << 10;
+
 /// One client.
 #[derive(Debug)]
 pub(super) struct Living {
@@ -47,6 +50,9 @@ impl Living {
             rto_max: RTO_MAX,
             syn_retries: 200,
             data_retries: 250,
+            // Segments as they cross a wire, so that the oracle can vouch for their checksums.
+            max_segment: 1,
+            receive_buffer: RECEIVE_BUFFER,
             ..Settings::default()
         };
         let number = act.number as u32;
@@ -76,6 +82,14 @@ impl Living {
         spoken.checked_sub(1).map_or(0, |last| self.act.says[last].1)
     }
 
+    /// A source never stops: what goes beyond what is wanted stays unread, and shuts the window.
+    fn consumed(&self) -> u64 {
+        match self.act.kind {
+            Kind::Chargen => self.received.min(self.act.wants),
+            Kind::Echo | Kind::Discard | Kind::Files { .. } => self.received,
+        }
+    }
+
     fn has_said_all(&self, now: u64) -> bool {
         self.said(now) == self.act.bytes.len() as u64
     }
@@ -83,7 +97,7 @@ impl Living {
     /// What its application does next.
     fn settle(&mut self, now: u64) {
         self.tcb.set_output_end(self.said(now));
-        self.tcb.set_consumed(self.received);
+        self.tcb.set_consumed(self.consumed());
         if self.standing != Standing::Working {
             return;
         }
@@ -121,8 +135,7 @@ impl Living {
         self.settle(now);
         if let (Verdict::Closed(cause), Standing::Working) = (verdict, &self.standing) {
             let (received, acked) = (self.received, self.tcb.acked());
-            self.standing =
-                Standing::Lost(format!("{cause}, received {received}, acked {acked}"));
+            self.standing = Standing::Lost(format!("{cause}, received {received}, acked {acked}"));
         }
     }
 
@@ -175,7 +188,7 @@ impl Living {
         };
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
-        let vnet = header.write(&mut packet, payload.len(), Offload::Partial { mss: transmit.mss });
+        let vnet = header.write(&mut packet, payload.len(), Offload::Full);
         Outgoing { vnet, packet }
     }
 

@@ -191,7 +191,8 @@ pub fn crash(path: &Path, options: &Options) -> Result<Report, CaptureError> {
     if let Some((at, what)) = &calm.failure {
         let at = at.saturating_sub(calm.origin);
         report.failed = 1;
-        report.first = Some(Failure { event: 0, packet: play.packet_at(at), at, what: what.clone() });
+        report.first =
+            Some(Failure { event: 0, packet: play.packet_at(at), at, what: what.clone() });
         return Ok(report);
     }
     let deaths = deaths(&play, &calm, options.events);

@@ -8,11 +8,11 @@ use super::super::compare::Kind;
 use super::act::Act;
 use super::living::Living;
 use super::{Death, Options};
-use crate::oracle::{Oracle, Sight};
 use crate::sim::plan::{
     ClockPlan, LinkPlan, MachinePlan, PairPlan, Plan, Target, Trouble, Weather,
 };
-use crate::sim::{Standing, Watch, World};
+use crate::sim::watch::Judge;
+use crate::sim::{Standing, World};
 
 /// Client machines of the world, each with a neighbour cache.
 const MACHINES: usize = 4;
@@ -36,20 +36,6 @@ pub(super) struct Outcome {
     pub(super) outputs: Vec<u64>,
     /// The longest pause of a client that awaited something, in nanoseconds.
     pub(super) gap: u64,
-}
-
-/// Everything that a wire-tap would show goes to the oracle.
-struct Eye(Oracle);
-
-impl Watch for Eye {
-    fn see(&mut self, now: u64, sight: Sight<'_>) {
-        self.0.see(now, sight);
-    }
-
-    fn complaint(&self) -> Option<(String, String)> {
-        let violation = self.0.violations().first()?;
-        Some((violation.invariant.to_string(), violation.text.clone()))
-    }
 }
 
 fn plan(options: &Options) -> Plan {
@@ -101,8 +87,8 @@ fn plan(options: &Options) -> Plan {
 /// the moments of its outputs are noted.
 pub(super) fn perform(acts: &[Arc<Act>], options: &Options, death: Option<u64>) -> Outcome {
     let plan = plan(options);
-    let eye = Eye(Oracle::new(World::facts(&plan)));
-    let mut world = World::new(plan, Box::new(eye));
+    let judge = Judge::of(&plan);
+    let mut world = World::new(plan, judge);
     let gap = Arc::new(AtomicU64::new(0));
     let mut stage = Stage { outputs: Vec::new(), noting: death.is_none(), base: 0, primary: 0 };
     stage.settle(&mut world);

@@ -21,9 +21,13 @@ fn talk(port: u16) -> Capture {
     let mut end = 0;
     for turn in 0..6 {
         let at = 5 + 20 * turn;
-        capture.client(at, Seg { seq: end, ack: end, payload: b"good morning", flags: "P.", ..ACK });
+        capture
+            .client(at, Seg { seq: end, ack: end, payload: b"good morning", flags: "P.", ..ACK });
         end += 12;
-        capture.server(at + 1, Seg { seq: end - 12, ack: end, payload: b"good morning", flags: "P.", ..ACK });
+        capture.server(
+            at + 1,
+            Seg { seq: end - 12, ack: end, payload: b"good morning", flags: "P.", ..ACK },
+        );
     }
     capture.client(140, Seg { seq: end, ack: end, flags: "F.", ..ACK });
     capture.server(141, Seg { seq: end, ack: end + 1, flags: "F.", ..ACK });
@@ -73,7 +77,10 @@ fn connections_beyond_the_limit_are_told() {
     capture.client_port += 1;
     capture.handshake(200);
     let report = run(&capture, &Options { connections: 1, events: Events::Spread(1), ..options() });
-    assert!(report.to_string().contains("left out: 1 connections beyond --connections"), "{report}");
+    assert!(
+        report.to_string().contains("left out: 1 connections beyond --connections"),
+        "{report}"
+    );
 }
 
 #[test]

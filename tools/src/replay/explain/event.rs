@@ -216,7 +216,9 @@ impl fmt::Display for What {
             Self::Reordered { span } => write!(f, "data {span}, behind later data: reordered"),
             Self::Missing { span } => write!(f, "bytes {span} are not in the capture"),
             Self::Sack { from, held } => write!(f, "SACK: has up to {from} and {held}"),
-            Self::Duplicate { span } => write!(f, "D-SACK: {span} came twice, sent again needlessly"),
+            Self::Duplicate { span } => {
+                write!(f, "D-SACK: {span} came twice, sent again needlessly")
+            }
             Self::DuplicateAcks { at } => write!(f, "third duplicate acknowledgment of {at}"),
             Self::WindowShut => f.write_str("zero window"),
             Self::WindowOpen { edge } => write!(f, "window opens up to {edge}"),
@@ -230,7 +232,11 @@ impl fmt::Display for What {
                 write!(f, "TAKEOVER: {how}; the server had been silent for {}", time(*silence))
             }
             Self::TakenOver { silence } => {
-                write!(f, "first word of the new owner, {} after the last of the old", time(*silence))
+                write!(
+                    f,
+                    "first word of the new owner, {} after the last of the old",
+                    time(*silence)
+                )
             }
             Self::Stall { length, cause } => write!(f, "STALL of {}: {cause}", time(*length)),
             Self::Fin { at } => write!(f, "FIN at {at}"),

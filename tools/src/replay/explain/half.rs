@@ -76,6 +76,8 @@ pub(super) struct Half {
     pub(super) segments: u64,
     pub(super) resent_bytes: u64,
     pub(super) resent_segments: u64,
+    /// When the sender last sent, or its receiver last answered.
+    pub(super) active_at: u64,
     /// When anything came from this side.
     pub(super) heard_at: Option<u64>,
 }
@@ -101,6 +103,7 @@ impl Half {
             segments: 0,
             resent_bytes: 0,
             resent_segments: 0,
+            active_at: 0,
             heard_at: None,
         }
     }
@@ -135,6 +138,7 @@ impl Half {
         };
         let again = !matches!(sent, Sent::New { .. });
         self.remember(Flight { span, at, again });
+        self.active_at = at;
         self.next = self.next.max(span.end);
         if let Some(stream) = &mut self.stream {
             stream.reached(self.next);
@@ -143,7 +147,8 @@ impl Half {
     }
 
     fn on_new(&mut self, at: u64, span: Span) -> Sent {
-        let skipped = (span.start > self.next).then_some(Span { start: self.next, end: span.start });
+        let skipped =
+            (span.start > self.next).then_some(Span { start: self.next, end: span.start });
         if let Some(span) = skipped
             && self.holes.len() < HOLES_MAX
         {
@@ -156,17 +161,20 @@ impl Half {
         self.holes.iter().position(|h| h.span.start <= span.start && span.end <= h.span.end)
     }
 
+    /// Takes out of the holes what is there now.
+    fn cut_holes(&mut self, span: Span) {
+        for hole in core::mem::take(&mut self.holes) {
+            let before = Span { start: hole.span.start, end: hole.span.end.min(span.start) };
+            let behind = Span { start: hole.span.start.max(span.end), end: hole.span.end };
+            let rest = [before, behind].into_iter().filter(|rest| rest.length() > 0);
+            self.holes.extend(rest.map(|span| Hole { span, ..hole }));
+        }
+    }
+
     /// What was missing comes: overtaken on the way, or sent again.
     fn fill(&mut self, at: u64, span: Span, index: usize, after_takeover: bool) -> Sent {
-        let hole = self.holes.swap_remove(index);
-        for rest in [
-            Span { start: hole.span.start, end: span.start },
-            Span { start: span.end, end: hole.span.end },
-        ] {
-            if rest.length() > 0 {
-                self.holes.push(Hole { span: rest, ..hole });
-            }
-        }
+        let hole = self.holes[index];
+        self.cut_holes(span);
         let late = at.saturating_sub(hole.since);
         if late < self.srtt.map_or(OVERTAKEN, |srtt| (srtt / 2).max(OVERTAKEN)) {
             return Sent::Reordered(span);
@@ -180,6 +188,7 @@ impl Half {
         let repeated = Span { start: span.start, end: span.end.min(self.next) };
         let new = (span.end > self.next).then_some(Span { start: self.next, end: span.end });
         self.note_again(repeated);
+        self.cut_holes(span);
         let sent_at = self.flights.iter().rev().find(|f| f.span.start < span.end).map(|f| f.at);
         let why = if span.end <= self.acked && !after_takeover {
             Again::Needless
@@ -211,16 +220,15 @@ impl Half {
         if after_takeover {
             return Again::Takeover;
         }
-        if self.sacked || self.duplicate_acks >= 3 {
+        // Acknowledgments make the sender act at once. After silence it was the timer, whatever
+        // they had told before.
+        let quiet = at.saturating_sub(self.active_at);
+        if (self.sacked || self.duplicate_acks >= 3) && quiet + TICK < TIMEOUT_MIN {
             return Again::Fast;
         }
         let timeout = self.srtt.unwrap_or(0).max(TIMEOUT_MIN);
         // A timer of the kernel is as exact as its tick.
-        if at.saturating_sub(sent_at) + TICK >= timeout {
-            Again::Timeout
-        } else {
-            Again::TailProbe
-        }
+        if at.saturating_sub(sent_at) + TICK >= timeout { Again::Timeout } else { Again::TailProbe }
     }
 
     fn remember(&mut self, flight: Flight) {

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::roster::{CONNECTIONS_MAX, Counts, Place, Roster};
 use super::Side;
+use super::roster::{CONNECTIONS_MAX, Counts, Place, Roster};
 use crate::capture::CaptureError;
 use crate::capture::link::Seen;
 use crate::capture::read::{Frame, Item, Place as Noted, read};
@@ -302,11 +302,9 @@ impl Pass {
     }
 }
 
-/// `role: standby -> primary (simplex), epoch 5, …`: the change of role that clients can feel.
+/// `takeover: begins, epoch 5, 12 connections`. Without connections an engine just starts.
 fn is_takeover(mark: &str) -> bool {
-    mark.strip_prefix("role: ")
-        .and_then(|change| change.split_once(" -> "))
-        .is_some_and(|(old, new)| !old.starts_with("primary") && new.starts_with("primary"))
+    mark.starts_with("takeover: begins") && !mark.ends_with(", 0 connections")
 }
 
 fn show_mac(mac: [u8; 6]) -> String {

@@ -145,9 +145,7 @@ impl Panel<'_> {
     }
 
     fn lines(&self, chart: &mut Chart<'_, '_>) -> Result<(), String> {
-        for (dot, colour, name) in
-            [(Dot::Edge, EDGE, "window"), (Dot::Ack, ACK, "acknowledged")]
-        {
+        for (dot, colour, name) in [(Dot::Edge, EDGE, "window"), (Dot::Ack, ACK, "acknowledged")] {
             let steps = steps(self.points().filter(|point| point.dot == dot));
             if steps.is_empty() {
                 continue;
@@ -180,7 +178,12 @@ impl Panel<'_> {
         Ok(())
     }
 
-    fn takeovers(&self, chart: &mut Chart<'_, '_>, top: f64, span: (f64, f64)) -> Result<(), String> {
+    fn takeovers(
+        &self,
+        chart: &mut Chart<'_, '_>,
+        top: f64,
+        span: (f64, f64),
+    ) -> Result<(), String> {
         let lines: Vec<_> = self
             .told
             .details

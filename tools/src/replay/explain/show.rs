@@ -52,7 +52,15 @@ impl Report {
         writeln!(
             f,
             "{:>5}  {:<46} {:>11} {:>9} {:>11} {:>11} {:>6} {:>7} {:>9}  ended",
-            "#", "client -> server", "begins", "lasts", "up", "down", "again", "stalls", "takeovers"
+            "#",
+            "client -> server",
+            "begins",
+            "lasts",
+            "up",
+            "down",
+            "again",
+            "stalls",
+            "takeovers"
         )?;
         for index in rows {
             row(f, index + 1, &self.summaries[index])?;

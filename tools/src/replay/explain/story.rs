@@ -268,7 +268,10 @@ impl Story {
     /// An old position, or one byte at the shut window: a question whether anybody is there.
     fn is_probe(&mut self, from: Side, start: i64, segment: &Sighting<'_>) -> bool {
         let half = self.half(from);
-        !segment.fin && segment.length <= 1 && half.segments > 0 && start == half.next - 1
+        !segment.fin
+            && segment.length <= 1
+            && half.segments > 0
+            && start == half.next - 1
             && half.owes_nothing()
             && half.fin.is_none()
     }
@@ -304,8 +307,7 @@ impl Story {
         }
         self.wait.repairs[index(from)] += 1;
         let fin = self.half(from).fin;
-        let what =
-            if fin == Some(span.start) { What::FinAgain } else { What::Again { span, why } };
+        let what = if fin == Some(span.start) { What::FinAgain } else { What::Again { span, why } };
         self.note(at, frame, Some(from), what);
     }
 
@@ -333,6 +335,7 @@ impl Story {
     ) -> Option<(Side, Step)> {
         let owner = from.other();
         let offset = self.half(owner).offset(ack);
+        self.half(owner).active_at = at;
         let mut step = None;
         if !self.established && from == Side::Client && self.offers[1].is_some() {
             self.established = true;

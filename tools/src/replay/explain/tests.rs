@@ -137,6 +137,19 @@ fn losses_and_what_repairs_them_are_told_apart() {
 }
 
 #[test]
+fn loss_that_only_the_timer_repairs_is_a_timeout_whatever_was_told_before() {
+    let mut capture = Capture::established(80);
+    capture.server(3, data(0, HELLO));
+    capture.server(3, data(10, HELLO));
+    capture.client(4, Seg { ack: 5, sack: Some((10, 15)), ..ACK });
+    capture.server(400, data(5, &[b'x'; 10]));
+    capture.client(401, Seg { ack: 15, ..ACK });
+    assert_eq!(agains(&capture), [Again::Timeout]);
+    assert_eq!(stalls(&capture), [(Cause::Timeout(Side::Server), 397)]);
+    assert_eq!(report(&capture).summaries[0].missing, 0, "the hole was filled in passing");
+}
+
+#[test]
 fn overtaken_segment_is_no_retransmission() {
     let mut capture = Capture::established(80);
     capture.server(3, data(5, HELLO));
