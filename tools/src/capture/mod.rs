@@ -1,7 +1,7 @@
 //! What a client's capture must not show when a primary dies.
 //!
 //! `tcpdump` in front of a client sees everything that the client sees. This module reads such a
-//! capture (pcap or pcapng, Ethernet) and holds what the service address said against what an
+//! capture (pcap or pcapng) and holds what the service address said against what an
 //! ordinary TCP host would say (invariant I4): no reset, nothing acknowledged twice backwards, no
 //! byte that changes when it is retransmitted, a clock that runs forwards, a window that is never
 //! taken back.
@@ -11,8 +11,9 @@
 //! ```
 
 mod connection;
-mod packet;
-mod read;
+pub(crate) mod link;
+pub(crate) mod packet;
+pub(crate) mod read;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +26,10 @@ use serde::Serialize;
 
 use connection::Connection;
 pub use connection::{Finding, Rule};
+use link::{Seen, look};
 use packet::Sighting;
 pub use read::CaptureError;
+use read::{Frame, Item};
 
 /// At most so many findings are told one by one; all are counted.
 const TOLD: usize = 50;
@@ -77,10 +80,14 @@ impl Verdict {
 /// Reads a capture and checks what the `services` said.
 ///
 /// # Errors
-/// When the file cannot be read or is no capture of Ethernet frames.
+/// When the file cannot be read or is no capture.
 pub fn check_file(path: &Path, services: &[IpAddr]) -> Result<Verdict, CaptureError> {
     let mut checker = Checker::new(services);
-    read::frames(path, |nanos, frame| checker.frame(nanos, frame))?;
+    read::read(path, |item| {
+        if let Item::Frame(frame) = item {
+            checker.frame(&frame);
+        }
+    })?;
     Ok(checker.verdict)
 }
 
@@ -103,11 +110,11 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn frame(&mut self, nanos: u64, frame: &[u8]) {
+    fn frame(&mut self, frame: &Frame<'_>) {
         self.verdict.frames += 1;
-        let first = *self.first.get_or_insert(nanos);
-        let Some(sighting) = Sighting::read(frame) else { return };
-        let at_s = nanos.saturating_sub(first) as f64 / 1e9;
+        let first = *self.first.get_or_insert(frame.nanos);
+        let Ok(Seen::Segment(sighting)) = look(frame) else { return };
+        let at_s = frame.nanos.saturating_sub(first) as f64 / 1e9;
         if self.services.contains(&sighting.source.ip()) {
             self.on_service(at_s, &sighting);
         } else if self.services.contains(&sighting.target.ip()) {
@@ -132,8 +139,9 @@ impl<'a> Checker<'a> {
 
     fn on_service(&mut self, at_s: f64, sighting: &Sighting<'_>) {
         self.verdict.segments += 1;
-        let speaker = self.speakers.insert(sighting.source.ip(), sighting.source_mac);
-        if speaker.is_some_and(|before| before != sighting.source_mac) {
+        if let Some(mac) = sighting.source_mac
+            && self.speakers.insert(sighting.source.ip(), mac).is_some_and(|before| before != mac)
+        {
             self.verdict.speaker_changes += 1;
         }
         let (client, service) = (sighting.target, sighting.source);

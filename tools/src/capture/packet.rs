@@ -2,48 +2,45 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TcpOptionElement, TransportSlice};
+use etherparse::{LaxNetSlice, TcpOptionElement, TcpSlice};
 
-/// What the checks look at in a segment. Super-segments, as captured on hosts with offload, are
-/// segments like others.
+/// A block of bytes: the first sequence number held and the first not held.
+pub(crate) type Block = (u32, u32);
+
+/// What is looked at in a segment. Super-segments, as captured on hosts with offload, are segments
+/// like others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sighting<'a> {
-    pub(super) source_mac: [u8; 6],
-    pub(super) source: SocketAddr,
-    pub(super) target: SocketAddr,
-    pub(super) sequence: u32,
+pub(crate) struct Sighting<'a> {
+    /// Unknown where the link has no addresses.
+    pub(crate) source_mac: Option<[u8; 6]>,
+    pub(crate) source: SocketAddr,
+    pub(crate) target: SocketAddr,
+    pub(crate) sequence: u32,
     /// Present with the ACK flag.
-    pub(super) acknowledgment: Option<u32>,
-    pub(super) window: u16,
-    pub(super) syn: bool,
-    pub(super) fin: bool,
-    pub(super) rst: bool,
-    pub(super) window_scale: Option<u8>,
+    pub(crate) acknowledgment: Option<u32>,
+    pub(crate) window: u16,
+    pub(crate) syn: bool,
+    pub(crate) fin: bool,
+    pub(crate) rst: bool,
+    pub(crate) psh: bool,
+    pub(crate) mss: Option<u16>,
+    pub(crate) window_scale: Option<u8>,
+    pub(crate) sack_permitted: bool,
+    pub(crate) sack: [Option<Block>; 4],
     /// TSval and TSecr.
-    pub(super) timestamps: Option<(u32, u32)>,
+    pub(crate) timestamps: Option<(u32, u32)>,
+    /// The payload's length on the wire.
+    pub(crate) length: u32,
     /// The payload as far as it was captured.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Sighting<'a> {
-    /// Reads a frame; `None` where it holds no TCP segment.
-    pub(super) fn read(frame: &'a [u8]) -> Option<Self> {
-        let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        let Some(LinkSlice::Ethernet2(ethernet)) = packet.link else { return None };
-        let (source, target) = match packet.net? {
-            LaxNetSlice::Ipv4(ip) => {
-                let header = ip.header();
-                (IpAddr::V4(header.source_addr()), IpAddr::V4(header.destination_addr()))
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                (IpAddr::V6(header.source_addr()), IpAddr::V6(header.destination_addr()))
-            }
-            LaxNetSlice::Arp(_) => return None,
-        };
-        let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
+    pub(super) fn of(net: &LaxNetSlice<'a>, tcp: &TcpSlice<'a>, mac: Option<[u8; 6]>) -> Self {
+        let (source, target, missing) = ends(net);
+        let payload = tcp.payload();
         let mut sighting = Self {
-            source_mac: ethernet.source(),
+            source_mac: mac,
             source: SocketAddr::new(source, tcp.source_port()),
             target: SocketAddr::new(target, tcp.destination_port()),
             sequence: tcp.sequence_number(),
@@ -52,43 +49,82 @@ impl<'a> Sighting<'a> {
             syn: tcp.syn(),
             fin: tcp.fin(),
             rst: tcp.rst(),
+            psh: tcp.psh(),
+            mss: None,
             window_scale: None,
+            sack_permitted: false,
+            sack: [None; 4],
             timestamps: None,
-            payload: tcp.payload(),
+            // An IP packet has at most 4 GiB, a captured one 16 MiB.
+            length: (payload.len() + missing) as u32,
+            payload,
         };
         for option in tcp.options_iterator().flatten() {
-            match option {
-                TcpOptionElement::WindowScale(scale) => sighting.window_scale = Some(scale.min(14)),
-                TcpOptionElement::Timestamp(value, echo) => {
-                    sighting.timestamps = Some((value, echo));
-                }
-                TcpOptionElement::Noop
-                | TcpOptionElement::MaximumSegmentSize(_)
-                | TcpOptionElement::SelectiveAcknowledgementPermitted
-                | TcpOptionElement::SelectiveAcknowledgement(_, _) => {}
-            }
+            sighting.take_option(option);
         }
-        Some(sighting)
+        sighting
+    }
+
+    fn take_option(&mut self, option: TcpOptionElement) {
+        match option {
+            TcpOptionElement::WindowScale(scale) => self.window_scale = Some(scale.min(14)),
+            TcpOptionElement::Timestamp(value, echo) => self.timestamps = Some((value, echo)),
+            TcpOptionElement::MaximumSegmentSize(mss) => self.mss = Some(mss),
+            TcpOptionElement::SelectiveAcknowledgementPermitted => self.sack_permitted = true,
+            TcpOptionElement::SelectiveAcknowledgement(first, [b, c, d]) => {
+                self.sack = [Some(first), b, c, d];
+            }
+            TcpOptionElement::Noop => {}
+        }
     }
 
     /// A SYN that is not an answer.
-    pub(super) const fn is_opening(&self) -> bool {
+    pub(crate) const fn is_opening(&self) -> bool {
         self.syn && self.acknowledgment.is_none()
     }
 
+    /// Whether the capture holds all of the payload.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.payload.len() == self.length as usize
+    }
+
     /// The sequence number after this segment, SYN and FIN counted.
-    pub(super) const fn end(&self) -> u32 {
-        let length = self.payload.len() as u32 + self.syn as u32 + self.fin as u32;
+    pub(crate) const fn end(&self) -> u32 {
+        let length = self.length + self.syn as u32 + self.fin as u32;
         self.sequence.wrapping_add(length)
     }
 }
 
+/// Source, target, and the bytes of the packet that the capture has not kept.
+fn ends(net: &LaxNetSlice<'_>) -> (IpAddr, IpAddr, usize) {
+    match net {
+        LaxNetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let stated = usize::from(header.total_len());
+            let kept = header.slice().len() + ip.payload().payload.len();
+            let (source, target) = (header.source_addr(), header.destination_addr());
+            (IpAddr::V4(source), IpAddr::V4(target), stated.saturating_sub(kept))
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            let stated = usize::from(header.payload_length());
+            let kept = ip.extensions().slice().len() + ip.payload().payload.len();
+            let (source, target) = (header.source_addr(), header.destination_addr());
+            (IpAddr::V6(source), IpAddr::V6(target), stated.saturating_sub(kept))
+        }
+        LaxNetSlice::Arp(_) => {
+            let nobody = IpAddr::from([0, 0, 0, 0]);
+            (nobody, nobody, 0)
+        }
+    }
+}
+
 /// Whether `a` lies before `b` on the circle of sequence numbers (RFC 9293 §3.4).
-pub(super) const fn before(a: u32, b: u32) -> bool {
+pub(crate) const fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
 /// The later of two sequence numbers.
-pub(super) const fn later(a: u32, b: u32) -> u32 {
+pub(crate) const fn later(a: u32, b: u32) -> u32 {
     if before(a, b) { b } else { a }
 }
