@@ -203,6 +203,9 @@ impl Engine {
         records: &[u8],
     ) -> Result<(), crate::replica::Violation> {
         // Records that crossed a change of role are nobody's.
+        if epoch < self.roles.epoch() {
+            return Ok(());
+        }
         let Some(mut follower) = self.follower.take() else { return Ok(()) };
         let fresh = follower.applied() == Lsn::ZERO;
         follower.on_log(first, epoch)?;

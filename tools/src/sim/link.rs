@@ -174,7 +174,11 @@ impl World {
                 state.attempt = Some(Attempt { connecting: false, ..attempt });
             }
             // The one who dialled has forgotten: its kernel resets the connection.
-            (true, None) => self.close_end(id, to, true),
+            (true, None) if self.streams.end(id, to) == End::Proving => {
+                self.close_end(id, to, true);
+            }
+            // The proof has overtaken this answer.
+            (true, None) => {}
             (false, _) => {}
         }
     }

@@ -54,8 +54,8 @@ impl Line {
             tally.add("queue full", 1);
             return [None, None];
         }
-        if weather.rate > 0 {
-            self.busy_until = start + length as u64 * 1_000_000 / weather.rate;
+        if let Some(time) = (length as u64 * 1_000_000).checked_div(weather.rate) {
+            self.busy_until = start + time;
         }
         let mut delay = start.max(self.busy_until) - now + weather.delay_us * 1000 + jitter;
         if late {

@@ -118,7 +118,10 @@ impl Foreign {
         let over = matches!(state, tcp::State::TimeWait | tcp::State::Closed);
         if over && self.heard_end && self.script.is_content() {
             self.standing = Standing::Content;
-        } else if state == tcp::State::Closed && self.standing == Standing::Working {
+        } else if state == tcp::State::Closed
+            && !self.socket().may_recv()
+            && self.standing == Standing::Working
+        {
             let received = self.script.received();
             self.standing = Standing::Lost(format!("reset or timed out, received {received}"));
         }
