@@ -138,6 +138,12 @@ impl Rack {
         self.newest = self.newest.max((run.at, run.part.end));
     }
 
+    /// What seemed to be delivered last was sent again for nothing, and says nothing about what
+    /// was sent before it.
+    pub(super) const fn forget_newest(&mut self) {
+        self.newest = (Instant::ZERO, 0);
+    }
+
     /// A D-SACK: something was sent again too early. Once a round trip the window widens by a
     /// quarter of the round trip, for 16 recoveries. §6.2 step 4.
     pub(super) fn note_eager(&mut self, order: &mut Order, una: u64, nxt: u64) {

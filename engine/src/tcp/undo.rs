@@ -113,6 +113,7 @@ impl Tcb {
         self.snd.resend_now = false;
         if let Some(flight) = &mut self.snd.flight {
             flight.sent.find();
+            flight.rack.forget_newest();
         }
     }
 }
