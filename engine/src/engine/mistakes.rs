@@ -50,7 +50,7 @@ impl Engine {
         }
         if self.setup.has(Defect::AnnounceBeforeRoutes) {
             self.owner = true;
-            self.neighbour.announce(now);
+            self.announced = false;
             self.queue_frames_and_beats(now);
         }
     }
@@ -58,7 +58,7 @@ impl Engine {
     /// When everything is in place.
     pub(super) fn err_in_takeover(&mut self, now: Instant) {
         if self.setup.has(Defect::SpeakBeforeAnnounce) {
-            self.neighbour.silence();
+            self.announced = true;
         }
         if self.setup.has(Defect::ResetAtTakeover) {
             for connection in self.table.iter_mut() {

@@ -79,7 +79,7 @@ impl Engine {
         self.arm_state(now);
         self.actions.push_back(Action::InstallRoutes);
         self.owner = true;
-        self.neighbour.announce(now);
+        self.announced = false;
         self.nudge(now);
         #[cfg(feature = "defects")]
         self.err_in_takeover(now);

@@ -30,6 +30,8 @@ pub(super) struct Agreed {
 pub(super) struct Life {
     /// The client has acknowledged our SYN.
     pub(super) established: bool,
+    /// We have taken that in.
+    pub(super) accepted: bool,
     /// Both sides are done with it, or the client is.
     pub(super) over: bool,
     /// The world has said that nothing about it can be judged.
@@ -163,8 +165,8 @@ impl Connection {
 
     /// Whether its client relies on it, and the pair may not fail it.
     pub(super) fn must_go_on(&self, now: u64) -> bool {
-        let Life { established, over, excused, forsaken, half } = self.life;
+        let Life { established, accepted, over, excused, forsaken, half } = self.life;
         let forgotten = half.is_some_and(|since| now - since >= HALF_CLOSED);
-        established && !over && !excused && !forsaken && !forgotten
+        established && accepted && !over && !excused && !forsaken && !forgotten
     }
 }

@@ -17,7 +17,8 @@
 //! | I7 | "protected" is true | `honest` |
 //!
 //! **What may be lost.** A connection must go on from the moment its client has acknowledged our
-//! SYN until both sides are done. It is released when its owner is lost at a moment when it did
+//! SYN and we have taken that in (a SYN cookie's acknowledgment may be lost, and then nobody here
+//! knows of it) until both sides are done. Taken in it is when we say more, or tell the standby. It is released when its owner is lost at a moment when it did
 //! not say "protected", or when the other node was not awake with a whole snapshot in its hands:
 //! two failures at once, within the detection time of each other, may cost connections. Released
 //! means that it may be reset. It never means that wrong bytes may follow.
@@ -215,6 +216,7 @@ impl Oracle {
             return;
         };
         connection.spoken_by = node;
+        connection.life.accepted = true;
         take_output(connection, segment, end, facts, complaints);
         commit::judge(connection, node, segment, (ack, end), book, complaints);
         connection.note_end(now);
@@ -280,7 +282,10 @@ impl Oracle {
     fn on_link_in(&mut self, node: NodeId, stream: u64, bytes: &[u8]) {
         let Self { book, connections, complaints, .. } = self;
         let result = book.node_mut(node).was_handed(stream, bytes, &mut |told| {
-            if let Some(connection) = connections.get(&told.pair) {
+            if let Some(connection) = connections.get_mut(&told.pair)
+                && connection.iss == told.iss
+            {
+                connection.life.accepted = true;
                 check_told(connection, &told, complaints);
             }
         });
@@ -307,7 +312,8 @@ impl Oracle {
             self.forsake();
         }
         self.book.node_mut(node).forget(alive);
-        self.on_change(node);
+        self.speakers.on_process(node);
+        self.words.on_change(node);
     }
 
     fn on_frozen(&mut self, now: u64, node: NodeId) {
@@ -344,16 +350,10 @@ impl Oracle {
             self.forsake();
         }
         let one = self.book.node_mut(node);
-        let changes = was != owner || one.epoch != epoch;
         (one.owner, one.epoch, one.protected) = (owner, epoch, protected);
-        if changes {
+        if was != owner {
             self.speakers.on_change(node);
         }
-        self.words.on_change(node);
-    }
-
-    fn on_change(&mut self, node: NodeId) {
-        self.speakers.on_change(node);
         self.words.on_change(node);
     }
 
@@ -405,6 +405,7 @@ fn take_output(
         }
     }
     if let Some(fin) = connection.output_fin
+        && !segment.payload.is_empty()
         && !segment.fin
         && end > fin
     {
@@ -415,7 +416,7 @@ fn take_output(
 
 /// What the log says of input must be what the client said.
 fn check_told(connection: &Connection, told: &Told<'_>, complaints: &mut Complaints) {
-    if connection.iss != told.iss || connection.life.excused {
+    if connection.life.excused {
         return;
     }
     let wrong = (told.offset..)

@@ -87,7 +87,7 @@ fn block(
     let (from, to) = (connection.input_offset(left), connection.input_offset(right));
     let ack = segment.ack.map_or(0, |ack| connection.input_offset(ack));
     let repeated = index == 0 && to <= ack;
-    let came = connection.input.end() as i64;
+    let came = connection.input.end() as i64 + i64::from(connection.input_fin.is_some());
     let sound = from >= 0 && from < to && to <= came && (from >= ack || repeated);
     (!sound).then(|| format!("SACK block {from}..{to}, ACK {ack}, and {came} bytes came"))
 }

@@ -48,7 +48,7 @@ pub(super) struct Segment<'a> {
     pub(super) rst: bool,
     pub(super) options: Options,
     pub(super) payload: &'a [u8],
-    /// Whether the checksums of IP and TCP hold.
+    /// Whether the checksums of IP and TCP hold, or TCP's is one that a kernel left to be finished.
     pub(super) sound: bool,
 }
 
@@ -131,20 +131,38 @@ fn options(tcp: &TcpSlice<'_>) -> Options {
 }
 
 fn is_sound(net: Option<&NetSlice<'_>>, tcp: &TcpSlice<'_>) -> bool {
-    let expected = match net {
+    let length = tcp.slice().len() as u32;
+    let (whole, pseudo) = match net {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
             if header.to_header().calc_header_checksum() != header.header_checksum() {
                 return false;
             }
-            tcp.calc_checksum_ipv4(header.source(), header.destination()).ok()
+            let (source, target) = (header.source(), header.destination());
+            let ends = sum(source.iter().chain(&target), length);
+            (tcp.calc_checksum_ipv4(source, target).ok(), ends)
         }
         Some(NetSlice::Ipv6(ip)) => {
-            tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()).ok()
+            let (source, target) = (ip.header().source(), ip.header().destination());
+            let ends = sum(source.iter().chain(&target), length);
+            (tcp.calc_checksum_ipv6(source, target).ok(), ends)
         }
-        Some(NetSlice::Arp(_)) | None => None,
+        Some(NetSlice::Arp(_)) | None => return false,
     };
-    expected == Some(tcp.checksum())
+    whole == Some(tcp.checksum()) || pseudo == tcp.checksum()
+}
+
+/// The sum over a pseudo header, which stands in for a checksum that is still to be computed.
+fn sum<'a>(ends: impl Iterator<Item = &'a u8>, length: u32) -> u16 {
+    const TCP: u32 = 6;
+    let pieces = ends
+        .enumerate()
+        .map(|(index, byte)| if index % 2 == 0 { u32::from(*byte) << 8 } else { u32::from(*byte) });
+    let mut sum = pieces.sum::<u32>() + TCP + (length >> 16) + (length & 0xffff);
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    sum as u16
 }
 
 /// Which address an Ethernet frame claims for its sender: by ARP in either form, by a neighbour

@@ -2,7 +2,8 @@
 //!
 //! To speak is to put an IP packet out, or a frame that claims a service address. One node at a
 //! time: after another node has spoken in a later epoch, a node is silent until it owns a later one
-//! still. Before anything else its routes are in; before the first packet from an address that
+//! still. A process that has ended speaks no more, and epochs are not kept on a disk: whoever speaks
+//! after it does so in any epoch that it knows. Before anything else its routes are in; before the first packet from an address that
 //! address has been claimed on the LAN.
 
 use core::net::IpAddr;
@@ -27,6 +28,15 @@ impl Speakers {
     pub(super) fn on_change(&mut self, node: NodeId) {
         self.claimed[node.index()].clear();
         self.silenced[node.index()] = false;
+    }
+
+    /// The process of `node` is gone. What it spoke in is known to whoever heard it; if nobody
+    /// lives who did, the count of epochs begins anew.
+    pub(super) fn on_process(&mut self, node: NodeId) {
+        if self.last.is_some_and(|(speaker, _)| speaker == node) {
+            self.last = None;
+        }
+        self.on_change(node);
     }
 
     /// A frame that claims `address`.

@@ -77,6 +77,8 @@ fn pair(rng: &mut Rng) -> PairPlan {
         clocks: [clock(rng), clock(rng)],
         start_us: if rng.bool() { [first, second] } else { [second, first] },
         turn_us: one(rng, &[0, 5, 20, 200, 1500]),
+        #[cfg(feature = "defects")]
+        defect: None,
     }
 }
 

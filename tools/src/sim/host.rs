@@ -236,6 +236,8 @@ pub(super) fn setup(plan: &PairPlan, host: usize, boot: u64, random: u64) -> Set
         backlog: plan.backlog,
         connections_max: plan.connections_max,
         backlog_bytes_max: plan.backlog_bytes_max,
+        #[cfg(feature = "defects")]
+        defect: plan.defect,
     }
 }
 

@@ -174,7 +174,11 @@ impl World {
                 state.attempt = Some(Attempt { connecting: false, ..attempt });
             }
             // The one who dialled has forgotten: its kernel resets the connection.
-            (true, None) => self.close_end(id, to, true),
+            (true, None) if self.streams.end(id, to) == End::Proving => {
+                self.close_end(id, to, true);
+            }
+            // The proof has overtaken this answer.
+            (true, None) => {}
             (false, _) => {}
         }
     }
@@ -374,6 +378,7 @@ impl World {
     /// The link is gone: the engine is told.
     fn lose_link(&mut self, host: usize) {
         if let Some(stream) = self.hosts[host].link.take() {
+            self.say(|| format!("{}: stream {stream} is gone", NodeId(host as u8).name()));
             self.see(Sight::LinkDown { node: NodeId(host as u8), stream });
             self.tell_link(host, LinkInput::Closed);
         }
@@ -404,6 +409,7 @@ impl World {
         let attempt = state.attempt.take().map(|attempt| attempt.id);
         let link = state.link.take();
         if let Some(stream) = link {
+            self.say(|| format!("{}: hangs up stream {stream}", NodeId(host as u8).name()));
             self.see(Sight::LinkDown { node: NodeId(host as u8), stream });
         }
         for stream in [link, attempt].into_iter().flatten() {

@@ -5,6 +5,7 @@
 //! process does, with a clock that has moved: that is where the write gate must hold (I3).
 
 use super::host::{Disk, Held, LinkNews, Stage, Word, setup};
+use super::offload::shown;
 use super::world::{Event, World};
 use crate::oracle::{NodeId, Sight};
 use standin::engine::{Action, Engine};
@@ -204,7 +205,8 @@ impl World {
         }
         for _ in 0..PACKETS_IN {
             let Some((vnet, packet)) = self.hosts[host].inbox.packets.pop_front() else { return };
-            self.see(Sight::PacketIn { node: NodeId(host as u8), packet: &packet });
+            let shown = shown(vnet, &packet);
+            self.see(Sight::PacketIn { node: NodeId(host as u8), packet: &shown });
             if let Some(engine) = &mut self.hosts[host].engine {
                 engine.on_packet(now, vnet, &packet);
             }

@@ -29,6 +29,15 @@ pub(super) fn to_wire(vnet: VnetHeader, packet: &[u8]) -> Option<Vec<Vec<u8>>> {
     pieces.map(|(index, text)| piece(header, ip_len, text, (index, count, size))).collect()
 }
 
+/// A packet as a tap shows it: whole, with its checksum finished.
+pub(super) fn shown(vnet: VnetHeader, packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if vnet.needs_csum() {
+        finish(&mut packet, usize::from(vnet.csum_start));
+    }
+    packet
+}
+
 fn piece(
     header: &[u8],
     ip_len: usize,

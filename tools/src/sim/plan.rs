@@ -63,6 +63,10 @@ pub struct PairPlan {
     pub start_us: [u64; 2],
     /// How long a turn of a loop may take to begin.
     pub turn_us: u64,
+    /// The mistake that both engines make.
+    #[cfg(feature = "defects")]
+    #[serde(skip)]
+    pub defect: Option<standin::defects::Defect>,
 }
 
 /// One host's clock.

@@ -286,3 +286,26 @@ fn a_segment_that_overtakes_the_cookie_is_not_refused() {
     tell(&from_client(100, ack, Flags::ACK, b"first"));
     assert_eq!(engine.stats.cookies_accepted, 1);
 }
+
+/// A LAN carrier that has just come back makes a node listen before it speaks; an address that is
+/// handed to it meanwhile is announced when it may speak, and before the first packet.
+#[test]
+fn who_may_not_speak_yet_announces_when_it_may() {
+    let mut world = World::duplex();
+    world.connect(CHARGEN, Mode::Chargen(50_000_000));
+    world.run_for(Duration::from_millis(5));
+    world.cut_lan(1, true);
+    world.run_for(Duration::from_millis(60));
+    world.cut_lan(1, false);
+    world.run_for(Duration::from_millis(12));
+    let now = world.now;
+    world.engine(0).on_switchover(now).expect("duplex");
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    let now = world.now;
+    assert!(world.engine(1).speak_until() <= now, "it listens first");
+    let sent = |world: &mut World| world.engine(1).status(world.now).stats.packets_out;
+    while sent(&mut world) == 0 {
+        world.run_for(Duration::from_micros(20));
+        assert!(sent(&mut world) == 0 || world.owner == Some(1), "{}", world.story());
+    }
+}

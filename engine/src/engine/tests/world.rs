@@ -101,7 +101,7 @@ pub(super) struct World {
     queue: BTreeMap<(Instant, u64), (Target, Event)>,
     serial: u64,
     /// Which host the clients' ARP caches name.
-    owner: Option<usize>,
+    pub(super) owner: Option<usize>,
     buffer: Vec<u8>,
     /// Every n-th packet in either direction is lost; 0 loses none.
     pub(super) loss: u64,

@@ -27,6 +27,16 @@ fn an_owner_that_comes_back_in_a_later_epoch_may_speak() {
 }
 
 #[test]
+fn epochs_begin_anew_when_nobody_lives_who_knew_them() {
+    let mut scene = Scene::connected(ECHO);
+    scene.takeover();
+    scene.see(Sight::Ended { node: B });
+    scene.see(Sight::Started { node: A });
+    scene.own(A, 2);
+    scene.expect_clean();
+}
+
+#[test]
 fn a_claim_is_speech() {
     let mut scene = Scene::duplex(ECHO);
     scene.own(B, 3);
@@ -63,6 +73,16 @@ fn a_packet_before_the_claim_is_seen() {
 }
 
 #[test]
+fn a_cookie_whose_acknowledgment_was_lost_is_nobodys() {
+    let mut scene = Scene::duplex(ECHO);
+    scene.syn();
+    scene.syn_ack(A);
+    scene.client(0, 0, b"");
+    scene.reset(A);
+    scene.expect_clean();
+}
+
+#[test]
 fn a_reset_by_who_never_knew_the_connection_is_seen() {
     let mut scene = Scene::duplex(ECHO);
     // Not told of, which is another mistake already, and not this one's.
@@ -70,6 +90,7 @@ fn a_reset_by_who_never_knew_the_connection_is_seen() {
     scene.syn();
     scene.syn_ack(A);
     scene.client(0, 0, b"");
+    scene.send(A, &scene.ours(0, 0, b""));
     scene.takeover();
     scene.reset(B);
     scene.expect(Invariant::I5, "of which it was never told");
