@@ -2,6 +2,7 @@
 //! grow with the capture.
 //!
 //! The size of the large capture is 24 MiB; `STANDIN_CAPTURE_MIB=1024` makes it a gigabyte.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

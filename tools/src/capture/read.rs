@@ -25,6 +25,8 @@ pub(super) const MARKS: i32 = 12;
 const HEAD: usize = 1 << 16;
 /// A longer block is no packet, whatever it says.
 const BLOCK_MAX: usize = 16 << 20;
+/// Said of a packet in a pcapng file.
+const OVERLONG: &str = "is longer than the block that holds it";
 /// Interfaces that one section may describe.
 const INTERFACES_MAX: usize = 4096;
 /// The longest text of a marker, in bytes.
@@ -152,10 +154,7 @@ fn refill(reader: &mut dyn PcapReaderIterator, frames: u64) -> Result<(), Captur
     }
     // Nothing came and it is not the end: a length inside a block is longer than the block.
     if reader.data().len() == before && !reader.reader_exhausted() {
-        return Err(CaptureError::Damaged {
-            packet: frames + 1,
-            what: "is longer than the block that holds it".to_owned(),
-        });
+        return Err(CaptureError::Damaged { packet: frames + 1, what: OVERLONG.to_owned() });
     }
     Ok(())
 }
@@ -208,8 +207,12 @@ impl Section {
         let at = if self.blocks { 4 } else { 8 };
         let length = rest.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
         let read = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
-        if length.is_some_and(|length| read(length) as usize > BLOCK_MAX) {
-            return Err(self.damaged(&too_long()));
+        match length.map(|length| read(length) as usize) {
+            Some(length) if length > BLOCK_MAX => return Err(self.damaged(&too_long())),
+            Some(length) if self.blocks && length <= rest.len() => {
+                return Err(self.damaged(OVERLONG));
+            }
+            Some(_) | None => {}
         }
         Ok(End::CutOff)
     }

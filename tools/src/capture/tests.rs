@@ -276,10 +276,10 @@ fn damage_is_told_with_the_packet_it_begins_at() {
     let mut file = pcapng(1, false, &frames, &[]);
     let last = file.len() - (frames[2].1.len().next_multiple_of(4) + 32);
     file[last + 20] = 0xff;
-    assert!(read::read_from(&file[..], |_| ()).is_ok_and(|end| end == read::End::CutOff));
+    let overlong = "damaged: packet 3 is longer than the block that holds it";
+    assert_eq!(message(&file), overlong);
     file.extend(vec![0x55; 3 << 20]);
-    let text = message(&file);
-    assert!(text.starts_with("damaged: packet 3 "), "{text}");
+    assert_eq!(message(&file), overlong);
     assert_eq!(message(b""), "not a pcap or pcapng file");
     assert_eq!(message(b"GIF89a, and not what its name says"), "not a pcap or pcapng file");
 }
