@@ -76,7 +76,7 @@ impl Receiver {
         let options = TcpOptions { sack_permitted: true, ..TcpOptions::default() };
         let syn = segment(SeqNum(IRS), SeqNum(0), Flags::SYN, options, &[]);
         let mut tcb = Tcb::accept(&settings, now, &syn, SeqNum(500), 0, 1500, false);
-        let syn_ack = tcb.poll_transmit(now, &mut |_| 0).unwrap();
+        let syn_ack = tcb.poll_transmit(now, &mut |_| 0).expect("the answer to a SYN");
         let ack =
             segment(SeqNum(IRS).add(1), syn_ack.seq.add(1), Flags::ACK, TcpOptions::default(), &[]);
         tcb.on_segment(now, &ack, &mut |_| panic!("no data yet"));
