@@ -11,8 +11,11 @@
 //! * [`neighbour`]: ARP and neighbour discovery for the service address.
 //! * [`engine`]: composes the above; still pure.
 //! * `runtime` (feature `runtime`): the only module that touches the host.
+//! * `defects` (feature `defects`): mistakes on purpose, to show that they are noticed.
 #![cfg_attr(not(feature = "runtime"), forbid(unsafe_code))]
 
+#[cfg(feature = "defects")]
+pub mod defects;
 pub mod engine;
 pub mod ids;
 pub mod neighbour;

@@ -24,7 +24,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("replica", &["ids", "time", "wire"]),
     ("role", &["ids", "time"]),
     ("neighbour", &["time", "wire"]),
-    ("engine", &["ids", "neighbour", "replica", "role", "service", "tcp", "time", "wire"]),
+    // Behind the feature of the same name.
+    ("defects", &[]),
+    (
+        "engine",
+        &["defects", "ids", "neighbour", "replica", "role", "service", "tcp", "time", "wire"],
+    ),
     ("runtime", &["engine", "ids", "replica", "role", "service", "tcp", "time", "wire"]),
     ("main", &["runtime"]),
 ];
@@ -40,7 +45,7 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
         &["ContentId", "Facts", "Kind", "Limits", "Lookup", "Read", "Store", "Verified", "store"],
     ),
     // TCP's settings, and nothing else of it.
-    ("tcp", &["Keepalive", "Settings"]),
+    ("tcp", &["Algorithm", "Keepalive", "Settings"]),
     // Progress, to report it.
     ("replica", &["SnapshotProgress"]),
     // What the devices speak.

@@ -152,6 +152,11 @@ impl Engine {
             if let Some(facts) = tcp::cookie::decode(&self.secret, &tuple, segment, clock) {
                 return self.open_from_cookie(now, tuple, segment, &facts);
             }
+            if tcp::cookie::may_follow(segment, clock) {
+                // Refusing it would end a connection that is about to begin.
+                self.stats.tcp_dropped += 1;
+                return;
+            }
         }
         if let Some(reset) = tcp::reset_for(segment) {
             self.stats.refused += 1;

@@ -17,6 +17,8 @@ mod connection;
 mod follow;
 mod inbound;
 mod link;
+#[cfg(feature = "defects")]
+mod mistakes;
 mod outbox;
 mod output;
 mod replicate;
@@ -91,6 +93,8 @@ pub struct Engine {
 
     /// Whether this engine answers for the service address.
     owner: bool,
+    /// Whether it has said so on the LAN, with the write gate open.
+    announced: bool,
     table: Table,
     half_open: usize,
     cookies_until: Instant,
@@ -135,7 +139,8 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at rest: it listens, and dials its peer, before it does anything else.
-    pub fn new(setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+    pub fn new(mut setup: Setup, store: Box<dyn Store>, now: Instant) -> Self {
+        setup.fit_segments();
         let roles = Roles::new(now, setup.node, setup.boot, setup.timing, setup.policy);
         let neighbour = Neighbour::new(neighbour::Settings {
             mac: setup.mac,
@@ -150,6 +155,7 @@ impl Engine {
             clock: PairClock::starting_at(setup.clock_origin),
             wall: 0,
             owner: false,
+            announced: false,
             table: Table::new(setup.table_key, setup.connections_max),
             half_open: 0,
             cookies_until: Instant::ZERO,
@@ -252,6 +258,10 @@ impl Engine {
     /// Until when this engine may put packets and announcements of the service address on the wire
     /// (I3). The host compares it with a fresh clock before each one.
     pub fn speak_until(&self) -> Instant {
+        #[cfg(feature = "defects")]
+        if self.owner && self.setup.has(crate::defects::Defect::SpeakAfterLease) {
+            return Instant::NEVER;
+        }
         if self.owner { self.roles.speak_until() } else { Instant::ZERO }
     }
 
@@ -264,6 +274,7 @@ impl Engine {
     }
 
     fn queue_frames_and_beats(&mut self, now: Instant) {
+        self.announce_when_heard(now);
         while let Some(frame) = self.neighbour.poll_frame(now) {
             let claims = self.owner;
             self.actions.push_back(Action::SendFrame { frame: frame.to_vec(), claims });
@@ -273,6 +284,16 @@ impl Engine {
             for path in [Path::Replication, Path::Lan] {
                 self.actions.push_back(Action::SendBeat { path, bytes: bytes.clone() });
             }
+        }
+    }
+
+    /// I5: whoever may not speak yet when it becomes owner begins to announce when it may. Before,
+    /// its announcements would be dropped, and its first packets would leave ahead of the next.
+    fn announce_when_heard(&mut self, now: Instant) {
+        if self.owner && !self.announced && now < self.speak_until() {
+            self.announced = true;
+            self.neighbour.silence();
+            self.neighbour.announce(now);
         }
     }
 

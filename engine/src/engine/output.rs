@@ -129,6 +129,13 @@ impl Engine {
             false => Offload::Full,
         };
         let start = HEADROOM - header.len();
+        #[cfg(feature = "defects")]
+        if transmit.payload > 0
+            && self.stats.takeovers > 0
+            && self.setup.has(crate::defects::Defect::WrongByteAfterTakeover)
+        {
+            buffer[HEADROOM] ^= 1;
+        }
         let vnet = header.write(&mut buffer[start..], transmit.payload, offload);
         let start = start - VnetHeader::LEN;
         write_vnet(vnet, &mut buffer[start..]);

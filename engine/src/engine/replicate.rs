@@ -251,7 +251,10 @@ impl Engine {
         if let Some(output) =
             self.log.note(&mut connection.pending, id, lsn, received, before.output)
         {
-            connection.set_horizon(Horizon { opened: true, received: before.received, output });
+            let horizon = Horizon { opened: true, received: before.received, output };
+            #[cfg(feature = "defects")]
+            let horizon = super::mistakes::mistaken_horizon(&self.setup, horizon);
+            connection.set_horizon(horizon);
         }
     }
 
@@ -262,10 +265,13 @@ impl Engine {
         }
         while let Some(commit) = self.log.poll_commit() {
             let Some(connection) = self.table.get_mut(commit.conn) else { continue };
-            connection.set_horizon(match commit.output {
+            let horizon = match commit.output {
                 Output::All => Horizon::OPEN,
                 Output::UpTo(output) => Horizon { opened: true, received: commit.received, output },
-            });
+            };
+            #[cfg(feature = "defects")]
+            let horizon = super::mistakes::mistaken_horizon(&self.setup, horizon);
+            connection.set_horizon(horizon);
             self.touch(now, commit.conn);
         }
         self.ask_for_duplex(now);

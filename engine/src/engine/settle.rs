@@ -88,6 +88,8 @@ impl Engine {
         before: Before,
         mut last: Option<Lsn>,
     ) -> Option<Lsn> {
+        #[cfg(feature = "defects")]
+        let defect = self.setup.defect;
         let Self { table, log, store, pins, wall, progress, .. } = self;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &connection.body else { return last };
@@ -95,7 +97,10 @@ impl Engine {
         let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
         if finished && !connection.peer_finished {
             connection.peer_finished = true;
-            if connection.replicated {
+            let logged = connection.replicated;
+            #[cfg(feature = "defects")]
+            let logged = logged && defect != Some(crate::defects::Defect::FinNotLogged);
+            if logged {
                 last = log
                     .append(&Record::PeerFinished { conn: id, offset: received - 1 })
                     .ok()
@@ -110,8 +115,11 @@ impl Engine {
                 progress.push(id);
             }
         }
+        let logged = connection.replicated;
+        #[cfg(feature = "defects")]
+        let logged = logged && defect != Some(crate::defects::Defect::PinNotLogged);
         for pin in pins.drain(..) {
-            if connection.replicated {
+            if logged {
                 last = log.append(&Record::Pin { conn: id, bytes: &pin }).ok().or(last);
             }
         }

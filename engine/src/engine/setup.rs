@@ -60,6 +60,26 @@ pub struct Setup {
     pub connections_max: usize,
     /// Bytes of the log that may be unconfirmed before input is dropped for the client to resend.
     pub backlog_bytes_max: usize,
+    /// The mistake that this engine makes.
+    #[cfg(feature = "defects")]
+    pub defect: Option<crate::defects::Defect>,
+}
+
+#[cfg(feature = "defects")]
+impl Setup {
+    /// Whether this engine makes the mistake `defect`.
+    pub(super) fn has(&self, defect: crate::defects::Defect) -> bool {
+        self.defect == Some(defect)
+    }
+}
+
+impl Setup {
+    /// Without offload nobody below cuts a super-segment to the MTU: TCP must not make one.
+    pub(super) fn fit_segments(&mut self) {
+        if !self.offload {
+            self.tcp = Arc::new(Settings { max_segment: 0, ..(*self.tcp).clone() });
+        }
+    }
 }
 
 /// What happened to the replication link.

@@ -79,6 +79,8 @@ impl Engine {
     /// I7: true only when the death of the primary at this moment would lose nothing.
     fn protected(&self, now: Instant, peer: &PeerStatus) -> bool {
         match self.roles.role() {
+            #[cfg(feature = "defects")]
+            Role::Primary { .. } if self.setup.has(crate::defects::Defect::AlwaysProtected) => true,
             Role::Primary { .. } => {
                 self.roles.is_protected(now) && peer.unprotected == 0 && self.unprotected == 0
             }

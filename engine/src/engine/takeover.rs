@@ -2,6 +2,8 @@
 
 use super::Engine;
 use super::connection::{Alarm, Body};
+#[cfg(feature = "defects")]
+use super::mistakes;
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use crate::ids::{ConnId, Epoch};
@@ -72,11 +74,15 @@ impl Engine {
     fn take_over(&mut self, now: Instant, change: &Change) {
         self.drop_doubtful(now, change);
         let connections = self.table.len();
+        #[cfg(feature = "defects")]
+        self.err_before_takeover(now);
         self.arm_state(now);
         self.actions.push_back(Action::InstallRoutes);
         self.owner = true;
-        self.neighbour.announce(now);
+        self.announced = false;
         self.nudge(now);
+        #[cfg(feature = "defects")]
+        self.err_in_takeover(now);
         self.cookies_until = now + COOKIES_AFTER_TAKEOVER;
         if connections > 0 {
             self.stats.takeovers += 1;
@@ -111,9 +117,16 @@ impl Engine {
             if let Body::Held(hard) = &connection.body {
                 let mut hard = hard.clone();
                 hard.ts_offset = hard.ts_offset.wrapping_add(ahead);
+                #[cfg(feature = "defects")]
+                mistakes::err_in_state(setup, &mut hard);
                 connection.handshake_logged = hard.handshake_done;
                 connection.fin_logged = hard.fin_acked;
-                connection.body = Body::Live(Tcb::resume(&setup.tcp, now, &hard));
+                let settings = &setup.tcp;
+                #[cfg(feature = "defects")]
+                let mistaken = mistakes::mistaken_settings(setup, settings);
+                #[cfg(feature = "defects")]
+                let settings = &mistaken;
+                connection.body = Body::Live(Tcb::resume(settings, now, &hard));
                 connection.app.lead(&mut Env {
                     store: store.as_mut(),
                     lead: true,

@@ -5,7 +5,7 @@
 //! over certainty that the standby will not take over: proof of its death, its word, or, when
 //! nothing at all is heard of it, the truth table.
 
-use super::common::{Common, Heard, Pause};
+use super::common::{Common, Heard, Link, Pause};
 use super::lease::Lease;
 use super::roles::Outcome;
 use super::types::{Action, BeatRole, Cause, Held, LostPeer, Report};
@@ -70,6 +70,11 @@ impl Primary {
 
     pub(super) const fn is_duplex(&self) -> bool {
         matches!(self.mode, Mode::Duplex(_))
+    }
+
+    /// In duplex, and the link stands that the standby got everything by.
+    pub(super) fn keeps_link(&self, common: &Common) -> bool {
+        matches!(self.mode, Mode::Duplex(duplex) if duplex.keeps_link(common))
     }
 
     pub(super) const fn beat_role(&self) -> BeatRole {
@@ -211,11 +216,19 @@ impl Duplex {
             .is_some_and(|peer| peer.lan_ok && peer.synced && peer.role == BeatRole::Standby);
         if common.lan_ok || !able || !common.detector.is_heard_on_any(now) {
             Outcome::Stay
-        } else if common.is_linked() {
+        } else if self.keeps_link(common) {
             Outcome::HandOver(Cause::LanLost)
+        } else if common.is_linked() {
+            Outcome::Stay
         } else {
             Outcome::StandDown(Cause::LanLost)
         }
+    }
+
+    /// Whether the link stands that the standby got everything by. One that came up since carries
+    /// nothing, and a standby that finds it there forgets what it had.
+    fn keeps_link(&self, common: &Common) -> bool {
+        matches!(common.link, Link::Up { since, .. } if since <= self.since)
     }
 
     /// Without a link, or with nothing heard: knock for proof, and ask the standby to renounce.

@@ -335,7 +335,7 @@ impl Roles {
         let armed = peer.role == BeatRole::Standby && peer.synced;
         match () {
             () if !primary.is_duplex() || !armed => Err(Refusal::NotDuplex),
-            () if !self.common.is_linked() => Err(Refusal::NoLink),
+            () if !primary.keeps_link(&self.common) => Err(Refusal::NoLink),
             () if !peer.lan_ok => Err(Refusal::PeerLanDown),
             () => Ok(()),
         }

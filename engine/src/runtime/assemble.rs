@@ -132,6 +132,8 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         backlog: config.tcp.backlog as usize,
         connections_max: config.tcp.max_connections as usize,
         backlog_bytes_max: LOG_BACKLOG,
+        #[cfg(feature = "defects")]
+        defect: None,
     };
     let engine = Engine::new(setup, Box::new(store), Clock.now());
     Ok(Assembly { pair, engine, lan, host, tun, carrier, control, news, signals, poll })
@@ -236,7 +238,15 @@ fn tcp_settings(tcp: &config::Tcp) -> tcp::Settings {
             interval: keepalive.interval,
             probes: u8::try_from(keepalive.probes).unwrap_or(u8::MAX),
         }),
+        congestion: congestion(tcp.congestion),
         ..tcp::Settings::default()
+    }
+}
+
+const fn congestion(algorithm: config::Congestion) -> tcp::Algorithm {
+    match algorithm {
+        config::Congestion::Cubic => tcp::Algorithm::Cubic,
+        config::Congestion::NewReno => tcp::Algorithm::NewReno,
     }
 }
 

@@ -11,7 +11,7 @@
 //! Selectively acknowledged ranges are skipped everywhere. In flight (RFC 6675's "pipe") is what
 //! is neither held nor lost and not yet sent again.
 
-use super::congestion::Limited;
+use super::congestion::{Acked, Limited};
 use super::tcb::{Phase, WINDOW_MAX};
 use super::{State, Tcb};
 use crate::time::Instant;
@@ -122,7 +122,7 @@ impl Tcb {
         self.snd.resent = self.snd.resent.max(ack);
         self.snd.lost = self.snd.lost.max(ack);
         self.trim_board();
-        self.progress_recovery(acked);
+        self.progress_recovery(now, acked);
         self.timers.resend = if self.bytes_in_flight() == 0 {
             Instant::NEVER
         } else {
@@ -169,22 +169,28 @@ impl Tcb {
     }
 
     /// What new data acknowledged means for recovery and the congestion window.
-    fn progress_recovery(&mut self, acked: u64) {
-        let (mss, whole) = (self.mss_u32(), self.snd.una >= self.snd.recover);
+    fn progress_recovery(&mut self, now: Instant, acked: u64) {
+        let whole = self.snd.una >= self.snd.recover;
         match self.snd.phase {
             Phase::Open => {
                 self.snd.duplicates = 0;
-                self.snd.congestion.on_ack(acked, mss, self.snd.limited);
+                self.grow_window(now, acked, self.snd.limited);
             }
             Phase::Fast if whole => self.end_recovery(),
             Phase::Fast => self.partial_ack(acked),
             Phase::Timeout => {
-                self.snd.congestion.on_ack(acked, mss, Limited::ByCongestion);
+                self.grow_window(now, acked, Limited::ByCongestion);
                 if whole {
                     self.end_recovery();
                 }
             }
         }
+    }
+
+    fn grow_window(&mut self, now: Instant, bytes: u64, limited: Limited) {
+        let srtt = self.snd.rtt.smoothed().unwrap_or_default();
+        let acked = Acked { now, bytes, mss: self.mss_u32(), srtt, limited };
+        self.snd.congestion.control().on_ack(acked);
     }
 
     fn end_recovery(&mut self) {
@@ -226,7 +232,8 @@ impl Tcb {
         if self.snd.una < self.snd.recover {
             return;
         }
-        self.snd.congestion.on_loss(self.bytes_in_flight(), self.mss_u32());
+        let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
+        self.snd.congestion.control().on_loss(flight, mss);
         self.snd.phase = Phase::Fast;
         self.snd.recover = self.snd.nxt;
         self.snd.resent = self.snd.una;

@@ -10,7 +10,8 @@ use crate::time::{Duration, Instant};
 /// At most ten answers a second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limit {
-    since: Instant,
+    /// The period, counted from the clock's origin.
+    period: u32,
     used: u8,
 }
 
@@ -22,8 +23,9 @@ impl Limit {
 
     /// Whether one more answer may be given now; if so, it is counted.
     pub fn allow(&mut self, now: Instant) -> bool {
-        if now.since(self.since) >= Self::PERIOD {
-            *self = Self { since: now, used: 0 };
+        let period = (now.as_nanos() / Self::PERIOD.as_nanos() as u64) as u32;
+        if period != self.period {
+            *self = Self { period, used: 0 };
         }
         let allowed = self.used < Self::ANSWERS;
         self.used += u8::from(allowed);

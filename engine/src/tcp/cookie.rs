@@ -137,6 +137,14 @@ pub fn decode(
     })
 }
 
+/// Whether an ACK that brings back no cookie may still be of a handshake that was answered by one:
+/// a segment that has overtaken the first, or came when that was lost. Only the first has the
+/// sequence number that the cookie is made of, and the peer will send it again. One ACK of nothing
+/// in sixteen looks like it too.
+pub fn may_follow(ack: &Segment<'_>, clock: Instant) -> bool {
+    minute(clock).wrapping_sub(ack.ack.sub(1).0 >> 27) & MINUTE_MASK <= AGE_MAX
+}
+
 /// The timestamps of a segment.
 pub(super) const fn timestamps_of(segment: &Segment<'_>) -> Option<Timestamps> {
     segment.options.timestamps
@@ -245,5 +253,6 @@ mod tests {
         let moved = Segment { seq: ack.seq.add(1), ..ack.clone() };
         assert_eq!(decode(&secret, &tuple(), &moved, t0), None, "another IRS");
         assert_eq!(decode(&Secret { key: [8; 16] }, &tuple(), &ack, t0), None, "another key");
+        assert!(may_follow(&moved, t0) && !may_follow(&moved, late), "a later segment of the peer");
     }
 }

@@ -55,6 +55,7 @@ pub mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use congestion::Algorithm;
 pub use hard::{Hard, HardError};
 pub use path::PathSignal;
 pub use reset::reset_for;

@@ -54,7 +54,8 @@ impl Tcb {
         }
         log::debug!("{:?} path MTU {} -> {mtu}", self.iss, self.mtu);
         self.mtu = mtu;
-        self.snd.congestion.on_mss(self.mss_u32());
+        let mss = self.mss_u32();
+        self.snd.congestion.control().on_mss(mss);
         if self.state.may_send() {
             self.mark_all_lost();
         }

@@ -1,6 +1,5 @@
 //! Takeover: what a connection hands over, how another host goes on with it, and its first words.
 
-use super::congestion::Congestion;
 use super::rtt::Rtt;
 use super::settings::{EDGE_SLACK, Settings};
 use super::tcb::{Link, WINDOW_MAX};
@@ -61,7 +60,7 @@ impl Tcb {
         tcb.snd.wnd = hard.snd_wnd.min(WINDOW_MAX);
         tcb.snd.wnd_max = tcb.snd.wnd;
         tcb.snd.rtt = Rtt::from_hint(hard.srtt);
-        tcb.snd.congestion = Congestion::new(tcb.initial_window());
+        tcb.restart_congestion();
         tcb.resume_input(hard);
         tcb.resume_state(now, hard);
         tcb
@@ -120,7 +119,7 @@ impl Tcb {
         self.snd.progress_at = now;
         self.rcv.heard_at = now;
         self.timers.resend = Instant::NEVER;
-        self.snd.congestion = Congestion::new(self.initial_window());
+        self.restart_congestion();
         if !self.state.synchronized() {
             self.syn_due = self.state != State::Closed;
             return;

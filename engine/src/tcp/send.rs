@@ -73,7 +73,7 @@ impl Tcb {
         let first = self.snd.backoff == 0 && self.snd.timed.is_none();
         let fresh = self.timers.resend == Instant::NEVER;
         self.snd.timed = (first && fresh).then_some((0, now));
-        self.snd.sent_at = now;
+        self.snd.busy_at = now;
         self.arm_resend(now);
         let scaled = active || self.rcv_scale > 0;
         let flags = if active { Flags::SYN } else { Flags::SYN | Flags::ACK };
@@ -219,11 +219,21 @@ impl Tcb {
         (len >= mss || len == available || len >= good_part).then_some(len)
     }
 
-    /// RFC 5681 §4.1: after more than a timeout without sending, the path may have changed.
+    /// RFC 5681 §4.1: after more than a timeout without sending, the path may have changed. The
+    /// window decays with each (RFC 2861 §3.1), and is never just forgotten.
     fn restart_after_idle(&mut self, now: Instant) {
-        let quiet = now.since(self.snd.sent_at);
-        if self.bytes_in_flight() == 0 && quiet > self.snd.rtt.timeout(&self.settings, 0) {
-            self.snd.congestion.on_idle(self.initial_window());
+        if self.bytes_in_flight() > 0 {
+            return;
+        }
+        let timeout = self.snd.rtt.timeout(&self.settings, 0).as_nanos().max(1);
+        let quiet = now.since(self.snd.busy_at).as_nanos();
+        let halvings = u32::try_from(quiet / timeout).unwrap_or(u32::MAX);
+        let initial = self.initial_window();
+        let control = self.snd.congestion.control();
+        control.on_pause(now);
+        if halvings > 0 {
+            control.on_idle(halvings, initial);
+            self.snd.busy_at = now;
         }
     }
 
@@ -250,7 +260,7 @@ impl Tcb {
         }
         let mut transmit = self.plain(now, self.seq_of(part.start), flags);
         transmit.payload = payload;
-        self.snd.sent_at = now;
+        self.snd.busy_at = now;
         Some(transmit)
     }
 

@@ -1,5 +1,6 @@
 //! What an operator may choose about TCP, shared by all connections.
 
+use super::Algorithm;
 use crate::time::Duration;
 
 /// The settings of a connection. Shared (`Arc`), so that an idle connection stays small.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub timestamps: bool,
     /// Initial congestion window in segments, RFC 6928.
     pub initial_window: u8,
+    /// Which congestion control connections use.
+    pub congestion: Algorithm,
     /// Most payload bytes per [`Transmit`](super::Transmit): what segmentation offload takes.
     pub max_segment: usize,
 }
@@ -72,6 +75,7 @@ impl Default for Settings {
             sack: true,
             timestamps: true,
             initial_window: 10,
+            congestion: Algorithm::default(),
             max_segment: 61_440,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::assemble::Assembler;
 use super::challenge::Limit;
-use super::congestion::{Congestion, Limited};
+use super::congestion::{Algorithm, Congestion, Limited};
 use super::cookie;
 use super::receive::AckDue;
 use super::rtt::Rtt;
@@ -99,8 +99,8 @@ pub(super) struct Sending {
     pub(super) keepalives: u8,
     /// The round trip being timed: acknowledged at this offset, sent at that time.
     pub(super) timed: Option<(u64, Instant)>,
-    /// When something with sequence space was last sent.
-    pub(super) sent_at: Instant,
+    /// When data was last sent, or a pause since then was accounted for.
+    pub(super) busy_at: Instant,
     /// When the peer last acknowledged something new, or there was nothing to acknowledge.
     pub(super) progress_at: Instant,
 }
@@ -249,7 +249,7 @@ impl Tcb {
             timers: Timers::none(),
             challenge: Limit::default(),
         };
-        tcb.snd.congestion = Congestion::new(tcb.initial_window());
+        tcb.restart_congestion();
         tcb
     }
 
@@ -274,7 +274,7 @@ impl Tcb {
         self.snd.wl1 = syn.seq;
         self.snd.wl2 = self.iss;
         self.rcv.heard_at = now;
-        self.snd.congestion = Congestion::new(self.initial_window());
+        self.restart_congestion();
     }
 
     /// The handshake is complete; `segment` completed it.
@@ -407,7 +407,7 @@ impl Tcb {
     }
 
     /// The congestion window in bytes.
-    pub const fn congestion_window(&self) -> u32 {
+    pub fn congestion_window(&self) -> u32 {
         self.snd.congestion.window()
     }
 
@@ -515,6 +515,12 @@ impl Tcb {
         self.mss_u32() * u32::from(self.settings.initial_window.max(1))
     }
 
+    /// Congestion control as of a new connection: nothing is known of the path.
+    pub(super) fn restart_congestion(&mut self) {
+        let initial = self.initial_window();
+        self.snd.congestion = Congestion::new(self.settings.congestion, initial);
+    }
+
     pub(super) fn arm_keepalive(&mut self, now: Instant) {
         self.timers.idle =
             self.settings.keepalive.map_or(Instant::NEVER, |keepalive| now + keepalive.idle);
@@ -544,12 +550,12 @@ impl Sending {
             keepalive_due: false,
             limited: Limited::ByOther,
             board: None,
-            congestion: Congestion::new(0),
+            congestion: Congestion::new(Algorithm::default(), 0),
             rtt: Rtt::default(),
             backoff: 0,
             keepalives: 0,
             timed: None,
-            sent_at: now,
+            busy_at: now,
             progress_at: now,
         }
     }

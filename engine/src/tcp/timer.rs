@@ -107,9 +107,9 @@ impl Tcb {
             self.snd.board = None;
         }
         if first && self.snd.phase != Phase::Timeout {
-            self.snd.congestion.on_timeout(flight, mss);
+            self.snd.congestion.control().on_timeout(flight, mss);
         } else {
-            self.snd.congestion.on_timeout_again(mss);
+            self.snd.congestion.control().on_timeout_again(mss);
         }
         self.mark_all_lost();
     }

@@ -1,10 +1,14 @@
 //! Moments at which composition went wrong once: each is a story of its own.
 
 use super::client::Mode;
-use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
-use crate::engine::Action;
+use super::world::{CHARGEN, DISCARD, ECHO, FILES, World, service_address};
+use crate::engine::{Action, PACKET_BUFFER};
+use crate::role::Role;
 use crate::time::Duration;
-use crate::wire::{ArpPacket, MacAddr};
+use crate::wire::{
+    ArpPacket, Flags, FourTuple, MacAddr, Offload, SeqNum, TcpHeader, TcpOptions, VnetHeader,
+    parse_ip, parse_tcp,
+};
 
 /// Connections that have said something and then nothing more.
 fn idle(world: &mut World, count: usize) -> Vec<usize> {
@@ -209,4 +213,99 @@ fn two_claimants_do_not_race_each_other() {
         }
     }
     assert!((1..20).contains(&announced), "{announced} announcements in 100 ms");
+}
+
+#[test]
+fn without_offload_no_packet_is_longer_than_the_mtu() {
+    let mut world = World::duplex_with(|setup| setup.offload = false);
+    world.connect(CHARGEN, Mode::Chargen(300_000));
+    world.connect_v6(FILES, Mode::Fetch);
+    world.finish();
+    assert_eq!(world.longest, 1500);
+}
+
+/// The standby forgets what it had when it finds a new link, and the primary may hear of that last.
+#[test]
+fn a_link_that_comes_back_in_duplex_protects_nobody() {
+    let mut world = World::duplex();
+    world.connect(ECHO, Mode::Talk);
+    world.run_for(Duration::from_millis(5));
+    world.beats_lost = true;
+    world.drop_link();
+    for _ in 0..400 {
+        world.run_for(Duration::from_micros(5));
+        let now = world.now;
+        let armed = world.engine(1).status(now).role == Role::Standby { synced: true };
+        assert!(armed || !world.engine(0).status(now).protected, "I7\n{}", world.story());
+        assert!(armed || world.engine(0).on_switchover(now).is_err(), "{}", world.story());
+    }
+    world.beats_lost = false;
+    world.run_until("duplex", World::is_duplex);
+}
+
+/// One packet of a client at 10.77.0.10:4000.
+fn from_client(seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
+    let header = TcpHeader {
+        tuple: FourTuple {
+            local: ([10, 77, 0, 10], 4000).into(),
+            remote: (service_address(), ECHO).into(),
+        },
+        seq: SeqNum(seq),
+        ack,
+        flags,
+        window: 60_000,
+        options: TcpOptions::default(),
+        ecn: 0,
+        ttl: 64,
+        ip_id: 0,
+    };
+    let mut packet = vec![0; header.len()];
+    packet.extend_from_slice(text);
+    let _: VnetHeader = header.write(&mut packet, text.len(), Offload::Full);
+    packet
+}
+
+#[test]
+fn a_segment_that_overtakes_the_cookie_is_not_refused() {
+    let mut world = World::duplex_with(|setup| setup.backlog = 0);
+    let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+    let engine = world.engine(0);
+    let mut tell = |packet: &[u8]| {
+        engine.on_packet(now, VnetHeader::PLAIN, packet);
+        let range = engine.poll_packet(now, &mut buffer)?;
+        let packet = &buffer[range.start + VnetHeader::LEN..range.end];
+        let ip = parse_ip(packet).expect("IP");
+        let (_, _, segment) = parse_tcp(&ip, crate::wire::ChecksumState::Trusted).expect("TCP");
+        Some((segment.seq, segment.flags))
+    };
+    let (iss, _) = tell(&from_client(99, SeqNum(0), Flags::SYN, &[])).expect("a SYN-ACK");
+    let ack = iss.add(1);
+    assert_eq!(tell(&from_client(105, ack, Flags::ACK, b"later")), None, "too early to tell");
+    let stranger = tell(&from_client(105, ack.add(1 << 30), Flags::ACK, b"other"));
+    assert!(stranger.is_some_and(|(_, flags)| flags.contains(Flags::RST)), "no cookie of ours");
+    tell(&from_client(100, ack, Flags::ACK, b"first"));
+    assert_eq!(engine.stats.cookies_accepted, 1);
+}
+
+/// A LAN carrier that has just come back makes a node listen before it speaks; an address that is
+/// handed to it meanwhile is announced when it may speak, and before the first packet.
+#[test]
+fn who_may_not_speak_yet_announces_when_it_may() {
+    let mut world = World::duplex();
+    world.connect(CHARGEN, Mode::Chargen(50_000_000));
+    world.run_for(Duration::from_millis(5));
+    world.cut_lan(1, true);
+    world.run_for(Duration::from_millis(60));
+    world.cut_lan(1, false);
+    world.run_for(Duration::from_millis(12));
+    let now = world.now;
+    world.engine(0).on_switchover(now).expect("duplex");
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    let now = world.now;
+    assert!(world.engine(1).speak_until() <= now, "it listens first");
+    let sent = |world: &mut World| world.engine(1).status(world.now).stats.packets_out;
+    while sent(&mut world) == 0 {
+        world.run_for(Duration::from_micros(20));
+        assert!(sent(&mut world) == 0 || world.owner == Some(1), "{}", world.story());
+    }
 }

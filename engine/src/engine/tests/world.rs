@@ -101,11 +101,13 @@ pub(super) struct World {
     queue: BTreeMap<(Instant, u64), (Target, Event)>,
     serial: u64,
     /// Which host the clients' ARP caches name.
-    owner: Option<usize>,
+    pub(super) owner: Option<usize>,
     buffer: Vec<u8>,
     /// Every n-th packet in either direction is lost; 0 loses none.
     pub(super) loss: u64,
     packets: u64,
+    /// The longest packet that an engine wrote.
+    pub(super) longest: usize,
     /// Whether no heartbeat arrives.
     pub(super) beats_lost: bool,
     /// What a test wants otherwise in every engine that starts.
@@ -167,6 +169,8 @@ fn setup(node: Node, boot: u64) -> Setup {
         backlog: 256,
         connections_max: 100_000,
         backlog_bytes_max: 64 << 20,
+        #[cfg(feature = "defects")]
+        defect: None,
     }
 }
 
@@ -207,6 +211,7 @@ impl World {
             buffer: vec![0; PACKET_BUFFER],
             loss: 0,
             packets: 0,
+            longest: 0,
             beats_lost: false,
             tweak: |_| (),
         }
@@ -594,6 +599,7 @@ impl World {
         }
         self.buffer = buffer;
         for packet in sent {
+            self.longest = self.longest.max(packet.len());
             if !self.hosts[host].lan_cut && !self.lose() {
                 self.post(LAN_DELAY, Target::Client, Event::ToNode(packet));
             }

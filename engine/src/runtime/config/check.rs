@@ -275,6 +275,7 @@ impl Check {
             backlog,
             max_connections,
             offload,
+            congestion,
         } = tcp;
         let s = Duration::from_secs;
         Tcp {
@@ -286,6 +287,7 @@ impl Check {
             backlog: self.number("backlog", backlog, 4096, 1..=1 << 20),
             max_connections: self.number("max-connections", max_connections, 1 << 20, 1..=1 << 24),
             offload: offload.unwrap_or(true),
+            congestion: congestion.unwrap_or_default(),
         }
     }
 

@@ -139,6 +139,19 @@ pub struct Tcp {
     pub max_connections: u32,
     /// Whether to use segmentation and checksum offload of the TUN device where the kernel has it.
     pub offload: bool,
+    /// How connections find out what the path can bear.
+    pub congestion: Congestion,
+}
+
+/// Congestion control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681 and RFC 6582.
+    NewReno,
 }
 
 /// Probing of idle connections.
@@ -279,6 +292,7 @@ impl Config {
             backlog,
             max_connections,
             offload: _,
+            congestion: _,
         } = tcp;
         let services: Vec<_> =
             services.iter().map(|service| (service.port, service.kind.name())).collect();

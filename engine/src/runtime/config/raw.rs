@@ -72,6 +72,7 @@ pub(super) struct Tcp {
     pub(super) backlog: Option<Spanned<u32>>,
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) offload: Option<bool>,
+    pub(super) congestion: Option<super::Congestion>,
 }
 
 #[derive(Deserialize, Default)]

@@ -73,6 +73,7 @@ fn a_short_file_has_the_documented_defaults() {
                 backlog: 4096,
                 max_connections: 1 << 20,
                 offload: true,
+                congestion: Congestion::Cubic,
             },
             services: vec![
                 Service { port: 7, kind: ServiceKind::Echo },
@@ -114,6 +115,7 @@ time-wait = "1s"
 backlog = 10
 max-connections = 11
 offload = false
+congestion = "newreno"
 "#;
     let config = parse(&text).unwrap();
     let s = Duration::from_secs;
@@ -134,6 +136,7 @@ offload = false
             backlog: 10,
             max_connections: 11,
             offload: false,
+            congestion: Congestion::NewReno,
         }
     );
 }
@@ -186,6 +189,10 @@ fn durations_and_sizes_are_read_with_their_unit() {
         "pair.toml:24:18: receive-buffer is 32 KiB to 16 MiB, not 1.0 GiB"
     );
     assert_eq!(with("[tcp]\nbacklog = 0\n"), "pair.toml:24:11: backlog is 1 to 1048576, not 0");
+    assert_eq!(
+        with("[tcp]\ncongestion = \"bbr\"\n"),
+        "pair.toml:24:14: unknown variant `bbr`, expected `cubic` or `newreno`"
+    );
 }
 
 #[test]
@@ -275,6 +282,7 @@ fn parts_differ_where_the_nodes_would_disagree() {
     assert_eq!(differing("[pair]", "[pair]\nlost-peer = \"stop\""), ["lost-peer"]);
     assert_eq!(differing("eth0", "eth7"), [""; 0], "a host's own affair");
     assert_eq!(differing("[pair]", "[tcp]\noffload = false\n[pair]"), [""; 0]);
+    assert_eq!(differing("[pair]", "[tcp]\ncongestion = \"newreno\"\n[pair]"), [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,39 @@
+//! Mistakes to be made on purpose: the proof that the simulator's observer sees them.
+//!
+//! Each breaks one invariant, as a plausible slip in the code would. Built only with the feature
+//! `defects`, which no release build can have; `tools/tests/bite.rs` makes each of them in seeded
+//! worlds until it is found out, and `docs/proof.md` says how soon.
+
+#[cfg(not(debug_assertions))]
+compile_error!("the feature `defects` breaks the engine on purpose and is not for release builds");
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// I1: input is acknowledged as soon as it is here.
+    AckBeforeCommit,
+    /// I1: the client's FIN is not put into the log.
+    FinNotLogged,
+    /// I2: output leaves as soon as it exists.
+    OutputBeforeCommit,
+    /// I2: what a service saw outside its input is not put into the log.
+    PinNotLogged,
+    /// I3: whoever owned a moment ago still speaks when it wakes.
+    SpeakAfterLease,
+    /// I4: a carried connection's timestamps start a minute earlier.
+    TimestampRegression,
+    /// I4: a carried connection's window is an eighth of what it was.
+    WindowShrink,
+    /// I4: carried connections are reset.
+    ResetAtTakeover,
+    /// I4: whoever takes over has forgotten what it held, and refuses it.
+    ForgetAtTakeover,
+    /// I5: the address is claimed before packets for it find their way.
+    AnnounceBeforeRoutes,
+    /// I5: packets leave before the address is claimed.
+    SpeakBeforeAnnounce,
+    /// I6: one bit of each segment after a takeover is wrong.
+    WrongByteAfterTakeover,
+    /// I7: a primary always says that it is protected.
+    AlwaysProtected,
+}

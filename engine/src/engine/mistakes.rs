@@ -1,0 +1,71 @@
+//! Where the mistakes of [`crate::defects`] that need more than a line are made.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::setup::Setup;
+use crate::defects::Defect;
+use crate::tcp::{Hard, Horizon, Settings};
+use crate::time::Instant;
+
+/// What a timestamp goes back by, milliseconds.
+const STEP_BACK: u32 = 60_000;
+
+/// What a connection may reveal, as an engine sees it that does not wait for its standby.
+pub(super) fn mistaken_horizon(setup: &Setup, mut horizon: Horizon) -> Horizon {
+    if setup.has(Defect::AckBeforeCommit) {
+        horizon.received = u64::MAX;
+    }
+    if setup.has(Defect::OutputBeforeCommit) {
+        horizon.output = u64::MAX;
+    }
+    horizon
+}
+
+/// What a connection is carried on with.
+pub(super) fn err_in_state(setup: &Setup, hard: &mut Hard) {
+    if setup.has(Defect::TimestampRegression) {
+        hard.ts_offset = hard.ts_offset.wrapping_sub(STEP_BACK);
+    }
+    if setup.has(Defect::WindowShrink) {
+        hard.received_edge = 0;
+    }
+}
+
+/// How it is carried on.
+pub(super) fn mistaken_settings(setup: &Setup, settings: &Arc<Settings>) -> Arc<Settings> {
+    let mut settings = Arc::clone(settings);
+    if setup.has(Defect::WindowShrink) {
+        let settings = Arc::make_mut(&mut settings);
+        settings.receive_buffer = (settings.receive_buffer / 8).max(4096);
+    }
+    settings
+}
+
+impl Engine {
+    /// Before the state is armed.
+    pub(super) fn err_before_takeover(&mut self, now: Instant) {
+        if self.setup.has(Defect::ForgetAtTakeover) {
+            self.forget_connections(now);
+        }
+        if self.setup.has(Defect::AnnounceBeforeRoutes) {
+            self.owner = true;
+            self.announced = false;
+            self.queue_frames_and_beats(now);
+        }
+    }
+
+    /// When everything is in place.
+    pub(super) fn err_in_takeover(&mut self, now: Instant) {
+        if self.setup.has(Defect::SpeakBeforeAnnounce) {
+            self.announced = true;
+        }
+        if self.setup.has(Defect::ResetAtTakeover) {
+            for connection in self.table.iter_mut() {
+                if let Some(tcb) = connection.tcb_mut() {
+                    tcb.abort(now);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How much may be in flight: congestion control.
+//!
+//! The sender says what happened, in bytes and times; an algorithm says how large the window is.
+//! It knows nothing of segments, sequence numbers or timers.
+//!
+//! ```text
+//!     on_ack, on_loss, on_timeout, …  ──►  NewReno | Cubic  ──►  window(), threshold()
+//! ```
+//!
+//! [`CongestionControl`] is what an algorithm is; [`Congestion`] is a connection's own, held by
+//! value: a box per connection would cost more than the state.
+
+mod cubic;
+mod newreno;
+#[cfg(test)]
+mod tests;
+
+use crate::time::{Duration, Instant};
+use cubic::Cubic;
+use newreno::NewReno;
+
+/// Which algorithm the connections of an engine use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Algorithm {
+    /// RFC 9438: windows that grow by time, not by round trips.
+    #[default]
+    Cubic,
+    /// RFC 5681 and RFC 6582.
+    NewReno,
+}
+
+/// Whether the sender was held back by the congestion window when it last had something to send.
+/// A window that was not used has not been tested, and must not grow: RFC 7661.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Limited {
+    /// By the congestion window.
+    ByCongestion,
+    /// By the application, the peer's window or a horizon.
+    ByOther,
+}
+
+/// New data was acknowledged outside of fast recovery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acked {
+    /// When.
+    pub(super) now: Instant,
+    /// Bytes, at most [`WINDOW_MAX`] of which count.
+    pub(super) bytes: u64,
+    /// Payload bytes per segment.
+    pub(super) mss: u32,
+    /// Smoothed round-trip time; zero if unknown.
+    pub(super) srtt: Duration,
+    /// What held the sender back.
+    pub(super) limited: Limited,
+}
+
+/// An algorithm. Windows are bytes; `mss` is the payload of one segment.
+pub(super) trait CongestionControl {
+    /// cwnd.
+    fn window(&self) -> u32;
+
+    /// ssthresh.
+    #[cfg(test)]
+    fn threshold(&self) -> u32;
+
+    /// New data was acknowledged.
+    fn on_ack(&mut self, acked: Acked);
+
+    /// A loss was noticed, or a mark that stands for one, with `flight` bytes out.
+    fn on_loss(&mut self, flight: u64, mss: u32);
+
+    /// The retransmission timer expired for the first time on this data.
+    fn on_timeout(&mut self, flight: u64, mss: u32);
+
+    /// The timer expired again before anything was acknowledged: only the window shrinks.
+    fn on_timeout_again(&mut self, mss: u32);
+
+    /// Nothing was sent for `halvings` timeouts: what was known about the path is old. The window
+    /// decays, but not below the `initial` one, RFC 2861 §3.
+    fn on_idle(&mut self, halvings: u32, initial: u32);
+
+    /// Nothing was in flight until `now`: a time that proved nothing.
+    fn on_pause(&mut self, _now: Instant) {}
+
+    /// The segment size changed; a window is never less than one segment.
+    fn on_mss(&mut self, mss: u32);
+}
+
+/// A connection's congestion control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Congestion {
+    Cubic(Cubic),
+    NewReno(NewReno),
+}
+
+impl Congestion {
+    /// A fresh window of `initial` bytes.
+    pub(super) const fn new(algorithm: Algorithm, initial: u32) -> Self {
+        match algorithm {
+            Algorithm::Cubic => Self::Cubic(Cubic::new(initial)),
+            Algorithm::NewReno => Self::NewReno(NewReno::new(initial)),
+        }
+    }
+
+    /// What it does, whichever it is.
+    pub(super) fn control(&mut self) -> &mut dyn CongestionControl {
+        match self {
+            Self::Cubic(cubic) => cubic,
+            Self::NewReno(reno) => reno,
+        }
+    }
+
+    /// cwnd in bytes.
+    pub(super) fn window(&self) -> u32 {
+        match self {
+            Self::Cubic(cubic) => cubic.window(),
+            Self::NewReno(reno) => reno.window(),
+        }
+    }
+}
+
+/// Bytes acknowledged, as far as they count: no window is larger.
+fn countable(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX).min(WINDOW_MAX)
+}
+
+/// Slow start, RFC 5681 §3.1. It counts bytes, so split acknowledgments gain nothing (RFC 3465)
+/// and stretched ones, as receive offload makes them, lose nothing. It ends at `ssthresh`.
+fn slow_start(cwnd: u32, ssthresh: u32, acked: u32) -> u32 {
+    (cwnd + acked.min(ssthresh.saturating_sub(cwnd))).min(WINDOW_MAX)
+}
+
+/// cwnd after a pause of `halvings` timeouts: half for each, RFC 2861 §3.1.
+fn decayed(cwnd: u32, halvings: u32, initial: u32) -> u32 {
+    cwnd.checked_shr(halvings).unwrap_or(0).max(initial).min(cwnd)
+}
+
+/// What of an old window is a good guess for ssthresh: three quarters, RFC 2861 §3.1.
+fn still_good(cwnd: u32) -> u32 {
+    cwnd / 4 * 3
+}
+
+/// More can never be in flight: the largest scaled window.
+const WINDOW_MAX: u32 = 1 << 30;

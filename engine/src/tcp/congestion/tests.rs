@@ -1,0 +1,214 @@
+//! What both algorithms do with a window, and how they differ.
+
+use super::*;
+
+const MSS: u32 = 1000;
+const T0: Instant = Instant::from_millis(1000);
+
+fn acked(now: Instant, bytes: u64) -> Acked {
+    Acked { now, bytes, mss: MSS, srtt: Duration::from_millis(100), limited: Limited::ByCongestion }
+}
+
+fn fresh(algorithm: Algorithm) -> Congestion {
+    Congestion::new(algorithm, 10 * MSS)
+}
+
+/// A whole window is acknowledged in segments, spread over a round trip from `now` on.
+fn round(c: &mut Congestion, now: Instant, rtt: Duration) {
+    let segments = (c.window() / MSS).max(1);
+    for i in 0..segments {
+        let at = now + rtt * i / segments;
+        c.control().on_ack(Acked { srtt: rtt, ..acked(at, MSS.into()) });
+    }
+}
+
+/// The window, in segments, after each of `rounds` round trips that follow a loss at `peak`.
+fn after_loss(algorithm: Algorithm, peak: u32, rtt: Duration, rounds: u32) -> Vec<u32> {
+    let mut c = Congestion::new(algorithm, peak * MSS);
+    c.control().on_loss((peak * MSS).into(), MSS);
+    let mut windows = Vec::new();
+    for i in 0..rounds {
+        round(&mut c, T0 + rtt * i, rtt);
+        windows.push(c.window() / MSS);
+    }
+    windows
+}
+
+#[test]
+fn slow_start_doubles_a_round() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = fresh(algorithm);
+        c.control().on_ack(acked(T0, 10_000));
+        assert_eq!(c.window(), 20 * MSS, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn an_unused_window_does_not_grow() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = fresh(algorithm);
+        c.control().on_ack(Acked { limited: Limited::ByOther, ..acked(T0, 10_000) });
+        assert_eq!(c.window(), 10 * MSS, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_loss_halves_reno_and_takes_three_tenths_of_cubic() {
+    for (algorithm, kept) in [(Algorithm::NewReno, 5 * MSS), (Algorithm::Cubic, 7 * MSS)] {
+        let mut c = fresh(algorithm);
+        c.control().on_loss(10_000, MSS);
+        assert_eq!((c.window(), c.control().threshold()), (kept, kept));
+        c.control().on_loss(0, MSS);
+        assert_eq!(c.window(), 2 * MSS, "never below two segments");
+    }
+}
+
+#[test]
+fn a_timeout_restarts_from_one_segment_and_remembers_a_part() {
+    for (algorithm, kept) in [(Algorithm::NewReno, 5 * MSS), (Algorithm::Cubic, 7 * MSS)] {
+        let mut c = fresh(algorithm);
+        c.control().on_timeout(10_000, MSS);
+        assert_eq!((c.window(), c.control().threshold()), (MSS, kept));
+        c.control().on_ack(acked(T0, 1000));
+        c.control().on_timeout_again(MSS);
+        assert_eq!((c.window(), c.control().threshold()), (MSS, kept));
+        c.control().on_ack(acked(T0, 50_000));
+        assert_eq!(c.window(), kept, "slow start ends at ssthresh");
+    }
+}
+
+#[test]
+fn reno_adds_one_segment_a_round() {
+    let windows = after_loss(Algorithm::NewReno, 100, Duration::from_millis(100), 4);
+    assert_eq!(windows, [51, 52, 53, 54]);
+}
+
+/// K is 9.09 s for a window of 1000 segments, whatever the round trip.
+#[test]
+fn cubic_is_back_at_its_old_window_after_k() {
+    for millis in [50, 100, 200] {
+        let rounds = 9086 / millis;
+        let rtt = Duration::from_millis(millis.into());
+        let windows = after_loss(Algorithm::Cubic, 1000, rtt, 2 * rounds);
+        let at = |round: u32| windows[round as usize];
+        assert!((995..=1001).contains(&at(rounds)), "{millis} ms: {}", at(rounds));
+        assert!((950..=970).contains(&at(rounds / 2)), "{millis} ms: {}", at(rounds / 2));
+        let last = 2 * rounds - 1;
+        let (flat, later) = (at(rounds) - at(rounds - 5), at(last) - at(last - 5));
+        assert!(later > flat, "convex after that: {flat} and {later}");
+    }
+}
+
+/// W(t) = 0.4·(t − K)³ + W_max, by floating point.
+#[test]
+fn cubic_follows_its_curve() {
+    let (rtt, peak) = (Duration::from_millis(100), 1000.0_f64);
+    let windows = after_loss(Algorithm::Cubic, 1000, rtt, 200);
+    let k = (peak * 0.3 / 0.4).cbrt();
+    for (round, window) in (1..).zip(windows) {
+        let t = f64::from(round) * 0.1;
+        let curve = 0.4 * (t - k).powi(3) + peak;
+        let off = (f64::from(window) - curve).abs() / curve;
+        assert!(off < 0.03, "after {t:.1} s: {window}, and the curve says {curve:.0}");
+    }
+}
+
+/// RFC 9438 §4.3: on a short path the cubic curve is slower than Reno, and Reno's growth is used.
+#[test]
+fn cubic_is_no_worse_than_reno_on_a_short_path() {
+    let rtt = Duration::from_millis(1);
+    let (cubic, reno) =
+        (after_loss(Algorithm::Cubic, 20, rtt, 200), after_loss(Algorithm::NewReno, 20, rtt, 200));
+    let sum = |windows: &[u32]| windows.iter().sum::<u32>();
+    // It starts higher and grows slower up to the old window; at equal loss both come to the same.
+    assert!(sum(&cubic) * 100 >= sum(&reno) * 95, "{} and {}", sum(&cubic), sum(&reno));
+    let gained = cubic[199] - cubic[150];
+    assert!((47..=50).contains(&gained), "one segment a round beyond the old window: {gained}");
+}
+
+#[test]
+fn a_second_loss_below_the_old_window_leaves_room() {
+    let mut c = Congestion::new(Algorithm::Cubic, 1000 * MSS);
+    c.control().on_loss(1_000_000, MSS);
+    c.control().on_loss(700_000, MSS);
+    for i in 0..64 {
+        round(&mut c, T0 + Duration::from_millis(100) * i, Duration::from_millis(100));
+    }
+    // Without fast convergence the curve would be flat at 700; it is at 595.
+    assert!((590..=600).contains(&(c.window() / MSS)), "{}", c.window());
+}
+
+#[test]
+fn after_a_timeout_the_curve_begins_at_its_flat_point() {
+    let mut c = Congestion::new(Algorithm::Cubic, 100 * MSS);
+    c.control().on_timeout(100_000, MSS);
+    c.control().on_ack(acked(T0, 200_000));
+    assert_eq!(c.window(), 70 * MSS);
+    for i in 0..10 {
+        round(&mut c, T0 + Duration::from_millis(100) * i, Duration::from_millis(100));
+    }
+    // 0.4·1³ segments by the curve; Reno's estimate (α = 9/17) is more.
+    assert!((75..=76).contains(&(c.window() / MSS)), "{}", c.window());
+}
+
+#[test]
+fn time_in_which_the_window_was_not_used_does_not_count() {
+    let rtt = Duration::from_millis(100);
+    let mut c = Congestion::new(Algorithm::Cubic, 1000 * MSS);
+    c.control().on_loss(1_000_000, MSS);
+    round(&mut c, T0, rtt);
+    let before = c.window();
+    let mut later = T0 + Duration::from_secs(100);
+    c.control().on_ack(Acked { limited: Limited::ByOther, ..acked(later, 1000) });
+    later = later + Duration::from_secs(100);
+    c.control().on_pause(later);
+    c.control().on_ack(acked(later, 1000));
+    assert!(c.window() - before < MSS, "{before} -> {}", c.window());
+}
+
+#[test]
+fn a_pause_lets_the_window_decay_and_keeps_ssthresh() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = Congestion::new(algorithm, 100 * MSS);
+        c.control().on_loss(200_000, MSS);
+        let full = c.window();
+        c.control().on_idle(1, 10 * MSS);
+        assert_eq!(c.window(), full / 2, "{algorithm:?}");
+        assert_eq!(c.control().threshold(), full);
+        c.control().on_idle(40, 10 * MSS);
+        assert_eq!(c.window(), 10 * MSS, "{algorithm:?}: not below the initial window");
+    }
+}
+
+#[test]
+fn windows_stay_within_bounds_whatever_happens() {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut any = |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = fresh(algorithm);
+        let mut now = T0;
+        for _ in 0..20_000 {
+            let (time, size) = (1 << any(24), 1 << any(40));
+            now = now + Duration::from_millis(any(time));
+            let bytes = any(size);
+            match any(12) {
+                0 => c.control().on_loss(bytes, MSS),
+                1 => c.control().on_timeout(bytes, MSS),
+                2 => c.control().on_timeout_again(MSS),
+                3 => c.control().on_idle(any(40) as u32, 10 * MSS),
+                4 => c.control().on_pause(now),
+                5 => c.control().on_mss(1 + any(65_000) as u32),
+                _ => c.control().on_ack(Acked {
+                    srtt: Duration::from_micros(any(1 << 31)),
+                    ..acked(now, bytes)
+                }),
+            }
+            assert!((MSS..=WINDOW_MAX).contains(&c.window()), "{c:?}");
+        }
+    }
+}

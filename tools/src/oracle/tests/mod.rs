@@ -1,0 +1,6 @@
+//! Each invariant once kept and once broken, by hand-made sights.
+
+mod commit;
+mod notice;
+mod roles;
+mod scene;

@@ -1,0 +1,56 @@
+//! Dice: seeded, one cup for each place in the world.
+
+use fastrand::Rng;
+
+/// Where dice are thrown. Each place has its own, so that what happens in one does not change
+/// what is thrown in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// What a plan holds.
+    Plan,
+    /// A machine's line and cache.
+    Machine(usize),
+    /// A host's loop and restarts.
+    Host(usize),
+    /// What one node sends on the stream.
+    Stream(usize),
+    /// What one node sends as heartbeats.
+    Beats(usize),
+    /// Packets and frames from one host to the other.
+    Between(usize),
+    /// A client's own randomness.
+    Client(u16),
+}
+
+/// The dice of `place` in the run of `seed`.
+pub(super) fn dice(seed: u64, place: Place) -> Rng {
+    let tag = match place {
+        Place::Plan => 0,
+        Place::Machine(index) => 0x100 + index as u64,
+        Place::Host(index) => 0x200 + index as u64,
+        Place::Stream(index) => 0x300 + index as u64,
+        Place::Beats(index) => 0x400 + index as u64,
+        Place::Between(index) => 0x500 + index as u64,
+        Place::Client(id) => 0x1_0000 + u64::from(id),
+    };
+    Rng::with_seed(mix(seed ^ mix(tag)))
+}
+
+/// SplitMix64's finaliser: neighbouring seeds become strangers.
+pub(super) const fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Throws for something that happens `per_million` times in a million. Throws always, so that the
+/// rate does not change what else is thrown.
+pub(super) fn happens(rng: &mut Rng, per_million: u32) -> bool {
+    rng.u32(..1_000_000) < per_million
+}
+
+/// A number from `0..=most`.
+pub(super) fn up_to(rng: &mut Rng, most: u64) -> u64 {
+    rng.u64(..=most)
+}

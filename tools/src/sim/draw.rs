@@ -1,0 +1,266 @@
+//! From a seed to a plan: what kinds of world there are, and how often.
+
+use super::content::LENGTHS;
+use super::dice::{Place, dice, up_to};
+use super::plan::{
+    ClientPlan, ClockPlan, Fault, Job, LinkPlan, MachinePlan, PairPlan, Plan, Request, Stack,
+    Target, Trouble, Way, Weather, Wire,
+};
+use fastrand::Rng;
+
+/// Faults begin when a pair that nothing disturbs is in duplex.
+const CALM_US: u64 = 1_600_000;
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut dice(seed, Place::Plan);
+        let machines = 1 + rng.usize(..3);
+        let lasts = CALM_US + rng.u64(1_000_000..4_000_000);
+        let clients = 1 + rng.u16(..7);
+        let faults = rng.usize(..7);
+        let mut plan = Self {
+            seed,
+            pair: pair(rng),
+            lan: weather(rng),
+            link: link(rng),
+            machines: (0..machines).map(|_| machine(rng)).collect(),
+            clients: (0..clients).map(|id| client(rng, id, machines, lasts)).collect(),
+            faults: faults_of(rng, faults, machines, lasts),
+            heal_us: lasts,
+        };
+        plan.spare_speechless();
+        plan
+    }
+
+    /// A SYN cookie is remembered by the client alone. If its ACK is lost and it waits for the
+    /// service to speak first, nobody ever speaks: chargen's clients get no cookies.
+    fn spare_speechless(&mut self) {
+        if self.clients.iter().any(|client| matches!(client.job, Job::Chargen { .. })) {
+            self.pair.backlog = 256;
+        }
+    }
+}
+
+/// One of `choices`.
+fn one<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+/// True once in `times`.
+fn rarely(rng: &mut Rng, times: u32) -> bool {
+    rng.u32(..times) == 0
+}
+
+fn pair(rng: &mut Rng) -> PairPlan {
+    let clock = |rng: &mut Rng| ClockPlan {
+        origin_us: rng.u64(1..1 << 40),
+        ppm: one(rng, &[0, 20, -50, 500, -500, 10_000, -15_000]),
+        wall: 1_700_000_000 + rng.u64(..100_000_000),
+    };
+    let first = rng.u64(..50_000);
+    let second = first + one(rng, &[1, 40_000, 300_000, 900_000]);
+    PairPlan {
+        offload: rng.bool(),
+        vouched: rng.bool(),
+        mtu: one(rng, &[1500, 1500, 1500, 1280, 9000]),
+        connections_max: if rarely(rng, 6) { 1 + rng.usize(..4) } else { 1000 },
+        backlog_bytes_max: one(rng, &[64 << 20, 1 << 20, 64 << 10, 4 << 10]),
+        backlog: one(rng, &[256, 256, 1, 0]),
+        output_buffer: one(rng, &[1 << 20, 64 << 10, 8 << 10, 1000]),
+        receive_buffer: one(rng, &[1 << 20, 1 << 20, 64 << 10, 16 << 10, 4 << 10]),
+        sack: !rarely(rng, 8),
+        timestamps: !rarely(rng, 8),
+        time_wait_us: one(rng, &[1_000_000, 3_000_000, 60_000_000]),
+        hashing: rng.bool(),
+        clocks: [clock(rng), clock(rng)],
+        start_us: if rng.bool() { [first, second] } else { [second, first] },
+        turn_us: one(rng, &[0, 5, 20, 200, 1500]),
+        #[cfg(feature = "defects")]
+        defect: None,
+    }
+}
+
+fn weather(rng: &mut Rng) -> Weather {
+    let rare = |rng: &mut Rng| one(rng, &[0, 0, 0, 1000, 10_000]);
+    Weather {
+        delay_us: one(rng, &[20, 100, 100, 1000, 5000]),
+        jitter_us: one(rng, &[0, 0, 10, 100, 1000]),
+        loss: one(rng, &[0, 0, 1000, 10_000, 40_000]),
+        duplicate: rare(rng),
+        corrupt: rare(rng),
+        reorder: rare(rng),
+        rate: one(rng, &[0, 0, 0, 12_500, 1250]),
+    }
+}
+
+/// Weather that nobody would call fair.
+fn storm(rng: &mut Rng) -> Weather {
+    Weather {
+        delay_us: one(rng, &[100, 2000]),
+        jitter_us: one(rng, &[100, 3000]),
+        loss: one(rng, &[50_000, 200_000, 500_000]),
+        duplicate: one(rng, &[0, 100_000]),
+        corrupt: one(rng, &[0, 50_000, 200_000]),
+        reorder: one(rng, &[0, 100_000]),
+        rate: one(rng, &[0, 1250]),
+    }
+}
+
+fn link(rng: &mut Rng) -> LinkPlan {
+    LinkPlan {
+        delay_us: one(rng, &[5, 50, 50, 500, 3000]),
+        jitter_us: one(rng, &[0, 20, 200, 2000]),
+        loss: one(rng, &[0, 0, 1000, 20_000]),
+        duplicate: one(rng, &[0, 0, 10_000]),
+        chunk: one(rng, &[1_000_000, 16_384, 1460, 300]),
+        capacity: one(rng, &[4 << 20, 256 << 10, 32 << 10, 4 << 10]),
+        rate: one(rng, &[0, 0, 0, 12_500]),
+    }
+}
+
+fn machine(rng: &mut Rng) -> MachinePlan {
+    MachinePlan {
+        ignores: one(rng, &[0, 0, 100_000, 500_000, 1_000_000]),
+        reachable_us: rng.u64(300_000..3_000_000),
+        doubt_us: one(rng, &[20_000, 200_000, 1_000_000]),
+        retry_us: one(rng, &[50_000, 200_000, 1_000_000]),
+        confirms: rng.bool(),
+    }
+}
+
+fn client(rng: &mut Rng, id: u16, machines: usize, lasts: u64) -> ClientPlan {
+    let at_us = match rng.u32(..10) {
+        0 => rng.u64(..CALM_US),
+        1..=5 => CALM_US - rng.u64(..300_000),
+        _ => rng.u64(CALM_US..lasts),
+    };
+    ClientPlan {
+        id,
+        at_us,
+        stack: if rng.u32(..3) == 0 { Stack::Foreign } else { Stack::Own },
+        machine: rng.usize(..machines),
+        ipv6: rng.bool(),
+        job: job(rng),
+        receive_buffer: one(rng, &[1 << 20, 64 << 10, 64 << 10, 8 << 10]),
+        reads: one(rng, &[0, 0, 0, 0, 20, 200]),
+        offload: rng.bool(),
+        modern: !rarely(rng, 5),
+    }
+}
+
+fn job(rng: &mut Rng) -> Job {
+    let bytes = match rng.u32(..10) {
+        0 => rng.u64(..3),
+        1..=4 => rng.u64(1..5000),
+        5..=8 => rng.u64(5000..150_000),
+        _ => rng.u64(150_000..600_000),
+    };
+    match rng.u32(..13) {
+        0..=2 => Job::Echo { bytes, early: rng.bool() },
+        3 | 4 => Job::Upload { bytes },
+        5 | 6 => Job::Chargen { bytes: bytes.max(1) },
+        7..=9 => fetch(rng),
+        10 | 11 => Job::Talk {
+            messages: rng.u32(1..12),
+            bytes: rng.u64(1..3000),
+            pause_us: one(rng, &[0, 1000, 50_000, 300_000]),
+        },
+        _ => Job::Abort { bytes: bytes.clamp(1, 20_000) },
+    }
+}
+
+fn fetch(rng: &mut Rng) -> Job {
+    let count = 1 + rng.usize(..4);
+    let request = |rng: &mut Rng| {
+        let file = rng.u8(..LENGTHS.len() as u8);
+        let length = LENGTHS[usize::from(file)];
+        let range = (length > 1 && rng.bool()).then(|| {
+            let from = rng.u64(..length - 1);
+            (from, rng.u64(from..length + 10))
+        });
+        Request { file, range }
+    };
+    Job::Fetch {
+        requests: (0..count).map(|_| request(rng)).collect(),
+        pipelined: rng.bool(),
+        half_close: rarely(rng, 3),
+    }
+}
+
+fn faults_of(rng: &mut Rng, count: usize, machines: usize, lasts: u64) -> Vec<Fault> {
+    // Some worlds have one kind of moment: everything at once. Others spread it out.
+    let crowded = rarely(rng, 4);
+    let start = rng.u64(CALM_US - 100_000..lasts);
+    let mut faults: Vec<Fault> = (0..count)
+        .map(|_| {
+            let at_us = match crowded {
+                true => start + rng.u64(..100_000),
+                false => rng.u64(CALM_US - 200_000..lasts),
+            };
+            Fault { at_us, what: trouble(rng, machines) }
+        })
+        .collect();
+    faults.sort_by_key(|fault| fault.at_us);
+    faults
+}
+
+fn trouble(rng: &mut Rng, machines: usize) -> Trouble {
+    let node = one(
+        rng,
+        &[Target::Primary, Target::Primary, Target::Primary, Target::Standby, Target::A, Target::B],
+    );
+    let outputs = if rng.bool() { 0 } else { rng.u32(..40) };
+    let restart_us = one(rng, &[0, 1000, 100_000, 400_000, 1_000_000]);
+    let for_us = match rng.u32(..3) {
+        0 => rng.u64(1000..60_000),
+        1 => rng.u64(40_000..250_000),
+        _ => rng.u64(200_000..1_500_000),
+    };
+    match rng.u32(..26) {
+        0..=4 => {
+            let flushed = one(rng, &[0, 1_000_000, rng.clone().u32(..1_000_000)]);
+            Trouble::Crash { node, outputs, flushed, restart_us }
+        }
+        5..=7 => Trouble::Poweroff { node, outputs, restart_us },
+        8..=10 => Trouble::Freeze { node, outputs, for_us, host: rng.bool() },
+        11..=13 => cut(rng, node, for_us),
+        14 => {
+            let machine = rng.usize(..machines);
+            Trouble::CutMachine { machine, way: way(rng), for_us }
+        }
+        15 | 16 => Trouble::ResetLink,
+        17 => Trouble::StallLink { node, for_us },
+        18 | 19 => Trouble::Storm { weather: storm(rng), for_us },
+        20 => {
+            let (wire, loss) = match rng.u32(..3) {
+                0 => (Wire::Lan, one(rng, &[300_000, 1_000_000])),
+                1 => (Wire::Replication, one(rng, &[300_000, 1_000_000])),
+                _ => (Wire::Both, 300_000),
+            };
+            Trouble::BeatLoss { wire, loss, for_us }
+        }
+        21 => {
+            let seconds = up_to(rng, 200_000) as i64 - 100_000;
+            Trouble::WallJump { node, seconds }
+        }
+        22 | 23 => Trouble::BusyDisk { node, for_us },
+        _ => Trouble::Switchover,
+    }
+}
+
+fn way(rng: &mut Rng) -> Way {
+    one(rng, &[Way::Out, Way::In, Way::Both])
+}
+
+fn cut(rng: &mut Rng, node: Target, for_us: u64) -> Trouble {
+    let wire = match rng.u32(..9) {
+        0..=4 => Wire::Lan,
+        5..=7 => Wire::Replication,
+        _ => Wire::Both,
+    };
+    let carrier = wire == Wire::Lan && rng.bool();
+    let way = if carrier { Way::Both } else { way(rng) };
+    Trouble::Cut { node, wire, way, carrier, for_us }
+}

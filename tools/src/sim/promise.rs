@@ -1,0 +1,144 @@
+//! What DESIGN promises, judged by the world's own knowledge: whose connections may be lost.
+//!
+//! One failure at a time loses nothing, if the primary said "protected" when it struck. Nothing is
+//! promised where
+//!
+//! * the primary dies while it says that it is not protected, or the address leaves it then;
+//! * the second node fails before the pair is protected again after the first one's failure;
+//! * a node fails while it is being handed the address: the other cannot know whether it owned
+//!   (`docs/ownership.md`, rule 11);
+//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table).
+//!
+//! Then every connection that exists at that moment is excused: it may be reset or time out. It may
+//! still never see a wrong byte (I6), and connections made later are not excused.
+
+use super::world::World;
+use standin::role::Role;
+
+/// Silence of a living peer beyond which the truth table may come to two owners: the detection
+/// time, less what clocks and loops may differ by.
+const SEVERED: u64 = 40_000_000;
+
+/// What the world knows of the pair.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Promise {
+    /// Who owned last, in which epoch, and whether it said "protected".
+    pub(super) owner: Option<usize>,
+    epoch: u64,
+    protected: bool,
+    /// Nodes that failed, until the pair was protected again.
+    troubled: [bool; 2],
+    /// The nodes did not hear each other, until the pair was protected again.
+    severed: bool,
+}
+
+impl Promise {
+    /// Whether the truth table admits two owners.
+    pub(super) const fn is_split(&self) -> bool {
+        self.severed
+    }
+}
+
+impl World {
+    /// A node's process is about to end.
+    pub(super) fn promise_before_end(&mut self, host: usize) {
+        let other = 1 - host;
+        let Promise { owner, troubled, .. } = self.promise;
+        self.remember_word(host);
+        if owner == Some(host) {
+            if troubled[other] {
+                self.excuse_all("both nodes failed");
+            } else if self.owns(host) && !self.promise.protected {
+                self.excuse_all("the primary died unprotected");
+            }
+        } else {
+            self.promise_without_heir(host);
+        }
+        self.promise.troubled[host] = true;
+    }
+
+    /// A node's process is about to stand still.
+    pub(super) fn promise_before_freeze(&mut self, host: usize) {
+        let other = 1 - host;
+        let Promise { owner, troubled, .. } = self.promise;
+        self.remember_word(host);
+        if owner != Some(host) {
+            self.promise_without_heir(host);
+        } else if troubled[other] && self.role(host) == Some(Role::Primary { duplex: true }) {
+            self.excuse_all("both nodes failed");
+        }
+        self.promise.troubled[host] = true;
+    }
+
+    /// The one that would carry on is failing.
+    fn promise_without_heir(&mut self, host: usize) {
+        let other = 1 - host;
+        if self.promise.owner != Some(other) {
+            return;
+        }
+        if self.promise.troubled[other] && self.role(other) != Some(Role::Primary { duplex: false })
+        {
+            self.excuse_all("both nodes failed");
+        } else if !self.owns(other) {
+            self.excuse_all("the heir failed as it was handed the address");
+        }
+    }
+
+    fn role(&self, host: usize) -> Option<Role> {
+        let state = &self.hosts[host];
+        state.engine.as_ref().map(|engine| engine.status(state.clock.at(self.now)).role)
+    }
+
+    fn owns(&self, host: usize) -> bool {
+        matches!(self.role(host), Some(Role::Primary { .. }))
+    }
+
+    /// What the owner says of itself right now, unless it stands still: then its last word counts.
+    fn remember_word(&mut self, host: usize) {
+        let state = &self.hosts[host];
+        if self.promise.owner == Some(host)
+            && !state.frozen
+            && self.owns(host)
+            && let Some(engine) = &state.engine
+        {
+            self.promise.protected = engine.status(state.clock.at(self.now)).protected;
+        }
+    }
+
+    /// A node has taken a turn: who owns, and in what state?
+    pub(super) fn promise_after_turn(&mut self, host: usize) {
+        let word = self.hosts[host].word;
+        let Promise { owner, epoch, protected, .. } = self.promise;
+        if word.owner && word.epoch >= epoch {
+            if owner.is_some_and(|owner| owner != host) && !protected {
+                self.excuse_all("the address left a primary that was not protected");
+            }
+            self.promise.owner = Some(host);
+            self.promise.epoch = word.epoch;
+            self.promise.protected = word.protected;
+        } else if owner == Some(host) && !word.owner && !protected {
+            self.promise.protected = true;
+            self.excuse_all("a primary that was not protected stood down");
+        }
+        let calm = word.owner && word.protected && self.hosts.iter().all(super::host::Host::runs);
+        if calm {
+            self.promise.troubled = [false; 2];
+            self.promise.severed = false;
+        }
+        self.watch_for_split();
+    }
+
+    fn watch_for_split(&mut self) {
+        if !self.hosts.iter().all(super::host::Host::runs) {
+            return;
+        }
+        let now = self.now;
+        if self.hosts.iter().any(|host| now - host.heard_at > SEVERED) {
+            self.promise.severed = true;
+        }
+        if self.promise.severed && self.hosts.iter().all(|host| host.may_speak(now)) {
+            self.tally.add("splits", 1);
+            self.excuse_all("both nodes spoke: split");
+        }
+    }
+}

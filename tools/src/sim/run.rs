@@ -1,0 +1,80 @@
+//! A run from its beginning to its end: first anything may fail, then everything has to come right.
+
+use super::plan::Plan;
+use super::tally::Tally;
+use super::watch::Watch;
+use super::world::{SECOND, Violation, World};
+
+/// How long after everything healed all clients may take to be content, and the pair to be
+/// protected. Longer than the longest pause between two tries of anybody.
+const CONVERGENCE: u64 = 90 * SECOND;
+/// How long it has to stay so.
+const REST: u64 = SECOND / 2;
+/// How often the world is asked whether it has come right.
+const LOOK: u64 = 20_000_000;
+/// Things that can happen in a run before it counts as spinning.
+const EVENTS_MAX: u64 = 30_000_000;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first thing that must not have happened.
+    pub violation: Option<Violation>,
+    /// The run's fingerprint: same plan, same number.
+    pub fingerprint: u64,
+    /// Simulated nanoseconds.
+    pub simulated: u64,
+    /// What happened how often.
+    pub tally: Tally,
+    /// When and what, if it was to be told.
+    pub story: Vec<(u64, String)>,
+    /// The world at its end, if it was to be told or ended badly.
+    pub portrait: String,
+}
+
+/// Runs `plan` under the eyes of `watch`. `tell`: with its story.
+#[must_use]
+pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: bool) -> Outcome {
+    let mut world = World::new(plan.clone(), watch);
+    if tell {
+        world.tell();
+    }
+    if world.run_until(plan.heal_us * 1000) {
+        world.heal();
+        converge(&mut world);
+    }
+    let bad = world.violation().is_some();
+    Outcome {
+        violation: world.violation().cloned(),
+        fingerprint: world.fingerprint().0,
+        simulated: world.now(),
+        tally: world.tally().clone(),
+        portrait: if tell || bad { world.portrait() } else { String::new() },
+        story: world.story().to_vec(),
+    }
+}
+
+/// The second phase: everything has to come right, and to stay so.
+fn converge(world: &mut World) {
+    let healed = world.now();
+    let mut right_since = None;
+    loop {
+        let limit = healed.max(world.shunned_until) + CONVERGENCE;
+        if !world.run_until(world.now() + LOOK) {
+            return;
+        }
+        let right = world.is_protected() && world.is_content();
+        right_since = if right { right_since.or(Some(world.now())) } else { None };
+        if right_since.is_some_and(|since| world.now() - since >= REST) {
+            return;
+        }
+        if world.now() > limit {
+            let what = if world.is_protected() { "a client" } else { "the pair" };
+            let after = (world.now() - healed) / SECOND;
+            return world.complain("convergence", format!("{what} is not done after {after} s"));
+        }
+        if world.fingerprint().1 > EVENTS_MAX {
+            return world.complain("convergence", "the world spins".to_owned());
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Counters of what a run, or many, did: so that one sees that something was done.
+
+use std::collections::BTreeMap;
+
+/// What happened how often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// `what` happened `count` times more.
+    pub fn add(&mut self, what: &'static str, count: u64) {
+        *self.counts.entry(what).or_default() += count;
+    }
+
+    /// How often `what` happened.
+    #[must_use]
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// Takes over what `other` counted.
+    pub fn join(&mut self, other: &Self) {
+        for (what, count) in &other.counts {
+            self.add(what, *count);
+        }
+    }
+
+    /// Everything that was counted, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.iter().map(|(what, count)| (*what, *count))
+    }
+}

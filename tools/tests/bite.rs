@@ -1,0 +1,114 @@
+//! The oracles bite: each mistake that an engine can be told to make is found out in seeded worlds,
+//! as a break of the invariant that it breaks, within a stated number of seeds. Without it the
+//! observer finds nothing in the same worlds. The table is in `engine/docs/proof.md`.
+//!
+//! `cargo test -p standin-tools --features defects --test bite`
+
+use standin::defects::Defect;
+use standin_tools::oracle::Invariant;
+use standin_tools::sim::{Judge, Plan, run};
+
+/// All stated numbers are at most this.
+const SEEDS: u64 = 150;
+
+/// What is wrong first in the world of `seed`, in which both engines make the mistake.
+fn complaint(seed: u64, defect: Option<Defect>) -> Option<String> {
+    let mut plan = Plan::draw(seed);
+    plan.pair.defect = defect;
+    let violation = run(&plan, Judge::of(&plan), false).violation?;
+    Some(format!("{}: {}", violation.rule, violation.text))
+}
+
+/// One of the first `within` seeds must show `invariant` broken.
+#[track_caller]
+fn bites(defect: Defect, invariant: Invariant, within: u64) {
+    assert!(within <= SEEDS, "the seeds that are known to be clean");
+    let rule = invariant.to_string();
+    let found = (1..=within).find_map(|seed| {
+        let complaint = complaint(seed, Some(defect))?;
+        complaint.starts_with(&rule).then_some((seed, complaint))
+    });
+    let Some((seed, complaint)) = found else {
+        panic!("{defect:?}: {rule} seemed whole in {within} seeds");
+    };
+    println!("{defect:?} | {invariant:?} | {within} | {seed} | {complaint}");
+}
+
+/// What a world demands beyond the invariants is the matter of its own tests.
+#[test]
+fn without_a_mistake_no_invariant_is_broken() {
+    use Invariant::{I1, I2, I3, I4, I5, I6, I7};
+    let rules = [I1, I2, I3, I4, I5, I6, I7].map(|invariant| invariant.to_string());
+    let complaints: Vec<_> = (1..=SEEDS)
+        .filter_map(|seed| Some((seed, complaint(seed, None)?)))
+        .filter(|(_, complaint)| rules.iter().any(|rule| complaint.starts_with(rule)))
+        .map(|(seed, complaint)| format!("seed {seed}: {complaint}"))
+        .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn input_acknowledged_before_its_commit() {
+    bites(Defect::AckBeforeCommit, Invariant::I1, 5);
+}
+
+#[test]
+fn a_fin_that_the_log_lacks() {
+    bites(Defect::FinNotLogged, Invariant::I1, 5);
+}
+
+#[test]
+fn output_sent_before_its_commit() {
+    bites(Defect::OutputBeforeCommit, Invariant::I2, 5);
+}
+
+#[test]
+fn a_pin_that_the_log_lacks() {
+    bites(Defect::PinNotLogged, Invariant::I2, 10);
+}
+
+#[test]
+fn a_sleeper_that_speaks_on() {
+    // Its loop hears of the new owner before it writes: only a sleep between the two shows it.
+    bites(Defect::SpeakAfterLease, Invariant::I3, 150);
+}
+
+#[test]
+fn timestamps_that_step_back() {
+    bites(Defect::TimestampRegression, Invariant::I4, 60);
+}
+
+#[test]
+fn a_window_that_shrinks() {
+    bites(Defect::WindowShrink, Invariant::I4, 60);
+}
+
+#[test]
+fn carried_connections_reset() {
+    bites(Defect::ResetAtTakeover, Invariant::I4, 60);
+}
+
+#[test]
+fn held_connections_forgotten() {
+    bites(Defect::ForgetAtTakeover, Invariant::I4, 60);
+}
+
+#[test]
+fn a_claim_before_the_routes() {
+    bites(Defect::AnnounceBeforeRoutes, Invariant::I5, 5);
+}
+
+#[test]
+fn packets_before_the_claim() {
+    bites(Defect::SpeakBeforeAnnounce, Invariant::I5, 20);
+}
+
+#[test]
+fn a_wrong_bit_after_a_takeover() {
+    bites(Defect::WrongByteAfterTakeover, Invariant::I6, 60);
+}
+
+#[test]
+fn a_word_that_is_always_protected() {
+    bites(Defect::AlwaysProtected, Invariant::I7, 5);
+}
