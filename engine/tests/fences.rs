@@ -46,8 +46,8 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
     ),
     // TCP's settings, and nothing else of it.
     ("tcp", &["Algorithm", "Keepalive", "Settings"]),
-    // Progress, to report it.
-    ("replica", &["SnapshotProgress"]),
+    // Progress, to report it; frames, to sum them up in a capture.
+    ("replica", &["Frame", "MAX_FRAME", "Record", "SnapshotProgress"]),
     // What the devices speak.
     ("wire", &["MacAddr", "VnetHeader", "solicited_node"]),
 ];

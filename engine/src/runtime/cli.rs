@@ -11,6 +11,7 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use super::capture::CaptureSpec;
 use super::clock::Clock;
 use super::config::Config;
 use super::control::{self, Answer, Request};
@@ -43,6 +44,9 @@ pub enum CliCommand {
         /// Which node this host is
         #[arg(long, value_parser = parse_node)]
         node: Node,
+        /// Write what passes through the engine into a pcapng file, from the start
+        #[arg(long, value_name = "FILE[,SIZE][,RING]", long_help = CAPTURE_HELP)]
+        capture: Option<CaptureSpec>,
     },
     /// Check a configuration and say everything that is wrong with it
     Check {
@@ -75,7 +79,42 @@ pub enum CliCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Capture what passes through an engine: packets, replication, changes of role
+    Capture {
+        /// Begin or end
+        #[command(subcommand)]
+        action: CaptureAction,
+    },
 }
+
+/// What to do about a capture.
+#[derive(Subcommand, Debug)]
+pub enum CaptureAction {
+    /// Begin a capture
+    Start {
+        /// Which file, how large, and how many of them
+        #[arg(value_name = "FILE[,SIZE][,RING]", long_help = CAPTURE_HELP)]
+        capture: CaptureSpec,
+        /// Which engine
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
+    /// End the capture and say what was written
+    Stop {
+        /// Which engine
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
+}
+
+/// What the two ways to begin a capture say about its file.
+const CAPTURE_HELP: &str = "\
+A pcapng file on the engine's host, mode 0600. SIZE bounds it (64MiB; 1GiB if left out): then the \
+capture ends. With RING (4) it goes on: the full file becomes FILE.1, the one before it FILE.2, and \
+so on, and RING files are kept. A file that is no capture of standin is never overwritten; an \
+earlier capture is kept as FILE.1 if there is a ring, and refused otherwise.
+
+The file holds everything that clients send and receive. See docs/operations.md, section Captures.";
 
 /// Which engine is meant.
 #[derive(Args, Debug)]
@@ -109,13 +148,23 @@ fn parse_node(text: &str) -> Result<Node, String> {
 }
 
 /// Runs the command line. `run` runs an engine to its end.
-pub fn main(run: impl FnOnce(&Config, Node) -> Result<(), String>) -> ExitCode {
+pub fn main(
+    run: impl FnOnce(&Config, Node, Option<&CaptureSpec>) -> Result<(), String>,
+) -> ExitCode {
     let result = match Cli::parse().command {
-        CliCommand::Run { config, node } => start(&config, node, run),
+        CliCommand::Run { config, node, capture } => {
+            start(&config, node, |config, node| run(config, node, capture.as_ref()))
+        }
         CliCommand::Check { file, node } => check(&file, node),
         CliCommand::Key { file } => make_key(&file),
         CliCommand::Status { engine, json } => status(&engine, json),
         CliCommand::Switchover { engine, no_wait } => switchover(&engine, no_wait),
+        CliCommand::Capture { action: CaptureAction::Start { capture, engine } } => {
+            start_capture(&engine, &capture)
+        }
+        CliCommand::Capture { action: CaptureAction::Stop { engine } } => {
+            tell(&engine, &Request::CaptureStop)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,7 +251,7 @@ fn socket(engine: &EngineArgs) -> Result<PathBuf, Failure> {
     }
 }
 
-fn ask(socket: &Path, request: Request) -> Result<Answer, Failure> {
+fn ask(socket: &Path, request: &Request) -> Result<Answer, Failure> {
     let answer = control::ask(socket, request)
         .map_err(|error| Failure::Failed(format!("{}: {error}", socket.display())))?;
     match answer {
@@ -212,7 +261,7 @@ fn ask(socket: &Path, request: Request) -> Result<Answer, Failure> {
 }
 
 fn status(engine: &EngineArgs, json: bool) -> Result<(), Failure> {
-    let answer = ask(&socket(engine)?, Request::Status)?;
+    let answer = ask(&socket(engine)?, &Request::Status)?;
     let status = answer.status.unwrap_or_default();
     if json {
         say(&serde_json::to_string_pretty(&status).unwrap_or_default());
@@ -258,20 +307,36 @@ fn describe(status: &Value) -> String {
 /// Begins a switchover and watches until this engine is no longer primary.
 fn switchover(engine: &EngineArgs, no_wait: bool) -> Result<(), Failure> {
     let socket = socket(engine)?;
-    ask(&socket, Request::Switchover)?;
+    ask(&socket, &Request::Switchover)?;
     if no_wait {
         return Ok(());
     }
     let until = Clock.now() + SWITCHOVER_WATCH;
     while Clock.now() < until {
         thread::sleep(Duration::from_millis(20));
-        let status = ask(&socket, Request::Status)?.status.unwrap_or_default();
+        let status = ask(&socket, &Request::Status)?.status.unwrap_or_default();
         let role = status.get("role").and_then(Value::as_str).unwrap_or_default();
         if role == "standby" {
             return Ok(());
         }
     }
     Err(Failure::Failed("the switchover has begun and is not complete".into()))
+}
+
+/// A command that is answered with a line.
+fn tell(engine: &EngineArgs, request: &Request) -> Result<(), Failure> {
+    if let Some(text) = ask(&socket(engine)?, request)?.text {
+        say(&text);
+    }
+    Ok(())
+}
+
+fn start_capture(engine: &EngineArgs, spec: &CaptureSpec) -> Result<(), Failure> {
+    // The engine has another working directory.
+    let file = std::path::absolute(spec.file())
+        .map_err(|error| Failure::Failed(format!("{}: {error}", spec.file().display())))?;
+    let (size, ring) = (Some(spec.size()), Some(spec.ring()));
+    tell(engine, &Request::CaptureStart { file, size, ring })
 }
 
 #[cfg(test)]
@@ -296,6 +361,9 @@ mod tests {
             "standin status --json --config f --node b",
             "standin status --socket s",
             "standin switchover --node a",
+            "standin run --config f --node a --capture c.pcapng,64MiB,4",
+            "standin capture start c.pcapng --node a",
+            "standin capture stop --config f --node b",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -305,6 +373,10 @@ mod tests {
             "standin status",
             "standin status --config f",
             "standin status --socket s --node a",
+            "standin run --config f --node a --capture c,1KiB",
+            "standin capture start --node a",
+            "standin capture start c,1MiB,0 --node a",
+            "standin capture stop",
         ] {
             let error = parse(bad).expect_err(bad);
             assert_eq!(error.exit_code(), 2, "{bad}");

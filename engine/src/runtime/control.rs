@@ -3,6 +3,9 @@
 //! ```text
 //!   {"command":"status"}      →  {"ok":true,"age_ms":12,"status":{…}}
 //!   {"command":"switchover"}  →  {"ok":true}   or   {"ok":false,"error":"no standby"}
+//!   {"command":"capture-start","file":"/x.pcapng","size":67108864,"ring":4}
+//!                             →  {"ok":true,"text":"…"}   size and ring may be left out
+//!   {"command":"capture-stop"}  →  {"ok":true,"text":"…"}
 //! ```
 //!
 //! Threads of their own serve it, so that a client that dawdles costs the data path nothing. The
@@ -23,6 +26,7 @@ use mio::Waker;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::capture::{self, CaptureSpec};
 use super::clock::Clock;
 use crate::time::{Duration, Instant};
 
@@ -40,13 +44,26 @@ const COMMANDS_MAX: usize = 16;
 const ANSWER_MAX: u64 = 16 << 20;
 
 /// What a client asks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// The published snapshot.
     Status,
     /// Hand the role to the peer.
     Switchover,
+    /// Begin a capture; see [`CaptureSpec::new`].
+    CaptureStart {
+        /// Where to, an absolute path on the engine's host.
+        file: PathBuf,
+        /// The most bytes of one file.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        size: Option<u64>,
+        /// How many files are kept.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        ring: Option<u32>,
+    },
+    /// End the capture.
+    CaptureStop,
 }
 
 /// What a client is told.
@@ -61,6 +78,9 @@ pub struct Answer {
     /// does not turn.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub age_ms: Option<u64>,
+    /// What was done, in a line for a person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub text: Option<String>,
     /// The snapshot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub status: Option<serde_json::Value>,
@@ -68,11 +88,11 @@ pub struct Answer {
 
 impl Answer {
     const fn done() -> Self {
-        Self { ok: true, error: None, age_ms: None, status: None }
+        Self { ok: true, error: None, age_ms: None, text: None, status: None }
     }
 
     fn refused(error: impl Into<String>) -> Self {
-        Self { ok: false, error: Some(error.into()), age_ms: None, status: None }
+        Self { ok: false, error: Some(error.into()), ..Self::done() }
     }
 }
 
@@ -83,6 +103,18 @@ pub enum Command {
     Switchover {
         /// Where the answer goes. Never blocks; nobody may be waiting any more.
         reply: Sender<Result<(), String>>,
+    },
+    /// Begin a capture; the answer comes from the thread that writes it.
+    CaptureStart {
+        /// Into what.
+        spec: CaptureSpec,
+        /// Where the answer goes.
+        reply: capture::Reply,
+    },
+    /// End the capture.
+    CaptureStop {
+        /// Where the answer goes, once all is written.
+        reply: capture::Reply,
     },
 }
 
@@ -183,7 +215,11 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
     fn handle(&self, line: &str) -> Answer {
         match serde_json::from_str(line) {
             Ok(Request::Status) => self.status(),
-            Ok(Request::Switchover) => self.switchover(),
+            Ok(Request::Switchover) => {
+                self.ask_loop(|reply| Command::Switchover { reply }, |()| None)
+            }
+            Ok(Request::CaptureStart { file, size, ring }) => self.start_capture(file, size, ring),
+            Ok(Request::CaptureStop) => self.ask_loop(|reply| Command::CaptureStop { reply }, Some),
             Err(error) => Answer::refused(format!("not a request: {error}")),
         }
     }
@@ -203,16 +239,31 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
         }
     }
 
-    fn switchover(&self) -> Answer {
+    fn start_capture(&self, file: PathBuf, size: Option<u64>, ring: Option<u32>) -> Answer {
+        if !file.is_absolute() {
+            return Answer::refused("the path of a capture is absolute");
+        }
+        match CaptureSpec::new(file, size, ring) {
+            Ok(spec) => self.ask_loop(|reply| Command::CaptureStart { spec, reply }, Some),
+            Err(why) => Answer::refused(why),
+        }
+    }
+
+    /// Gives the loop a command and waits for what comes of it; `text` makes that the answer's.
+    fn ask_loop<T>(
+        &self,
+        command: impl FnOnce(Sender<Result<T, String>>) -> Command,
+        text: impl FnOnce(T) -> Option<String>,
+    ) -> Answer {
         let (reply, result) = bounded(1);
-        if self.commands.try_send(Command::Switchover { reply }).is_err() {
+        if self.commands.try_send(command(reply)).is_err() {
             return Answer::refused("the engine is busy");
         }
         if let Err(error) = self.waker.wake() {
             return Answer::refused(error.to_string());
         }
         match result.recv_timeout(LOOP_PATIENCE) {
-            Ok(Ok(())) => Answer::done(),
+            Ok(Ok(done)) => Answer { text: text(done), ..Answer::done() },
             Ok(Err(why)) => Answer::refused(why),
             Err(_) => Answer::refused("the engine does not answer"),
         }
@@ -261,11 +312,11 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The client's side: asks one thing at `path`.
-pub fn ask(path: &Path, request: Request) -> io::Result<Answer> {
+pub fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
     stream.set_write_timeout(Some(CLIENT_PATIENCE))?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();
@@ -320,7 +371,7 @@ mod tests {
         );
         control.publish(Clock.now(), Status { role: "standby" });
         control.publish(Clock.now(), Status { role: "primary" });
-        let answer = ask(&path, Request::Status).unwrap();
+        let answer = ask(&path, &Request::Status).unwrap();
         assert!(answer.age_ms.is_some_and(|age| age < 60_000));
         assert_eq!(
             answer,
@@ -341,7 +392,7 @@ mod tests {
         let control = control.unwrap();
         let asking = thread::spawn({
             let path = path.clone();
-            move || [0; 2].map(|_| ask(&path, Request::Switchover).unwrap())
+            move || [0; 2].map(|_| ask(&path, &Request::Switchover).unwrap())
         });
         for result in [Ok(()), Err("no standby".to_owned())] {
             let mut events = Events::with_capacity(4);
@@ -356,6 +407,40 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_is_begun_and_ended_by_whom_the_loop_hands_it_to() {
+        let path = path("capture");
+        let (mut poll, control) = open(&path);
+        let control = control.unwrap();
+        let start =
+            |file: &str, size| Request::CaptureStart { file: file.into(), size, ring: None };
+        let refused = |file, size| ask(&path, &start(file, size)).unwrap().error.unwrap();
+        assert_eq!(refused("c", None), "the path of a capture is absolute");
+        assert_eq!(refused("/c", Some(3)), "a capture file has 1.0 MiB to 1.0 TiB, not 3 B");
+        let asking = thread::spawn({
+            let path = path.clone();
+            let start = start("/c", Some(1 << 20));
+            move || [start, Request::CaptureStop].map(|request| ask(&path, &request).unwrap())
+        });
+        for _ in 0..2 {
+            let mut events = Events::with_capacity(4);
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            match control.next_command() {
+                Some(Command::CaptureStart { spec, reply }) => {
+                    assert_eq!(
+                        (spec.file(), spec.size(), spec.ring()),
+                        (Path::new("/c"), 1 << 20, 1)
+                    );
+                    reply.try_send(Ok("begun".into())).unwrap();
+                }
+                Some(Command::CaptureStop { reply }) => reply.try_send(Err("none".into())).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+        let begun = Answer { text: Some("begun".into()), ..Answer::done() };
+        assert_eq!(asking.join().unwrap(), [begun, Answer::refused("none")]);
+    }
+
+    #[test]
     fn nonsense_is_answered_and_bounded() {
         let path = path("nonsense");
         let (_poll, control) = open(&path);
@@ -363,7 +448,8 @@ mod tests {
         assert_eq!(
             raw(&path, b"{\"command\":\"explode\"}\n"),
             "{\"ok\":false,\"error\":\"not a request: unknown variant `explode`, expected \
-             `status` or `switchover` at line 1 column 20\"}\n"
+             one of `status`, `switchover`, `capture-start`, `capture-stop` at line 1 column \
+             20\"}\n"
         );
         let long = [b'x'; 4096];
         assert_eq!(raw(&path, &long), "{\"ok\":false,\"error\":\"the request is too long\"}\n");

@@ -4,6 +4,7 @@
 //! `mio` loop for the whole data path. What may block (disk, control requests, log output) lives on
 //! helper threads that answer through a bounded channel and a waker.
 //!
+//! * `capture`: what passes through an engine, into a pcapng file.
 //! * [`cli`]: the `standin` command. [`config`]: the one file that both nodes read.
 //! * [`clock`]: where time comes from. [`logging`]: log lines that can never block the loop.
 //! * [`key`], [`secure`], [`seal`]: the pre-shared key, the encrypted stream, sealed datagrams.
@@ -16,6 +17,7 @@
 
 mod assemble;
 pub mod beat;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;

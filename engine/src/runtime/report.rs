@@ -37,6 +37,8 @@ pub struct Report {
     pub peer: PeerReport,
     /// Packets that were ready and not sent because the right to speak had run out (I3).
     pub gated: u64,
+    /// The capture that runs, or the last one if it ended by itself.
+    pub capture: Option<CaptureReport>,
     /// Counters since the start of this run.
     pub counters: Map<String, Value>,
 }
@@ -76,10 +78,27 @@ pub struct PeerReport {
     pub unprotected: u32,
 }
 
+/// A capture.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct CaptureReport {
+    /// The file that is written.
+    pub file: String,
+    /// Whether it still is.
+    pub running: bool,
+    /// Packets, frames and marks that were taken, without those that were lost.
+    pub packets: u64,
+    /// Lost, since the disk was too slow.
+    pub lost: u64,
+    /// Bytes written, in all files.
+    pub bytes: u64,
+    /// Why the capture ended by itself.
+    pub ended: Option<String>,
+}
+
 impl Report {
     /// What `status` says, with what only the runtime counts.
     #[must_use]
-    pub fn new(status: &Status, gated: u64) -> Self {
+    pub fn new(status: &Status, gated: u64, capture: Option<CaptureReport>) -> Self {
         let (role, synced) = match status.role {
             Role::Joining => ("joining", false),
             Role::Standby { synced } => ("standby", synced),
@@ -109,6 +128,7 @@ impl Report {
                 unprotected,
             },
             gated,
+            capture,
             counters: counters(&status.stats),
         }
     }

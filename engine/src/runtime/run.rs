@@ -14,12 +14,14 @@
 
 use std::io;
 
+use crossbeam_channel::bounded;
 use mio::{Events, Token};
 use signal_hook::consts::SIGHUP;
 
 use super::assemble::{
     self, Assembly, BEAT_LAN, BEAT_REPLICATION, CARRIER, LAN, LINK, SIGNALS, TUN, WAKER,
 };
+use super::capture::{CaptureSpec, Tap};
 use super::clock::Clock;
 use super::config::Config;
 use super::control::Command;
@@ -47,12 +49,17 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 /// How long a primary that is told to stop tries to hand over first.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Runs node `node` until it is told to stop or cannot go on.
-pub fn run(config: &Config, node: Node) -> Result<(), String> {
+/// Runs node `node` until it is told to stop or cannot go on; with `capture` it writes down what
+/// passes from the start.
+pub fn run(config: &Config, node: Node, capture: Option<&CaptureSpec>) -> Result<(), String> {
     let logging = Logging::start().map_err(|error| format!("logging: {error}"))?;
     let result = assemble::assemble(config, node).and_then(|assembly| {
         log::info!("node {node} is up on {}", assembly.tun.name());
-        let result = Run::new(assembly).turn_until_done();
+        let mut run = Run::new(assembly);
+        if let Some(spec) = capture {
+            run.capture_first(spec)?;
+        }
+        let result = run.turn_until_done();
         log::info!("node {node} stops");
         // Nothing is written from here on. What is dropped now closes the link first, which is the
         // peer's proof, and puts the host in order after that.
@@ -84,6 +91,8 @@ struct Outside {
     exit: Option<ExitReason>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
+    /// After the devices: what waits for a disk must not hold up what the peer waits for.
+    tap: Tap,
 }
 
 /// The assembly without its engine, in the order in which it is to go.
@@ -119,8 +128,20 @@ impl Run {
             exit: None,
             incoming: vec![0; PACKET_BUFFER],
             outgoing: vec![0; PACKET_BUFFER],
+            tap: Tap::default(),
         };
         Self { outside, engine }
+    }
+
+    /// Begins a capture before the first turn, and waits for its file: whoever asked for it wants to
+    /// know.
+    fn capture_first(&mut self, spec: &CaptureSpec) -> Result<(), String> {
+        let (reply, answer) = bounded(1);
+        let status = self.engine.status(self.now());
+        self.outside.tap.start(spec.clone(), &status, reply);
+        let told = answer.recv().map_err(|_| "the thread of the capture is gone".to_owned())?;
+        log::info!("{}", told?);
+        Ok(())
     }
 
     fn turn_until_done(&mut self) -> Result<(), String> {
@@ -162,6 +183,7 @@ impl Run {
         self.write_link();
         more |= self.write_packets();
         self.publish();
+        self.outside.tap.flush();
         Ok(more)
     }
 
@@ -188,12 +210,17 @@ impl Run {
 
     /// Carries out what the engine asks, in its order (I5).
     fn act(&mut self) {
+        if self.outside.tap.is_running() {
+            self.outside.tap.note(&self.engine.status(self.now()));
+        }
         while let Some(action) = self.engine.poll_action(self.now()) {
             if !matches!(action, Action::SendBeat { .. } | Action::SendFrame { .. }) {
                 self.outside.changed = true;
             }
             match action {
                 Action::InstallRoutes => {
+                    let now = self.now();
+                    self.outside.tap.takes_over(now, &self.engine.status(now));
                     // An owner that no packet reaches must not claim the address (I7). By its end
                     // the peer learns that it may.
                     if let Err(error) = self.outside.assembly.host.install_routes() {
@@ -201,6 +228,7 @@ impl Run {
                         self.outside.exit = Some(ExitReason::Host(why));
                         return;
                     }
+                    self.outside.tap.routed(self.outside.clock.now());
                 }
                 Action::RemoveRoutes => {
                     if let Err(error) = self.outside.assembly.host.remove_routes() {
@@ -214,8 +242,13 @@ impl Run {
                     }
                 }
                 Action::Dial | Action::Knock | Action::HangUp => self.on_link_action(&action),
-                Action::Report(Level::Warn, line) => log::warn!("{line}"),
-                Action::Report(Level::Info, line) => log::info!("{line}"),
+                Action::Report(level, line) => {
+                    self.outside.tap.mark(format_args!("report: {line}"));
+                    match level {
+                        Level::Warn => log::warn!("{line}"),
+                        Level::Info => log::info!("{line}"),
+                    }
+                }
                 Action::Exit(reason) => self.outside.exit = Some(reason),
             }
         }
@@ -228,12 +261,18 @@ impl Run {
         }
         let now = self.now();
         let Self { outside, engine } = self;
-        let Some(pair) = &mut outside.assembly.pair else { return };
-        let mut sink = |event: LinkEvent<'_>| tell(engine, now, event);
+        let Outside { assembly, tap, .. } = outside;
+        let Some(pair) = &mut assembly.pair else { return };
+        let mut sink = |event: LinkEvent<'_>| tell(engine, tap, now, event);
         match action {
             Action::Dial => pair.link.dial(now, &mut sink),
             Action::Knock => pair.link.knock(now, &mut sink),
-            _ => pair.link.hang_up(),
+            _ => {
+                if pair.link.is_connected() {
+                    tap.link("hung up");
+                }
+                pair.link.hang_up();
+            }
         }
     }
 
@@ -242,8 +281,10 @@ impl Run {
             self.outside.gated += 1;
             return;
         }
-        if let Err(error) = self.outside.assembly.lan.write(frame) {
-            log::debug!("frame not sent: {error}");
+        match self.outside.assembly.lan.write(frame) {
+            Ok(()) if claims => self.outside.tap.announced(self.outside.clock.now()),
+            Ok(()) => {}
+            Err(error) => log::debug!("frame not sent: {error}"),
         }
     }
 
@@ -259,8 +300,9 @@ impl Run {
         for _ in 0..LINK_ROUNDS {
             let now = self.now();
             let Self { outside, engine } = &mut *self;
-            let Some(pair) = &mut outside.assembly.pair else { return false };
-            let mut sink = |event: LinkEvent<'_>| tell(engine, now, event);
+            let Outside { assembly, tap, .. } = outside;
+            let Some(pair) = &mut assembly.pair else { return false };
+            let mut sink = |event: LinkEvent<'_>| tell(engine, tap, now, event);
             pair.link.on_timer(now, &mut sink);
             more = pair.link.turn(now, &mut sink);
             // Confirmations go back batch by batch, and not after all of them.
@@ -278,8 +320,11 @@ impl Run {
         let mut output = core::mem::take(self.engine.link_output(now));
         if !output.is_empty() {
             let Self { outside, engine } = self;
-            if let Some(pair) = &mut outside.assembly.pair {
-                pair.link.send(&mut output, &mut |event| tell(engine, now, event));
+            let Outside { assembly, tap, .. } = outside;
+            if let Some(pair) = &mut assembly.pair {
+                tap.saying(&output);
+                pair.link.send(&mut output, &mut |event| tell(engine, tap, now, event));
+                tap.unsaid(output.len());
             } else {
                 output.clear();
             }
@@ -322,12 +367,13 @@ impl Run {
             if !self.outside.tun_readable {
                 return false;
             }
-            let Outside { assembly, incoming, tun_readable, clock, .. } = &mut self.outside;
+            let Outside { assembly, incoming, tun_readable, clock, tap, .. } = &mut self.outside;
             match assembly.tun.read(incoming) {
                 Ok(length) => {
                     let header = VnetHeader::parse(&incoming[..length]);
                     let packet = incoming.get(VnetHeader::LEN..length);
                     if let (Some(header), Some(packet)) = (header, packet) {
+                        tap.packet_in(header, packet);
                         self.engine.on_packet(clock.now(), header, packet);
                     }
                 }
@@ -359,8 +405,9 @@ impl Run {
                 return false;
             }
             let packet = &self.outside.outgoing[range];
-            if let Err(error) = self.outside.assembly.tun.write(packet) {
-                log::debug!("packet not sent: {error}");
+            match self.outside.assembly.tun.write(packet) {
+                Ok(()) => self.outside.tap.packet_out(self.outside.clock, packet),
+                Err(error) => log::debug!("packet not sent: {error}"),
             }
         }
         self.engine.has_packets()
@@ -373,6 +420,7 @@ impl Run {
         match self.outside.assembly.carrier.poll() {
             Ok(Some(up)) => {
                 let now = self.now();
+                self.outside.tap.mark(format_args!("carrier: {}", if up { "up" } else { "down" }));
                 self.engine.on_carrier(now, up);
             }
             Ok(None) => {}
@@ -386,12 +434,19 @@ impl Run {
         if self.outside.assembly.news.take() {
             self.engine.on_content(now);
         }
-        while let Some(Command::Switchover { reply }) = self.outside.assembly.control.next_command()
-        {
-            let result = self.engine.on_switchover(now);
+        while let Some(command) = self.outside.assembly.control.next_command() {
             self.outside.changed = true;
-            // Nobody may be waiting any more.
-            let _ = reply.try_send(result);
+            match command {
+                Command::Switchover { reply } => {
+                    let result = self.engine.on_switchover(now);
+                    // Nobody may be waiting any more.
+                    let _ = reply.try_send(result);
+                }
+                Command::CaptureStart { spec, reply } => {
+                    self.outside.tap.start(spec, &self.engine.status(now), reply);
+                }
+                Command::CaptureStop { reply } => self.outside.tap.stop(reply),
+            }
         }
     }
 
@@ -428,7 +483,8 @@ impl Run {
         if self.outside.changed || now >= self.outside.publish_at {
             self.outside.changed = false;
             self.outside.publish_at = now + PUBLISH_EVERY;
-            let report = Report::new(&self.engine.status(now), self.outside.gated);
+            let status = self.engine.status(now);
+            let report = Report::new(&status, self.outside.gated, self.outside.tap.report());
             self.outside.assembly.control.publish(now, report);
         }
     }
@@ -466,11 +522,20 @@ impl Outside {
     }
 }
 
-fn tell(engine: &mut Engine, now: Instant, event: LinkEvent<'_>) {
+fn tell(engine: &mut Engine, tap: &mut Tap, now: Instant, event: LinkEvent<'_>) {
     match event {
-        LinkEvent::Connected { .. } => engine.on_link(now, LinkInput::Connected),
-        LinkEvent::Data(bytes) => engine.on_link(now, LinkInput::Data(bytes)),
-        LinkEvent::Closed => engine.on_link(now, LinkInput::Closed),
+        LinkEvent::Connected { .. } => {
+            tap.link("up");
+            engine.on_link(now, LinkInput::Connected);
+        }
+        LinkEvent::Data(bytes) => {
+            tap.heard(bytes);
+            engine.on_link(now, LinkInput::Data(bytes));
+        }
+        LinkEvent::Closed => {
+            tap.link("down");
+            engine.on_link(now, LinkInput::Closed);
+        }
         LinkEvent::Refused => engine.on_link(now, LinkInput::Refused),
         LinkEvent::Incompatible { why } => {
             engine.on_link(now, LinkInput::Incompatible(&why.to_string()));
