@@ -5,6 +5,7 @@
 //! | [`drill`] | clients on ordinary kernel sockets that check every byte and measure the gap of a takeover |
 //! | [`capture`] | what a client's packet capture must not show when a primary dies |
 //! | [`wire`] | a link with delay, loss and the other faults of a real one |
+//! | [`replay`] | packet captures explained, replayed against the engine, and crashed |
 //!
 //! The tools stand outside the engine on purpose: what they assert, they assert as a client
 //! that has never heard of it.
@@ -12,6 +13,7 @@
 pub mod capture;
 pub mod drill;
 pub mod oracle;
+pub mod replay;
 pub mod sim;
 pub mod wire;
 

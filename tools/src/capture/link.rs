@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
 
 use super::packet::Sighting;
-use super::read::Frame;
+use super::read::{Frame, MARKS};
 
 const NULL: i32 = 0;
 const ETHERNET: i32 = 1;
@@ -38,6 +38,8 @@ pub(crate) enum Unusable {
     Fragment,
     /// Another protocol.
     OtherProtocol,
+    /// Of an engine's own capture: what happened to it, without a packet.
+    Mark,
 }
 
 impl fmt::Display for Unusable {
@@ -49,6 +51,7 @@ impl fmt::Display for Unusable {
             Self::Snapped => f.write_str("cut before the end of the TCP header"),
             Self::Fragment => f.write_str("fragments"),
             Self::OtherProtocol => f.write_str("of other protocols"),
+            Self::Mark => f.write_str("that are an engine's marks and outlines of its log"),
         }
     }
 }
@@ -75,7 +78,8 @@ pub(crate) fn look<'a>(frame: &Frame<'a>) -> Result<Seen<'a>, Unusable> {
     let poor = if snapped { Unusable::Snapped } else { Unusable::Malformed };
     let packet = match frame.link.ok_or(Unusable::Interface)? {
         ETHERNET => LaxSlicedPacket::from_ethernet(bytes).map_err(|_| poor)?,
-        RAW | IPV4 | IPV6 => LaxSlicedPacket::from_ip(bytes).map_err(|_| poor)?,
+        MARKS if bytes.is_empty() => return Err(Unusable::Mark),
+        MARKS | RAW | IPV4 | IPV6 => LaxSlicedPacket::from_ip(bytes).map_err(|_| poor)?,
         NULL | LOOP => {
             // Four bytes of an address family whose number depends on the system.
             let ip = bytes.get(4..).ok_or(poor)?;

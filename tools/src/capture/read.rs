@@ -10,17 +10,23 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use pcap_parser::pcapng::{CustomBlock, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode};
+use pcap_parser::pcapng::{
+    CustomBlock, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode,
+};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
 use thiserror::Error;
 
 /// Holds a frame; the kernel's largest is 64 KiB.
 const BUFFER: usize = 1 << 20;
+/// The link type of the engine's interfaces without packets.
+pub(super) const MARKS: i32 = 12;
 /// What is read before the format is recognised.
 const HEAD: usize = 1 << 16;
 /// A longer block is no packet, whatever it says.
 const BLOCK_MAX: usize = 16 << 20;
+/// Said of a packet in a pcapng file.
+const OVERLONG: &str = "is longer than the block that holds it";
 /// Interfaces that one section may describe.
 const INTERFACES_MAX: usize = 4096;
 /// The longest text of a marker, in bytes.
@@ -70,9 +76,22 @@ pub(crate) enum Item<'a> {
     Mark {
         /// The frames before it.
         after: u64,
+        /// Where it stands.
+        place: Place,
         /// What it says.
         text: &'a str,
     },
+}
+
+/// Where a remark stands. An engine's own capture has interfaces for what is no packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Beside a packet, or in a block of its own: somebody's comment.
+    Comment,
+    /// On the engine's interface: something that happened to it.
+    Mark,
+    /// On the interface of the replication stream: what a frame of it held.
+    Replication,
 }
 
 /// How a file ended.
@@ -98,8 +117,8 @@ pub(crate) fn read_from(
     let mut head = vec![0; HEAD];
     let got = read_full(&mut source, &mut head)?;
     head.truncate(got);
-    let mut reader =
-        create_reader(BUFFER, io::Cursor::new(head).chain(source)).map_err(|_| CaptureError::Format)?;
+    let mut reader = create_reader(BUFFER, io::Cursor::new(head).chain(source))
+        .map_err(|_| CaptureError::Format)?;
     let mut section = Section::default();
     loop {
         match reader.next() {
@@ -109,7 +128,7 @@ pub(crate) fn read_from(
                 reader.consume(used);
             }
             Err(PcapError::Eof) => return Ok(End::Whole),
-            Err(PcapError::UnexpectedEof) => return Ok(End::CutOff),
+            Err(PcapError::UnexpectedEof) => return section.ending(reader.data()),
             Err(PcapError::Incomplete(_)) => refill(reader.as_mut(), section.frames)?,
             Err(PcapError::BufferTooSmall) => grow(reader.as_mut(), section.frames)?,
             Err(_) => return Err(section.damaged("cannot be read")),
@@ -135,20 +154,20 @@ fn refill(reader: &mut dyn PcapReaderIterator, frames: u64) -> Result<(), Captur
     }
     // Nothing came and it is not the end: a length inside a block is longer than the block.
     if reader.data().len() == before && !reader.reader_exhausted() {
-        return Err(CaptureError::Damaged {
-            packet: frames + 1,
-            what: "is longer than the block that holds it".to_owned(),
-        });
+        return Err(CaptureError::Damaged { packet: frames + 1, what: OVERLONG.to_owned() });
     }
     Ok(())
 }
 
 fn grow(reader: &mut dyn PcapReaderIterator, frames: u64) -> Result<(), CaptureError> {
     if !reader.grow(BLOCK_MAX) {
-        let what = format!("claims to be longer than {} MiB", BLOCK_MAX >> 20);
-        return Err(CaptureError::Damaged { packet: frames + 1, what });
+        return Err(CaptureError::Damaged { packet: frames + 1, what: too_long() });
     }
     refill(reader, frames)
+}
+
+fn too_long() -> String {
+    format!("claims to be longer than {} MiB", BLOCK_MAX >> 20)
 }
 
 /// What the blocks before tell of those that follow.
@@ -161,11 +180,15 @@ struct Section {
     interfaces: Vec<Interface>,
     frames: u64,
     last: u64,
+    big_endian: bool,
+    /// A pcapng file.
+    blocks: bool,
 }
 
 /// One interface of a pcapng section.
 #[derive(Debug, Clone, Copy)]
 struct Interface {
+    place: Place,
     link: i32,
     /// Units per second.
     units: u64,
@@ -179,6 +202,21 @@ impl Section {
         CaptureError::Damaged { packet: self.frames + 1, what: what.to_owned() }
     }
 
+    /// The file ends with `rest`, which is no whole packet: cut off, or a length that cannot be.
+    fn ending(&self, rest: &[u8]) -> Result<End, CaptureError> {
+        let at = if self.blocks { 4 } else { 8 };
+        let length = rest.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+        let read = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        match length.map(|length| read(length) as usize) {
+            Some(length) if length > BLOCK_MAX => return Err(self.damaged(&too_long())),
+            Some(length) if self.blocks && length <= rest.len() => {
+                return Err(self.damaged(OVERLONG));
+            }
+            Some(_) | None => {}
+        }
+        Ok(End::CutOff)
+    }
+
     fn block(
         &mut self,
         block: &PcapBlockOwned<'_>,
@@ -188,6 +226,7 @@ impl Section {
             PcapBlockOwned::LegacyHeader(header) => {
                 // The upper bits say how long a trailing checksum is.
                 self.link = Some(header.network.0 & 0x03ff_ffff);
+                self.big_endian = header.is_bigendian();
                 self.fraction = if header.is_nanosecond_precision() { 1 } else { 1_000 };
             }
             PcapBlockOwned::Legacy(frame) => {
@@ -195,7 +234,10 @@ impl Section {
                 let nanos = u64::from(frame.ts_sec) * 1_000_000_000 + fraction;
                 self.frame(nanos, self.link, frame.data, frame.origlen, each);
             }
-            PcapBlockOwned::NG(Block::SectionHeader(_)) => self.interfaces.clear(),
+            PcapBlockOwned::NG(Block::SectionHeader(section)) => {
+                self.interfaces.clear();
+                (self.blocks, self.big_endian) = (true, section.big_endian());
+            }
             PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
                 if self.interfaces.len() == INTERFACES_MAX {
                     return Err(self.damaged("comes after too many interfaces"));
@@ -214,7 +256,7 @@ impl Section {
             }
             PcapBlockOwned::NG(Block::Custom(block)) => {
                 if let Some(text) = custom_text(block) {
-                    each(Item::Mark { after: self.frames, text });
+                    each(Item::Mark { after: self.frames, place: Place::Comment, text });
                 }
             }
             PcapBlockOwned::NG(_) => {}
@@ -223,15 +265,16 @@ impl Section {
     }
 
     fn enhanced(&mut self, frame: &EnhancedPacketBlock<'_>, each: &mut impl FnMut(Item<'_>)) {
+        let interface = self.interfaces.get(frame.if_id as usize).copied();
+        let place = interface.map_or(Place::Comment, |interface| interface.place);
         for option in &frame.options {
             if option.code == OptionCode::Comment
                 && let Ok(text) = option.as_str()
                 && text.len() <= MARK_MAX
             {
-                each(Item::Mark { after: self.frames, text });
+                each(Item::Mark { after: self.frames, place, text });
             }
         }
-        let interface = self.interfaces.get(frame.if_id as usize).copied();
         let units = u64::from(frame.ts_high) << 32 | u64::from(frame.ts_low);
         let nanos = interface.map_or(self.last, |interface| interface.nanos(units));
         let link = interface.map(|interface| interface.link);
@@ -255,7 +298,14 @@ impl Section {
 
 impl Interface {
     fn of(block: &InterfaceDescriptionBlock<'_>) -> Self {
+        // These two have no packets; an interface of such a name with packets is another's.
+        let place = match block.if_name() {
+            Some(Ok("standin")) if block.linktype.0 == MARKS => Place::Mark,
+            Some(Ok("replication")) if block.linktype.0 == MARKS => Place::Replication,
+            _ => Place::Comment,
+        };
         Self {
+            place,
             link: block.linktype.0,
             units: block.ts_resolution().unwrap_or(1_000_000).max(1),
             offset: block.ts_offset(),

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use etherparse::{PacketBuilder, TcpOptionElement};
 
 use super::*;
+use crate::replay::testing::{classic, pcapng};
 
 const CLIENT: [u8; 4] = [10, 0, 0, 1];
 const SERVICE: [u8; 4] = [10, 0, 0, 100];
@@ -174,4 +175,121 @@ fn classic_capture_file_is_read_even_when_cut_off() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(frames, [3, 2]);
     assert!(matches!(refused, Err(CaptureError::Format)), "{refused:?}");
+}
+
+/// The segments of a file's bytes, with their times and how the file ended.
+fn segments(file: &[u8]) -> (Vec<(u64, SocketAddr, u32)>, Vec<String>, read::End) {
+    let (mut seen, mut poor) = (Vec::new(), Vec::new());
+    let end = read::read_from(file, |item| {
+        let Item::Frame(frame) = item else { return };
+        match look(&frame) {
+            Ok(Seen::Segment(segment)) => {
+                seen.push((frame.nanos, segment.source, segment.sequence))
+            }
+            Ok(Seen::Claim { .. }) => poor.push("claim".to_owned()),
+            Err(reason) => poor.push(reason.to_string()),
+        }
+    });
+    (seen, poor, end.unwrap())
+}
+
+#[test]
+fn every_format_byte_order_and_link_shows_the_same_segments() {
+    let frames: Vec<(u64, Vec<u8>)> =
+        (0..).map(|index| 1_700_000_000_123_456_000 + index * 1_000).zip(handshake()).collect();
+    let (expected, _, _) = segments(&classic(1, false, false, &frames));
+    assert_eq!(expected.len(), 3);
+    assert_eq!(expected[2].0, 1_700_000_000_123_458_000);
+    let wrapped = |wrap: fn(&[u8]) -> Vec<u8>| {
+        frames.iter().map(|(at, frame)| (*at, wrap(frame))).collect::<Vec<_>>()
+    };
+    let raw = wrapped(|frame| frame[14..].to_vec());
+    let vlan = wrapped(|frame| [&frame[..12], &[0x81, 0, 0, 5, 8, 0], &frame[14..]].concat());
+    let sll =
+        wrapped(|frame| [&[0, 0, 0, 1, 0, 6], &frame[6..12], &[0, 0, 8, 0], &frame[14..]].concat());
+    let sll2 = wrapped(|frame| {
+        let head = [8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6];
+        [&head, &frame[6..12], &[0, 0], &frame[14..]].concat()
+    });
+    for (link, frames) in
+        [(1, &frames), (1, &vlan), (101, &raw), (228, &raw), (113, &sll), (276, &sll2)]
+    {
+        for big_endian in [false, true] {
+            for nanoseconds in [false, true] {
+                let file = classic(link, big_endian, nanoseconds, frames);
+                assert_eq!(segments(&file).0, expected, "pcap, link type {link}");
+            }
+            let file = pcapng(link as u16, big_endian, frames, &[]);
+            assert_eq!(segments(&file).0, expected, "pcapng, link type {link}");
+        }
+    }
+}
+
+#[test]
+fn frames_of_no_use_are_told_by_reason() {
+    let good = handshake().remove(2);
+    let mut arp = vec![0xff; 12];
+    arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2]);
+    arp.extend([&SERVICE[..], &[0; 6], &SERVICE].concat());
+    let mut fragment = good.clone();
+    fragment[21] = 100;
+    let udp = {
+        let builder = PacketBuilder::ethernet2([2; 6], [2; 6]).ipv4(CLIENT, SERVICE, 64).udp(1, 2);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"x").unwrap();
+        bytes
+    };
+    let frames: Vec<(u64, Vec<u8>)> = [arp, fragment, udp, good[..30].to_vec(), vec![1, 2]]
+        .into_iter()
+        .map(|frame| (0, frame))
+        .collect();
+    let (seen, poor, _) = segments(&classic(1, false, false, &frames));
+    assert!(seen.is_empty());
+    assert_eq!(poor, ["claim", "fragments", "of other protocols", "malformed", "malformed"]);
+    let (_, poor, _) = segments(&classic(147, false, false, &frames[..1]));
+    assert_eq!(poor, ["of a link type that is not known here (147)"]);
+}
+
+#[test]
+fn snapped_segment_keeps_its_length() {
+    let frame = handshake().remove(2);
+    let bytes = &frame[..frame.len() - 4];
+    let length = frame.len() as u32;
+    let seen = look(&Frame { number: 1, nanos: 0, link: Some(1), bytes, length });
+    let Ok(Seen::Segment(segment)) = seen else { panic!("{seen:?}") };
+    assert_eq!((segment.length, segment.payload), (10, &b"012345"[..]));
+    assert!(!segment.is_whole());
+    let headers = Frame { number: 1, nanos: 0, link: Some(1), bytes: &frame[..40], length };
+    assert_eq!(look(&headers), Err(link::Unusable::Snapped));
+}
+
+#[test]
+fn damage_is_told_with_the_packet_it_begins_at() {
+    let frames: Vec<(u64, Vec<u8>)> = handshake().into_iter().map(|frame| (0, frame)).collect();
+    let message = |file: &[u8]| read::read_from(file, |_| ()).unwrap_err().to_string();
+    // The second frame claims to have four gigabytes.
+    let mut file = classic(1, false, false, &frames);
+    let second = 24 + 16 + frames[0].1.len();
+    file[second + 8..second + 12].copy_from_slice(&[0xff; 4]);
+    assert_eq!(message(&file), "damaged: packet 2 claims to be longer than 16 MiB");
+    // The last frame is longer than its block.
+    let mut file = pcapng(1, false, &frames, &[]);
+    let last = file.len() - (frames[2].1.len().next_multiple_of(4) + 32);
+    file[last + 20] = 0xff;
+    let overlong = "damaged: packet 3 is longer than the block that holds it";
+    assert_eq!(message(&file), overlong);
+    file.extend(vec![0x55; 3 << 20]);
+    assert_eq!(message(&file), overlong);
+    assert_eq!(message(b""), "not a pcap or pcapng file");
+    assert_eq!(message(b"GIF89a, and not what its name says"), "not a pcap or pcapng file");
+}
+
+#[test]
+fn cut_file_is_read_to_its_last_whole_packet() {
+    let frames: Vec<(u64, Vec<u8>)> = handshake().into_iter().map(|frame| (0, frame)).collect();
+    for file in [classic(1, false, false, &frames), pcapng(1, false, &frames, &[])] {
+        let (seen, _, end) = segments(&file[..file.len() - 10]);
+        assert_eq!((seen.len(), end), (2, read::End::CutOff));
+        assert_eq!(segments(&file).2, read::End::Whole);
+    }
 }
