@@ -133,8 +133,10 @@ impl Foreign {
         let mut busy = false;
         let mut bytes = [0; READ];
         loop {
-            // A slow reader leaves in the buffer what it has not got round to.
-            if self.script.taken() < self.script.received() {
+            // A slow reader leaves in the buffer what it has not got round to. It hurries in
+            // TIME-WAIT: when that ends `smoltcp` forgets what was not read.
+            let hurries = self.socket().state() == tcp::State::TimeWait;
+            if self.script.taken() < self.script.received() && !hurries {
                 return busy;
             }
             match self.socket().recv_slice(&mut bytes) {
