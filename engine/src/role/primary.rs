@@ -140,6 +140,16 @@ impl Primary {
         // Every beat after `since` said "duplex": a standby that has heard one and is not armed
         // never will be in this epoch.
         if !peer.synced && !peer.role.owns() && peer.has_answered_since(duplex.since) {
+            if self.held == Held::Doubtful {
+                // What it said before we woke may be older than a claim of its own.
+                if !peer.has_answered_since(common.detector.awake_since()) {
+                    return Outcome::Stay;
+                }
+                // It would know a later epoch if it had owned: nothing has been served but by us.
+                if peer.epoch <= self.epoch {
+                    self.held = Held::Whole;
+                }
+            }
             let asked = duplex.parting.is_some_and(|asked| peer.has_answered_since(asked));
             let renounced = asked && peer.role == BeatRole::Renounced;
             return Outcome::GoSimplex(if renounced {

@@ -178,6 +178,33 @@ fn both_hosts_frozen_together_go_on_as_before_or_change_sides_but_never_speak_bo
     }
 }
 
+/// The standby finds the link stalled, and leaves, in the very moment in which it might have taken
+/// over: what it says afterwards shows that it did not.
+#[test]
+fn a_primary_that_slept_while_its_standby_left_keeps_its_connections() {
+    let mut left = 0;
+    for wait in 0..20 {
+        let mut world = World::duplex(700 + wait);
+        world.forget();
+        world.cut_from(Path::Replication, A);
+        world.run(8);
+        world.freeze(A);
+        world.run(38 + wait);
+        world.heal_paths();
+        world.thaw(A);
+        world.run_until("duplex again", 1500, World::has_converged);
+        let alone = world.hosts[A].changes.iter().find_map(|(_, action)| match action {
+            Action::GoSimplex(change) => Some(change.held),
+            _ => None,
+        });
+        if world.last_ownership(B).is_none() && alone.is_some() {
+            left += 1;
+            assert_eq!(alone, Some(Held::Whole), "nobody else owned: {}", world.tell());
+        }
+    }
+    assert!(left > 0, "the moment was never met");
+}
+
 #[test]
 fn an_unsynchronised_standby_takes_over_with_proof_and_says_so() {
     let mut world = World::new(11);
