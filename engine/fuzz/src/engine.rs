@@ -1,7 +1,7 @@
 //! A whole engine, handed anything: packets, frames, heartbeats, a replication stream.
 //!
 //! The harness is its host, its clients and its peer. The peer can be honest for a turn
-//! ([`Op::Peer`], so that the engine gets into duplex, or follows a log), and lie in the next. What
+//! (`Op::Peer`, so that the engine gets into duplex, or follows a log), and lie in the next. What
 //! must hold is what any host relies on: bounds on everything that is handed out or kept, packets
 //! and frames that can be read, no word from who does not own the address (I3), no turning in place.
 

@@ -13,12 +13,12 @@
 //! ```
 //!
 //! A run has two phases. In the first anything may fail; the world keeps a record of what the design
-//! promises at each moment ([`promise`]), and excuses only what it does not. In the second
+//! promises at each moment (`promise`), and excuses only what it does not. In the second
 //! everything heals, and within a bound the pair must be protected and all clients done.
 //!
 //! Where to read: [`plan`] is a run as data, [`draw`] makes one from a seed; [`world`] holds the
-//! queue; [`node`] serves an engine as the runtime does; [`lan`], [`link`] and [`neighbours`] are
-//! the networks; [`client`] and [`script`] the clients; [`trouble`] the faults.
+//! queue; `node` serves an engine as the runtime does; `lan`, `link` and `neighbours` are
+//! the networks; [`client`] and `script` the clients; `trouble` the faults.
 //!
 //! The engine of today has no arbiter's client and no relays, so there is neither an arbiter nor a
 //! backend here: an arbiter will be another host of [`world`] whose answers travel like heartbeats,

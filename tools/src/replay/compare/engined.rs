@@ -182,6 +182,8 @@ fn setup(services: &[Service], mtu: u16) -> Result<Setup, SetupError> {
         backlog: CONNECTIONS_MAX,
         connections_max: CONNECTIONS_MAX,
         backlog_bytes_max: 64 << 20,
+        #[cfg(feature = "defects")]
+        defect: None,
     })
 }
 

@@ -65,6 +65,8 @@ fn plan(options: &Options) -> Plan {
             clocks: [clock(1_000_000), clock(5_000_000)],
             start_us: [0, 1_000],
             turn_us: 5,
+            #[cfg(feature = "defects")]
+            defect: None,
         },
         lan: Weather::FAIR,
         link: LinkPlan {
