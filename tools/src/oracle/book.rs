@@ -153,6 +153,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether its process lives and does not stand still.
+    pub(super) const fn is_awake(&self) -> bool {
+        self.alive && self.frozen.is_none()
+    }
+
     /// Its process is gone, or new: nothing is in its memory.
     pub(super) fn forget(&mut self, alive: bool) {
         *self = Self { alive, ..Self::default() };

@@ -2,7 +2,9 @@
 //!
 //! To speak is to put an IP packet out, or a frame that claims a service address. One node at a
 //! time: after another node has spoken in a later epoch, a node is silent until it owns a later one
-//! still. A process that has ended speaks no more, and epochs are not kept on a disk: whoever speaks
+//! still. The exception is a later owner that stands still or is dead: it does not speak, and a
+//! node that has started since knows nothing of its epoch. When the sleeper speaks again, its later
+//! epoch counts. A process that has ended speaks no more, and epochs are not kept on a disk: whoever speaks
 //! after it does so in any epoch that it knows. Before anything else its routes are in; before the first packet from an address that
 //! address has been claimed on the LAN.
 
@@ -80,6 +82,8 @@ impl Speakers {
                 complaints.say(Invariant::I3, format!("{name} {what} and is not the owner"));
                 return;
             }
+            Some((other, later))
+                if other != node && later > epoch && !book.node(other).is_awake() => {}
             Some((other, later)) if other != node && later >= epoch => {
                 let other = other.name();
                 let text = format!("{name} {what} in epoch {epoch}, {other} spoke in {later}");

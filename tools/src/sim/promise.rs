@@ -5,8 +5,8 @@
 //!
 //! * the primary dies while it says that it is not protected, or the address leaves it then;
 //! * the second node fails before the pair is protected again after the first one's failure;
-//! * a node fails while it is being handed the address: the other cannot know whether it owned
-//!   (`docs/ownership.md`, rule 11);
+//! * a node fails while it is being handed the address, or has just failed and nobody knows: the
+//!   other cannot know whether it owned (`docs/ownership.md`, rule 11);
 //! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table).
 //!
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
@@ -119,6 +119,9 @@ impl World {
         } else if owner == Some(host) && !word.owner && !protected {
             self.promise.protected = true;
             self.excuse_all("a primary that was not protected stood down");
+        }
+        if owner == Some(host) && !word.owner && !self.hosts[1 - host].runs() {
+            self.excuse_all("the address was handed to a node that had failed");
         }
         let calm = word.owner && word.protected && self.hosts.iter().all(super::host::Host::runs);
         if calm {

@@ -5,9 +5,13 @@ use super::tally::Tally;
 use super::watch::Watch;
 use super::world::{SECOND, Violation, World};
 
-/// How long after everything healed all clients may take to be content, and the pair to be
-/// protected. Longer than the longest pause between two tries of anybody.
-const CONVERGENCE: u64 = 90 * SECOND;
+/// How long after everything healed, and after the last byte that a service took since, all clients
+/// may take to be content, and the pair to be protected. Longer than the longest pause between two
+/// tries of anybody: a minute.
+const CONVERGENCE: u64 = 150 * SECOND;
+/// How long it may take in all: a memory limit that goes on dropping input makes a client wait for
+/// its timer again and again.
+const CONVERGENCE_MAX: u64 = 3600 * SECOND;
 /// How long it has to stay so.
 const REST: u64 = SECOND / 2;
 /// How often the world is asked whether it has come right.
@@ -57,9 +61,14 @@ pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: bool) -> Outcome {
 /// The second phase: everything has to come right, and to stay so.
 fn converge(world: &mut World) {
     let healed = world.now();
+    let (mut taken, mut taken_at) = (world.bytes_taken(), healed);
     let mut right_since = None;
     loop {
-        let limit = healed.max(world.shunned_until) + CONVERGENCE;
+        if world.bytes_taken() != taken {
+            (taken, taken_at) = (world.bytes_taken(), world.now());
+        }
+        let limit = taken_at.max(world.shunned_until) + CONVERGENCE;
+        let limit = limit.min(healed.max(world.shunned_until) + CONVERGENCE_MAX);
         if !world.run_until(world.now() + LOOK) {
             return;
         }

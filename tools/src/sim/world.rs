@@ -497,6 +497,15 @@ impl World {
         }
     }
 
+    /// Bytes that the services of both engines have taken since they were started.
+    pub(super) fn bytes_taken(&self) -> u64 {
+        let taken = |host: &super::host::Host| {
+            let engine = host.engine.as_ref()?;
+            Some(engine.status(host.clock.at(self.now)).stats.bytes_in)
+        };
+        self.hosts.iter().filter_map(taken).sum()
+    }
+
     /// Whether everybody has what they wanted, but for those who are excused.
     #[must_use]
     pub fn is_content(&self) -> bool {

@@ -37,6 +37,22 @@ fn epochs_begin_anew_when_nobody_lives_who_knew_them() {
 }
 
 #[test]
+fn a_later_owner_that_stands_still_does_not_speak() {
+    let mut scene = Scene::connected(ECHO);
+    scene.takeover();
+    scene.send(B, &scene.ours(0, 0, b""));
+    scene.see(Sight::Frozen { node: B });
+    scene.see(Sight::Started { node: A });
+    scene.own(A, 2);
+    scene.expect_clean();
+    scene.see(Sight::Thawed { node: B });
+    scene.claim(B);
+    scene.expect_clean();
+    scene.claim(A);
+    scene.expect(Invariant::I3, "a claims the address in epoch 2, b spoke in 3");
+}
+
+#[test]
 fn a_claim_is_speech() {
     let mut scene = Scene::duplex(ECHO);
     scene.own(B, 3);
