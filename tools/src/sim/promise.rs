@@ -28,6 +28,8 @@ pub(super) struct Promise {
     protected: bool,
     /// Nodes that failed, until the pair was protected again.
     troubled: [bool; 2],
+    /// The owner has given the address to a node that had failed, and that was excused.
+    handed: bool,
     /// The nodes did not hear each other, until the pair was protected again.
     severed: bool,
 }
@@ -116,11 +118,13 @@ impl World {
             self.promise.owner = Some(host);
             self.promise.epoch = word.epoch;
             self.promise.protected = word.protected;
+            self.promise.handed = false;
         } else if owner == Some(host) && !word.owner && !protected {
             self.promise.protected = true;
             self.excuse_all("a primary that was not protected stood down");
         }
-        if owner == Some(host) && !word.owner && !self.hosts[1 - host].runs() {
+        let handed = owner == Some(host) && !word.owner && !self.hosts[1 - host].runs();
+        if handed && !core::mem::replace(&mut self.promise.handed, true) {
             self.excuse_all("the address was handed to a node that had failed");
         }
         let calm = word.owner && word.protected && self.hosts.iter().all(super::host::Host::runs);
