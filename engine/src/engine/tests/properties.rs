@@ -10,6 +10,7 @@ use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
 use crate::engine::connection::{Body, Connection};
 use crate::tcp::Hard;
 use crate::time::Duration;
+use crate::wire::SeqNum;
 
 /// The story is told in so many steps of [`STEP`].
 const STEPS: usize = 60;
@@ -144,9 +145,13 @@ proptest! {
         let expected = known(&mut from_the_start, 1);
         prop_assert_eq!(&known(&mut from_the_start, 0), &expected, "log alone");
         prop_assert_eq!(&known(&mut later, 0), &known(&mut later, 1), "snapshot, then log");
-        // Where a client of chargen stops reading depends on how its segments were cut.
+        // Where a client of chargen stops reading depends on how its segments were cut, and an ISN
+        // on when the SYN came: one may be lost in one world and not in the other.
         let comparable = |mut known: BTreeMap<(u16, u16), Known>| {
             known.retain(|&(service, _), _| service != CHARGEN);
+            for (hard, _) in known.values_mut() {
+                hard.iss = SeqNum(0);
+            }
             known
         };
         let both = (comparable(known(&mut later, 1)), comparable(expected));
