@@ -180,7 +180,12 @@ impl Engine {
     fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, least: Option<SeqNum>) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let clock = self.clock.at(now);
-        if self.half_open >= self.setup.backlog {
+        if self.table.is_full() {
+            // Nor a cookie: its client would take the connection for open, and wait in vain.
+            return self.refuse_for_room(now);
+        }
+        // A cookie cannot begin above the old incarnation, RFC 6191; the old one made room.
+        if self.half_open >= self.setup.backlog && least.is_none() {
             self.stats.cookies_sent += 1;
             self.cookies_until = now + COOKIE_LIFETIME;
             let answer = tcp::cookie::syn_ack(

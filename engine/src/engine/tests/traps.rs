@@ -265,6 +265,23 @@ fn from_client(seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// A client with a cookie takes the connection for open, and nobody would ever answer it.
+#[test]
+fn a_full_table_sends_no_cookies() {
+    let mut world = World::duplex_with(|setup| {
+        setup.backlog = 0;
+        setup.connections_max = 1;
+    });
+    world.connect(ECHO, Mode::Talk);
+    world.run_for(Duration::from_millis(5));
+    let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+    let engine = world.engine(0);
+    assert_eq!((engine.stats.cookies_accepted, engine.stats.cookies_sent), (1, 1));
+    engine.on_packet(now, VnetHeader::PLAIN, &from_client(99, SeqNum(0), Flags::SYN, &[]));
+    assert_eq!(engine.poll_packet(now, &mut buffer), None);
+    assert_eq!((engine.stats.table_full, engine.stats.cookies_sent), (1, 1));
+}
+
 #[test]
 fn a_segment_that_overtakes_the_cookie_is_not_refused() {
     let mut world = World::duplex_with(|setup| setup.backlog = 0);
