@@ -7,6 +7,7 @@
 //! * the second node fails before the pair is protected again after the first one's failure;
 //! * a node fails while it is being handed the address, or has just failed and nobody knows: the
 //!   other cannot know whether it owned (`docs/ownership.md`, rule 11);
+//! * a node serves that has not heard of the last owner, since that one stands still;
 //! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table).
 //!
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
@@ -30,6 +31,8 @@ pub(super) struct Promise {
     troubled: [bool; 2],
     /// The owner has given the address to a node that had failed, and that was excused.
     handed: bool,
+    /// Owns in an earlier epoch than the last owner, of which it has not heard.
+    unheard: Option<usize>,
     /// The nodes did not hear each other, until the pair was protected again.
     severed: bool,
 }
@@ -123,6 +126,7 @@ impl World {
             self.promise.protected = true;
             self.excuse_all("a primary that was not protected stood down");
         }
+        self.watch_the_unheard(host);
         let handed = owner == Some(host) && !word.owner && !self.hosts[1 - host].runs();
         if handed && !core::mem::replace(&mut self.promise.handed, true) {
             self.excuse_all("the address was handed to a node that had failed");
@@ -133,6 +137,20 @@ impl World {
             self.promise.severed = false;
         }
         self.watch_for_split();
+    }
+
+    /// A node that was started anew, or slept, may rise while the last owner stands still, and has to
+    /// stand down when that one wakes: both have failed.
+    fn watch_the_unheard(&mut self, host: usize) {
+        let (word, Promise { owner, epoch, unheard, .. }) = (self.hosts[host].word, self.promise);
+        let rises = word.owner && word.epoch < epoch && owner != Some(host);
+        if rises && unheard.is_none() {
+            self.promise.unheard = Some(host);
+            self.excuse_all("a node rose that had not heard of the last owner");
+        } else if !word.owner && unheard == Some(host) {
+            self.promise.unheard = None;
+            self.excuse_all("a node stood down for an owner of which it had not heard");
+        }
     }
 
     fn watch_for_split(&mut self) {
