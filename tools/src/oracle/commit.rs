@@ -4,8 +4,8 @@
 //! client is told must be in the standby's hands first.* In terms of what can be seen:
 //!
 //! * A node is **bound** while a session stands: it has begun a snapshot on the replication stream
-//!   at its end, that stream has not ended at the other end, and the other process lives. Who is
-//!   not bound is in simplex, and nothing is asked of it here.
+//!   at its end, the other process lives, and at its end that stream has not ended, or it still
+//!   holds what came by it. Who is not bound is in simplex, and nothing is asked of it here.
 //! * A bound node owes for a connection from the moment that it has **told** of it, that is, put
 //!   the connection's opening into the stream. A connection that is younger than the session owes
 //!   from its SYN-ACK on. One that is older had been talking alone: what is in its opening (`told`)
@@ -16,7 +16,7 @@
 //!   frame. A byte of `echo` needs the same byte of input; a byte of a `files` reply needs the
 //!   request's head and the reply's pin; a FIN that follows the client's needs that FIN.
 //!
-//! A stream that breaks ends the session at once for this observer, although a pair in duplex goes
+//! A stream that breaks at the owner's end ends the session at once for this observer, although a pair in duplex goes
 //! on being bound until the other node has renounced. That is agreed by heartbeats, which no tap
 //! shows. It is judged afterwards instead: when another node speaks for a connection, its ACK field
 //! may not lie below what the one before has shown (I1), nor its bytes differ (I2).
