@@ -11,7 +11,8 @@
 //!   from its SYN-ACK on. One that is older had been talking alone: what is in its opening (`told`)
 //!   may show before the opening has arrived, what came later may not.
 //! * Once the snapshot is complete, no segment of a connection that has not been told may leave.
-//!   (A SYN-ACK may: a SYN cookie is told when it comes back.)
+//!   (A SYN-ACK may: a SYN cookie is told when it comes back. So may its copies, for SYNs that came
+//!   twice, even when it has come back meanwhile: any node knows it again.)
 //! * Then: an ACK field up to *n* needs input up to *n* **handed** to the other node, in a whole
 //!   frame. A byte of `echo` needs the same byte of input; a byte of a `files` reply needs the
 //!   request's head and the reply's pin; a FIN that follows the client's needs that FIN.
@@ -57,6 +58,9 @@ pub(super) fn judge(
         return;
     };
     let held = book.held(node, pair, connection.iss);
+    if segment.syn && connection.cookie {
+        return;
+    }
     if held.is_none() && !told.snapshot {
         let text = format!("{pair}: speaks before the standby holds its opening");
         complaints.say(Invariant::I1, text);

@@ -198,7 +198,9 @@ impl Oracle {
         }
         let kind = self.facts.services.iter().find(|service| service.port == pair.service.port());
         let kind = kind.map(|service| service.kind);
-        let fresh = Connection::open(pair, node, irs, syn, segment, kind);
+        let mut fresh = Connection::open(pair, node, irs, syn, segment, kind);
+        let session = self.book.session(node);
+        fresh.cookie = session.is_none_or(|told| told.find(pair, fresh.iss).is_none());
         commit::judge(&fresh, node, segment, (0, 0), &self.book, &mut self.complaints);
         if attempts.len() == ATTEMPTS {
             attempts.remove(0);
