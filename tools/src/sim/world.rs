@@ -19,8 +19,10 @@ use super::dice::{Place, dice};
 use super::host::Host;
 use super::lan::{Machine, SERVICE};
 use super::link::Streams;
+use super::packets::Reader;
 use super::plan::{ClientPlan, Job, Plan, Stack, Weather};
 use super::promise::Promise;
+use super::run::Tell;
 use super::tally::Tally;
 use super::trace::Trace;
 use super::trouble::Cuts;
@@ -125,6 +127,8 @@ pub struct World {
     watch: Box<dyn Watch>,
     /// The story so far, if it is to be told.
     pub(super) story: Option<Vec<(u64, String)>>,
+    /// Puts packets into words, if they are part of the story.
+    reader: Option<Reader>,
     pub(super) violation: Option<Violation>,
     /// Outputs of engines so far: places where a crash can strike.
     pub(super) outputs: [u64; 2],
@@ -161,6 +165,7 @@ impl World {
             trace: Trace::new(),
             watch,
             story: None,
+            reader: None,
             violation: None,
             outputs: [0; 2],
             shunned_until: 0,
@@ -284,9 +289,21 @@ impl World {
         self.clients.get(client)?.excused
     }
 
-    /// From now on the story is told.
-    pub fn tell(&mut self) {
-        self.story.get_or_insert_default();
+    /// From now on so much of the story is told.
+    pub fn tell(&mut self, tell: Tell) {
+        self.story = (tell != Tell::Nothing).then(Vec::new);
+        self.reader = (tell == Tell::Packets).then(Reader::default);
+    }
+
+    fn tell_of_packet(&mut self, sight: Sight<'_>) {
+        let Some(reader) = &mut self.reader else { return };
+        let (node, way, packet) = match sight {
+            Sight::PacketIn { node, packet } => (node, "takes", packet),
+            Sight::PacketOut { node, packet } => (node, "sends", packet),
+            _ => return,
+        };
+        let line = reader.line(packet);
+        self.say(|| format!("{} {way} {line}", node.name()));
     }
 
     pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
@@ -318,6 +335,7 @@ impl World {
             Sight::Excused { client, .. } => (14, client.port().into(), &[]),
         };
         self.trace.add(self.now, kind, who, bytes);
+        self.tell_of_packet(sight);
         self.watch.see(self.now, sight);
         while let Some((invariant, text)) = self.watch.complaint() {
             if invariant == Invariant::I3 && self.promise.is_split() {
