@@ -12,7 +12,8 @@
 //! nothing; its time runs while it is awake.
 //!
 //! Whether the other node's LAN works, and whether its copy of a file is the pinned one, no tap
-//! shows: those two reasons to be unprotected are not judged.
+//! shows: those two reasons to be unprotected are not judged here. (The simulator's world judges the
+//! LAN carrier.)
 
 use super::book::Book;
 use super::connection::Connection;

@@ -31,6 +31,7 @@ use super::weather::Line;
 use crate::oracle::{Facts, File, Invariant, Kind as Answers, NodeId, Service, Sight};
 use standin::engine::PACKET_BUFFER;
 use standin::role::Path;
+use standin::wire::ChecksumState;
 
 /// One second in the world's time.
 pub const SECOND: u64 = 1_000_000_000;
@@ -84,6 +85,8 @@ pub(super) struct Client {
     pub(super) excused: Option<&'static str>,
     /// Its end has been counted.
     pub(super) counted: bool,
+    /// A packet of the service has reached it.
+    pub(super) answered: bool,
 }
 
 /// Something that must not have happened.
@@ -297,12 +300,12 @@ impl World {
 
     fn tell_of_packet(&mut self, sight: Sight<'_>) {
         let Some(reader) = &mut self.reader else { return };
-        let (node, way, packet) = match sight {
-            Sight::PacketIn { node, packet } => (node, "takes", packet),
-            Sight::PacketOut { node, packet } => (node, "sends", packet),
+        let (node, way, packet, check) = match sight {
+            Sight::PacketIn { node, packet } => (node, "takes", packet, ChecksumState::Verify),
+            Sight::PacketOut { node, packet } => (node, "sends", packet, ChecksumState::Trusted),
             _ => return,
         };
-        let line = reader.line(packet);
+        let line = reader.line(packet, check);
         self.say(|| format!("{} {way} {line}", node.name()));
     }
 
@@ -481,13 +484,29 @@ impl World {
         }
     }
 
+    /// Whether the owner has no room for another connection.
+    fn has_no_room(&self) -> bool {
+        let connections = |host: usize| {
+            let state = &self.hosts[host];
+            let engine = state.engine.as_ref()?;
+            Some(engine.status(state.clock.at(self.now)).connections)
+        };
+        let count = self.primary().and_then(connections);
+        count.is_some_and(|count| count >= self.plan.pair.connections_max)
+    }
+
     fn note_standing(&mut self, client: usize) {
+        let no_room = self.has_no_room();
         let state = &mut self.clients[client];
         let Some(endpoint) = &state.endpoint else { return };
         if state.counted || *endpoint.standing() == Standing::Working {
             return;
         }
         state.counted = true;
+        if no_room && !state.answered && matches!(endpoint.standing(), Standing::Lost(_)) {
+            // Who finds the table full until its patience ends never had a connection.
+            state.excused = Some("it was never let in: the table was full");
+        }
         let (standing, story, excused) =
             (endpoint.standing().clone(), endpoint.story(), state.excused);
         self.say(|| format!("client {client}: {story}"));
@@ -502,16 +521,21 @@ impl World {
 
     /// The design promises nothing more about the connections that there are.
     pub(super) fn excuse_all(&mut self, why: &'static str) {
-        self.say(|| format!("every connection is excused: {why}"));
-        self.tally.add("excuses", 1);
+        let mut any = false;
         for client in 0..self.clients.len() {
             let state = &mut self.clients[client];
             let Some(endpoint) = &state.endpoint else { continue };
-            if state.excused.is_none() && !state.counted {
+            // Who is done is excused, too: the pair may still hold its connection.
+            if state.excused.is_none() {
                 state.excused = Some(why);
+                any = true;
                 let (client, service) = endpoint.ends();
                 self.see(Sight::Excused { client, service, why });
             }
+        }
+        if any {
+            self.say(|| format!("every connection is excused: {why}"));
+            self.tally.add("excuses", 1);
         }
     }
 
@@ -582,6 +606,7 @@ impl Client {
             wake_serial: 0,
             excused: None,
             counted: false,
+            answered: false,
         }
     }
 }
