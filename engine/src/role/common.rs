@@ -286,6 +286,16 @@ impl Common {
         }
     }
 
+    /// Ends a link with a process that has a successor. A host that lost its power sends no reset
+    /// before somebody writes to it.
+    pub(super) fn leave_dead_link(&mut self, now: Instant) {
+        if let (Link::Up { boot, .. }, Some(peer)) = (self.link, &self.peer)
+            && boot != peer.boot
+        {
+            self.hang_up(now);
+        }
+    }
+
     pub(super) const fn is_linked(&self) -> bool {
         matches!(self.link, Link::Up { .. })
     }
