@@ -8,7 +8,7 @@ http() {
     section http "HTTP/1.1, keep-alive"
     panel requests "requests/s" higher kernel
     compare requests duplex simplex
-    panel latency "µs" lower kernel
+    panel latency "µs" lower kernel log
     compare latency duplex haproxy
     small_files
     serve_all

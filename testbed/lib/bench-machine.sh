@@ -10,7 +10,7 @@ steal_share() {
     awk -v before="$TICKS" -v after="$(ticks)" 'BEGIN {
         split(before, b); split(after, a)
         all = a[1] - b[1]
-        printf "%.1f %%", all > 0 ? (a[2] - b[2]) * 100 / all : 0 }'
+        printf "%.1f %%", (all > 0 ? (a[2] - b[2]) * 100 / all : 0) }'
 }
 
 version_of() { # COMMAND…: the first thing in its output that looks like a version
