@@ -100,6 +100,8 @@ pub struct Engine {
     cookies_until: Instant,
     /// Connections that may have something to send, each once.
     ready: VecDeque<ConnId>,
+    /// Connections that only have to say that the path is good, the last one first.
+    quiet: Vec<ConnId>,
     wheel: Wheel<ConnId>,
     /// Connections that wait for the content store, each once.
     waiting: Vec<ConnId>,
@@ -160,6 +162,7 @@ impl Engine {
             half_open: 0,
             cookies_until: Instant::ZERO,
             ready: VecDeque::new(),
+            quiet: Vec::new(),
             wheel: Wheel::new(now),
             waiting: Vec::new(),
             outbox: Outbox::default(),

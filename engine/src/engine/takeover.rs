@@ -147,27 +147,33 @@ impl Engine {
             connection.settle();
         }
         self.ready.clear();
+        self.quiet.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
     }
 
-    /// Lets every connection act at once, the most recently active first: a retransmission, or an
-    /// ACK that tells the peer that the path is good (§7).
+    /// Lets every connection act, the most recently active first (§7): a retransmission at once, or
+    /// an ACK that tells the peer that the path is good, as soon as nobody has more to say. There
+    /// may be a million of those, and who speaks meanwhile must not stand behind them.
     fn nudge(&mut self, now: Instant) {
         let mut order: Vec<(Instant, ConnId)> =
             self.table.iter_mut().map(|connection| (connection.active, connection.id)).collect();
         order.sort_unstable_by(|one, other| other.cmp(one));
         for (_, id) in order {
             let Some(connection) = self.table.get_mut(id) else { continue };
-            if let Some(tcb) = connection.tcb_mut() {
-                tcb.nudge(now);
-            }
+            let hurries = connection.tcb_mut().is_some_and(|tcb| tcb.nudge(now));
             if connection.app.awaits_store() {
                 // It asked anew when it began to lead.
                 self.await_content(id);
             }
-            self.touch(now, id);
+            if hurries {
+                self.touch(now, id);
+            } else {
+                self.arm(now, id);
+                self.quiet.push(id);
+            }
         }
+        self.quiet.reverse();
     }
 
     /// The planned way: silent first, then everything the log still lacks, then the baton.
@@ -205,6 +211,7 @@ impl Engine {
         }
         self.table.clear();
         self.ready.clear();
+        self.quiet.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
         self.waiting.clear();
