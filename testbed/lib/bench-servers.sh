@@ -104,8 +104,9 @@ end_servers() {
 
 end_server() { # NAMESPACE PIDFILE
     local pid
+    [[ -s $2 ]] || return 0
     # iperf3 ends its number with a zero byte.
-    pid=$(tr -dc '0-9' < "$2" 2> /dev/null) && [[ -n $pid ]] || return 0
+    pid=$(tr -dc '0-9' < "$2")
     "$LAB" exec "$1" kill -TERM "$pid" 2> /dev/null || true
     rm -f "$2"
 }

@@ -20,7 +20,6 @@ section() {
     SECTION=$1
     rm -f "$OUT/$SECTION".{tsv,json,svg,png,txt}
     line title "$2"
-    steal_begin
 }
 
 panel() { line panel "$@"; }     # NAME UNIT higher|lower BASELINE
@@ -85,11 +84,3 @@ together() {
 }
 
 is_simplex() { ! "$LAB" wait duplex 0 2> /dev/null && "$LAB" primary > /dev/null; }
-
-# percentile P: of the numbers on standard input, by the nearest rank.
-percentile() {
-    sort -g | awk -v p="$1" '{ v[NR] = $1 } END {
-        if (NR == 0) { print "nan"; exit }
-        rank = int(p / 100 * NR); if (rank < p / 100 * NR) rank++
-        print v[rank < 1 ? 1 : rank] }'
-}

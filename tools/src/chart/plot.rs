@@ -16,6 +16,8 @@ const FOOT: i32 = 48;
 /// Room for a panel's name and legend, and below it for the names of the cases.
 const CAPTION: i32 = 64;
 const LABELS: u32 = 58;
+/// The breadth of a bar at most, as a share of the picture's.
+const BAR_MAX: f64 = 0.08;
 
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(120, 120, 120);
@@ -118,9 +120,12 @@ impl<'a> Picture<'a> {
         self.axes(&mut chart)?;
         for (at, case) in self.panel.cases.iter().enumerate() {
             self.label(area, &chart, at, case)?;
+            // Few bars stay bars.
+            let broadest = BAR_MAX * self.panel.cases.len() as f64;
+            let width = (0.84 / self.series.len() as f64).min(broadest);
+            let margin = (1.0 - width * self.series.len() as f64) / 2.0;
             for (place, name) in self.series.iter().enumerate() {
-                let width = 0.84 / self.series.len() as f64;
-                let from = at as f64 + 0.08 + width * place as f64;
+                let from = at as f64 + margin + width * place as f64;
                 self.bar(area, &mut chart, (from, from + width * 0.9), (case, name))?;
             }
         }

@@ -59,8 +59,11 @@ pub struct Swarm {
     began: Instant,
     random: fastrand::Rng,
     payload: Vec<u8>,
+    /// Of those that are gone, in microseconds.
     connects: Vec<u32>,
     gaps: Vec<u32>,
+    /// How long each check took.
+    checks: Vec<u32>,
     report: Report,
 }
 
@@ -96,6 +99,7 @@ impl Swarm {
             payload: Vec::new(),
             connects: Vec::new(),
             gaps: Vec::new(),
+            checks: Vec::new(),
             report: Report { connections: plan.count.into(), ..Report::default() },
             plan,
         })
@@ -244,15 +248,16 @@ impl Swarm {
     /// What became of everybody so far.
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
-        let living = || self.members.iter().flatten().filter(|member| member.opened);
-        let with = |ended: &Vec<u32>, more: fn(&Member) -> u32| {
-            Spread::of(ended.iter().copied().chain(living().map(|member| more(member))).collect())
-        };
+        let living = || (0..).zip(&self.members).filter_map(|(i, m)| Some((i, m.as_deref()?)));
+        let open = || living().filter(|(_, member)| member.opened);
+        let connects = open().map(|(_, member)| member.connect);
+        let gaps = open().filter(|(index, _)| self.plan.asks(*index)).map(|(_, m)| m.gap);
         Report {
             ok: self.report.completed == self.report.connections && self.report.completed > 0,
             elapsed_s: seconds(self.began, now),
-            connect_ms: with(&self.connects, |member| member.connect),
-            gap_ms: with(&self.gaps, |member| member.gap),
+            connect_ms: Spread::of(self.connects.iter().copied().chain(connects).collect()),
+            gap_ms: Spread::of(self.gaps.iter().copied().chain(gaps).collect()),
+            check_ms: Spread::of(self.checks.clone()),
             ..self.report.clone()
         }
     }
@@ -302,12 +307,7 @@ impl Swarm {
         match news {
             News::Ended(end) => return self.end_after(now, index, waited, end),
             News::Opened => self.opened(now, index),
-            News::Answered(took) => {
-                self.report.answers += 1;
-                self.report.bytes += u64::from(self.plan.request);
-                let (ms, at_s) = (f64::from(took) / 1e3, seconds(self.began, now));
-                self.report.note(Gap { ms, at_s, connection: index });
-            }
+            News::Answered(took) => self.answered(now, index, took),
             News::Nothing => {}
         }
         let Some(Some(member)) = self.members.get(index as usize) else { return };
@@ -328,6 +328,21 @@ impl Swarm {
         }
     }
 
+    /// A check is a request that was made in its phase; what was asked before is part of holding.
+    fn answered(&mut self, now: Instant, index: u32, took: u32) {
+        self.report.answers += 1;
+        self.report.bytes += u64::from(self.plan.request);
+        let began = self.since + Duration::from_micros(took.into());
+        if self.phase == Phase::Checking && now >= began {
+            return self.checks.push(took);
+        }
+        if let Some(Some(member)) = self.members.get_mut(index as usize) {
+            member.gap = member.gap.max(took);
+        }
+        let (ms, at_s) = (f64::from(took) / 1e3, seconds(self.began, now));
+        self.report.note(Gap { ms, at_s, connection: index });
+    }
+
     fn end(&mut self, now: Instant, index: u32, end: End) {
         let waited = self.members[index as usize].as_ref().is_some_and(|member| member.waits());
         self.end_after(now, index, waited, end);
@@ -341,7 +356,7 @@ impl Swarm {
         self.waiting -= u32::from(waited);
         if member.opened {
             self.connects.push(member.connect);
-            self.gaps.push(member.gap);
+            self.gaps.extend(self.plan.asks(index).then_some(member.gap));
         } else {
             self.half_open -= 1;
         }

@@ -22,7 +22,7 @@ pub(super) struct Member {
     pub(super) asks_at: Instant,
     /// The earliest entry of the wheel for it.
     pub(super) armed: Instant,
-    /// The longest wait for an answer, in microseconds.
+    /// The longest wait for an answer while it held, in microseconds.
     pub(super) gap: u32,
     /// From SYN to the end of the handshake, in microseconds.
     pub(super) connect: u32,
@@ -185,7 +185,6 @@ impl Member {
         if !self.waits() && self.waits_since != NOTHING {
             let took = micros(now.since(self.waits_since));
             self.waits_since = NOTHING;
-            self.gap = self.gap.max(took);
             return News::Answered(took);
         }
         News::Nothing

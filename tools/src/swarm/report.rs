@@ -52,8 +52,10 @@ pub struct Report {
     pub resident: u64,
     /// From SYN to the end of the handshake.
     pub connect_ms: Spread,
-    /// Each connection's longest wait for an answer.
+    /// The longest wait for an answer of each connection that asked while it held.
     pub gap_ms: Spread,
+    /// How long each connection's answer took at the end.
+    pub check_ms: Spread,
     /// The longest of them, longest first.
     pub longest: Vec<Gap>,
     /// The first troubles.
@@ -153,7 +155,9 @@ impl fmt::Display for Report {
             "{} answers, {} bytes right; {} packets in, {} out, {} refused by the device",
             self.answers, self.bytes, self.packets_in, self.packets_out, self.packets_refused
         )?;
-        for (what, spread) in [("connect", self.connect_ms), ("longest wait", self.gap_ms)] {
+        for (what, spread) in
+            [("connect", self.connect_ms), ("longest wait", self.gap_ms), ("check", self.check_ms)]
+        {
             let Spread { p50, p99, p999, max, .. } = spread;
             writeln!(
                 f,
