@@ -18,7 +18,7 @@ line() { local IFS=$'\t'; printf '%s\n' "$*" >> "$OUT/$SECTION.tsv"; }
 # section NAME TITLE: what is measured from here on belongs to it.
 section() {
     SECTION=$1
-    rm -f "$OUT/$SECTION".{tsv,json,svg,png,txt}
+    rm -f "$OUT/$SECTION".{tsv,json,md,svg,png,txt}
     line title "$2"
 }
 
@@ -29,12 +29,12 @@ sample() { line sample "$@"; }   # PANEL CASE SERIES VALUE
 # report: the section's table, and its files.
 report() {
     machine_lines
-    "$CHART" "$OUT/$SECTION.tsv" --json "$OUT/$SECTION.json" --svg "$OUT/$SECTION.svg" |
-        tee "$OUT/$SECTION.txt"
+    "$CHART" "$OUT/$SECTION.tsv" --json "$OUT/$SECTION.json" --markdown "$OUT/$SECTION.md" \
+        --svg "$OUT/$SECTION.svg" | tee "$OUT/$SECTION.txt"
     if command -v rsvg-convert > /dev/null; then
         rsvg-convert --zoom 1.5 --output "$OUT/$SECTION.png" "$OUT/$SECTION.svg"
     fi
-    echo "values and picture: $OUT/$SECTION.json, .svg"
+    echo "values, tables and picture: $OUT/$SECTION.json, .md, .svg"
     echo
 }
 

@@ -19,6 +19,9 @@ struct Cli {
     /// Where to write everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where to write the tables as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
     /// Where to draw it.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -43,6 +46,9 @@ fn run(cli: &Cli) -> Result<String, String> {
     let sheet = Sheet::parse(&text).map_err(|error| at(&cli.samples, &error))?;
     if let Some(path) = &cli.json {
         fs::write(path, format!("{:#}\n", sheet.json())).map_err(|error| at(path, &error))?;
+    }
+    if let Some(path) = &cli.markdown {
+        fs::write(path, sheet.markdown()).map_err(|error| at(path, &error))?;
     }
     if let Some(path) = &cli.svg {
         fs::write(path, sheet.svg()?).map_err(|error| at(path, &error))?;

@@ -29,6 +29,12 @@ impl Sheet {
         table::write(self)
     }
 
+    /// The same as Markdown, for a document.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        table::write_markdown(self)
+    }
+
     /// Everything, as JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {

@@ -1,43 +1,72 @@
-//! The table: ratios, then medians.
+//! The tables: ratios, then medians; for a terminal, and for a document.
 
 use std::fmt::Write;
 
 use super::samples::{Better, Case, Panel, Sheet};
 use super::stats::{Ratio, Spread};
 
-/// Width of a column of values.
+/// Least width of a column of values.
 const COLUMN: usize = 22;
 
+/// One table.
+struct Grid {
+    title: String,
+    head: Vec<String>,
+    rows: Vec<(String, Vec<String>)>,
+}
+
+/// For a terminal.
 pub(super) fn write(sheet: &Sheet) -> String {
     let mut text = format!("{}\n", sheet.title);
-    for panel in &sheet.panels {
-        let width = panel.cases.iter().map(|case| case.name.chars().count()).max().unwrap_or(0) + 2;
-        ratios(&mut text, panel, width);
-        match panel.better {
-            Better::Spread => spreads(&mut text, panel, width),
-            Better::Higher | Better::Lower => medians(&mut text, panel, width),
+    for grid in grids(sheet) {
+        let names = grid.rows.iter().map(|(name, _)| name.chars().count());
+        let width = names.max().unwrap_or(0) + 2;
+        let _ = writeln!(text, "\n{}", grid.title);
+        let head = ("", &grid.head);
+        for (name, cells) in
+            std::iter::once(head).chain(grid.rows.iter().map(|(name, cells)| (&name[..], cells)))
+        {
+            let _ = write!(text, "{name:<width$}");
+            for (cell, head) in cells.iter().zip(&grid.head) {
+                let width = COLUMN.max(head.chars().count() + 2);
+                let _ = write!(text, "{cell:>width$}");
+            }
+            text.push('\n');
         }
     }
     text
 }
 
-fn row(text: &mut String, width: usize, name: &str, cells: impl Iterator<Item = String>) {
-    let _ = write!(text, "{name:<width$}");
-    for cell in cells {
-        let _ = write!(text, "{cell:>COLUMN$}");
+/// For a document, in Markdown.
+pub(super) fn write_markdown(sheet: &Sheet) -> String {
+    let mut text = format!("## {}\n", sheet.title);
+    for grid in grids(sheet) {
+        let _ = writeln!(text, "\n{}\n", grid.title);
+        let _ = writeln!(text, "| | {} |", grid.head.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(grid.head.len()));
+        for (name, cells) in &grid.rows {
+            let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+        }
     }
-    text.push('\n');
+    text
 }
 
-fn ratios(text: &mut String, panel: &Panel, width: usize) {
+fn grids(sheet: &Sheet) -> Vec<Grid> {
+    let of_panel = |panel: &Panel| {
+        let values = match panel.better {
+            Better::Spread => spreads(panel),
+            Better::Higher | Better::Lower => medians(panel),
+        };
+        ratios(panel).into_iter().chain([values])
+    };
+    sheet.panels.iter().flat_map(of_panel).collect()
+}
+
+/// None where nothing is compared.
+fn ratios(panel: &Panel) -> Option<Grid> {
     let ratios = panel.ratios();
-    if ratios.is_empty() {
-        return;
-    }
     let good = if panel.better == Better::Higher { "more" } else { "less" };
-    let _ = writeln!(text, "\n{}: ratios, {good} is better (quartiles of the rounds)", panel.name);
-    row(text, width, "", ratios.iter().map(|(first, second)| format!("{first}/{second}")));
-    for case in &panel.cases {
+    let row = |case: &Case| {
         let cell = |(first, second): &(&str, &str)| {
             let ratio = Ratio::of(case.values(first), case.values(second));
             ratio.map_or("-".to_owned(), |ratio| match ratio.quartiles {
@@ -45,36 +74,47 @@ fn ratios(text: &mut String, panel: &Panel, width: usize) {
                 None => format!("{:.2}", ratio.of_medians),
             })
         };
-        row(text, width, &case.name, ratios.iter().map(cell));
-    }
+        (case.name.clone(), ratios.iter().map(cell).collect())
+    };
+    (!ratios.is_empty()).then(|| Grid {
+        title: format!("{}: ratios, {good} is better (quartiles of the rounds)", panel.name),
+        head: ratios.iter().map(|(first, second)| format!("{first}/{second}")).collect(),
+        rows: panel.cases.iter().map(row).collect(),
+    })
 }
 
-fn medians(text: &mut String, panel: &Panel, width: usize) {
-    let _ = writeln!(text, "\n{}: {}, median (quartiles)", panel.name, panel.unit);
+fn medians(panel: &Panel) -> Grid {
     let series = panel.series();
-    row(text, width, "", series.iter().map(|name| (*name).to_owned()));
-    for case in &panel.cases {
+    let row = |case: &Case| {
         let cell = |name: &&str| {
             Spread::of(case.values(name)).map_or("-".to_owned(), |spread| {
                 let [median, q1, q3] = [spread.median, spread.q1, spread.q3].map(number);
                 format!("{median} ({q1} {q3})")
             })
         };
-        row(text, width, &case.name, series.iter().map(cell));
+        (case.name.clone(), series.iter().map(cell).collect())
+    };
+    Grid {
+        title: format!("{}: {}, median (quartiles)", panel.name, panel.unit),
+        head: series.iter().map(|name| (*name).to_owned()).collect(),
+        rows: panel.cases.iter().map(row).collect(),
     }
 }
 
-fn spreads(text: &mut String, panel: &Panel, width: usize) {
-    let _ = writeln!(text, "\n{}: {}", panel.name, panel.unit);
-    let heads = ["count", "p50", "p99", "max"];
-    row(text, width, "", heads.iter().map(|head| (*head).to_owned()));
+fn spreads(panel: &Panel) -> Grid {
+    let mut rows = Vec::new();
     for case in &panel.cases {
         for series in &case.series {
             let Some(spread) = Spread::of(&series.values) else { continue };
-            let count = series.values.len().to_string();
             let values = [spread.median, spread.p99, spread.max].map(number);
-            row(text, width, &of(case, panel, &series.name), [count].into_iter().chain(values));
+            let cells = [series.values.len().to_string()].into_iter().chain(values).collect();
+            rows.push((of(case, panel, &series.name), cells));
         }
+    }
+    Grid {
+        title: format!("{}: {}", panel.name, panel.unit),
+        head: ["count", "p50", "p99", "max"].map(str::to_owned).to_vec(),
+        rows,
     }
 }
 

@@ -63,6 +63,18 @@ fn ratios_come_before_medians() {
 }
 
 #[test]
+fn a_document_has_the_same_tables() {
+    let markdown = sheet().markdown();
+    assert!(markdown.starts_with("## Bulk\n\nthroughput: ratios"), "{markdown}");
+    let row = "| download, 1 | 1.00 (0.80 1.00) | 0.50 (0.40 0.90) | 0.50 (0.50 1.00) |";
+    assert!(markdown.contains(row), "{markdown}");
+    assert!(
+        markdown.contains("| | kernel | simplex | duplex |\n|---|---|---|---|\n"),
+        "{markdown}"
+    );
+}
+
+#[test]
 fn series_without_a_partner_have_no_ratio() {
     let text = "panel\tp\tms\tlower\tkernel\nsample\tp\tc\tduplex\t1\nsample\tp\td\tkernel\t0\n\
                 sample\tp\td\tduplex\t1\n";
