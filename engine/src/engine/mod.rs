@@ -102,6 +102,8 @@ pub struct Engine {
     cookies_until: Instant,
     /// Connections that may have something to send, each once.
     ready: VecDeque<ConnId>,
+    /// Connections that only have to say that the path is good.
+    quiet: VecDeque<ConnId>,
     wheel: Wheel<ConnId>,
     /// Standby: the connections of the last seconds. Owner: those that are to wake.
     recent: Recent,
@@ -165,6 +167,7 @@ impl Engine {
             half_open: 0,
             cookies_until: Instant::ZERO,
             ready: VecDeque::new(),
+            quiet: VecDeque::new(),
             wheel: Wheel::new(now),
             recent: Recent::default(),
             walk: Walk::default(),

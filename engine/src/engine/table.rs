@@ -5,7 +5,9 @@
 //! takeover ids, records and timers mean the same on both nodes.
 //!
 //! The map from tuples is keyed with a secret: a client chooses its own port and could otherwise
-//! choose a bucket.
+//! choose a bucket. It holds hashes and slots alone, and finds the tuple in the slot: small, and
+//! quick to double. Half a million tuples with their hashes computed anew took the loop longer than
+//! a standby waits for a dead primary.
 
 use std::hash::Hasher;
 use std::net::IpAddr;

@@ -108,6 +108,7 @@ impl Engine {
         self.reset_log();
         self.table.begin_session();
         self.ready.clear();
+        self.quiet.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
     }
@@ -147,6 +148,7 @@ impl Engine {
         }
         self.table.clear();
         self.ready.clear();
+        self.quiet.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
         self.waiting.clear();

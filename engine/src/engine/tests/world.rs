@@ -649,6 +649,9 @@ impl World {
         self.observer.watch(self.now, packet);
         for index in 0..self.clients.len() {
             if self.clients[index].on_packet(self.now, packet) {
+                if self.clients[index].has_ended() {
+                    self.observer.ended(self.clients[index].port());
+                }
                 self.serve_client(index);
             }
         }
