@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::client::{Endpoint, Foreign, Outgoing, Own, Standing};
 use super::content::Content;
 use super::dice::{Place, dice};
+use super::fragments::Jigsaw;
 use super::host::Host;
 use super::lan::{Machine, SERVICE};
 use super::link::Streams;
@@ -112,6 +113,8 @@ pub struct World {
     pub(super) clients: Vec<Client>,
     pub(super) by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
     pub(super) streams: Streams,
+    /// Packets in pieces.
+    pub(super) jigsaw: Jigsaw,
     pub(super) cuts: Cuts,
     /// What the LAN is like now.
     pub(super) weather: Weather,
@@ -155,6 +158,7 @@ impl World {
             clients: Vec::new(),
             by_ends: BTreeMap::new(),
             streams: Streams::new(seed),
+            jigsaw: Jigsaw::default(),
             cuts: Cuts::new(plan.machines.len()),
             weather: plan.lan,
             beat_loss: [0; 2],
@@ -433,6 +437,9 @@ impl World {
             Stack::Own => Box::new(Own::new(now, &plan, ends, mtu, content, random)),
             Stack::Foreign => Box::new(Foreign::new(now, &plan, ends, mtu, content, random)),
         };
+        if plan.reads > 0 {
+            self.tally.add("slow reader", 1);
+        }
         self.say(|| format!("client {} connects: {:?} {:?}", plan.id, plan.stack, plan.job));
         self.install(client, endpoint);
     }
