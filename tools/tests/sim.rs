@@ -35,7 +35,7 @@ const SOMETIMES: [&str; 7] = [
 fn swarm_of(start: u64, seeds: u64) -> Summary {
     let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
     let orders = Orders { start, seeds, jobs, failures_max: 1 };
-    swarm(orders, Judge::of, &|| false, &|_| (), &|_| ())
+    swarm(orders, Judge::of, &|| false, &Plan::draw, &|_| ())
 }
 
 #[test]

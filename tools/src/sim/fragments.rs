@@ -43,7 +43,7 @@ impl Jigsaw {
             let more = if index + 1 < count { MORE } else { 0 };
             let place = (index * room) as u16 | if ipv4 { 0 } else { more };
             match ipv4 {
-                true => fragment_v4(head, text, number as u16, place / 8 | more << 13),
+                true => fragment_v4(head, text, number as u16, (place / 8) | (more << 13)),
                 false => fragment_v6(head, text, number, place),
             }
         });

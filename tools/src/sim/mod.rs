@@ -40,6 +40,7 @@ mod node;
 mod offload;
 mod packets;
 pub mod plan;
+mod portrait;
 mod promise;
 pub mod run;
 mod script;
@@ -50,6 +51,7 @@ mod trace;
 mod trouble;
 pub mod watch;
 mod weather;
+mod words;
 pub mod world;
 
 pub use client::{Endpoint, Outgoing, Standing};

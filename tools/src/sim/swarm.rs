@@ -46,12 +46,12 @@ pub struct Summary {
 }
 
 /// Runs seeds until all are done, or `enough` says so, or too many have failed. `done` is called
-/// after each with the number of failures so far; `begin` before each on its thread.
+/// after each with the number of failures so far, `draw` before each, on its thread.
 pub fn swarm(
     orders: Orders,
     watcher: Watcher,
     enough: &(dyn Fn() -> bool + Sync),
-    begin: &(dyn Fn(u64) + Sync),
+    draw: &(dyn Fn(u64) -> Plan + Sync),
     done: &(dyn Fn(usize) + Sync),
 ) -> Summary {
     let next = AtomicU64::new(0);
@@ -66,8 +66,7 @@ pub fn swarm(
                         return;
                     }
                     let seed = orders.start.wrapping_add(index);
-                    begin(seed);
-                    let plan = Plan::draw(seed);
+                    let plan = draw(seed);
                     let outcome = run(&plan, watcher(&plan), Tell::Nothing);
                     // Nobody panics while holding it.
                     let Ok(mut summary) = summary.lock() else { return };

@@ -94,7 +94,7 @@ impl World {
     fn strike(&mut self, fault: usize) {
         let what = self.plan.faults[fault].what;
         self.tally.add(what.kind(), 1);
-        self.say(|| format!("FAULT {what:?}"));
+        self.say(|| format!("FAULT: {what}"));
         match what {
             Trouble::Crash { node, outputs, .. }
             | Trouble::Poweroff { node, outputs, .. }
