@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use standin_tools::sim::swarm::{Failure, Orders, Summary, swarm};
-use standin_tools::sim::world::{SECOND, Told};
+use standin_tools::sim::world::{SECOND, Told, Violation};
 use standin_tools::sim::{Judge, Outcome, Plan, Tell, run, shrink};
 
 /// Runs Standin's simulator: two engines, a LAN, a replication network, clients that check every
@@ -192,8 +192,10 @@ fn run_swarm(cli: &Cli) -> bool {
         Judge::of,
         &|| limit.is_some_and(|limit| begun.elapsed() >= limit),
         &|seed| cli.draw(seed),
-        &|failures| {
-            bar.set_message(format!("{failures} failed"));
+        &|failure| {
+            if let Some(Failure { seed, violation: Violation { rule, text, .. } }) = failure {
+                bar.suspend(|| eprintln!("seed {seed}: {rule}: {text}"));
+            }
             bar.inc(1);
         },
     );
@@ -212,7 +214,7 @@ fn now() -> Instant {
 }
 
 fn progress(seeds: u64) -> ProgressBar {
-    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left, {msg}";
+    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template);
     ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
