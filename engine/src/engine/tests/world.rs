@@ -371,7 +371,7 @@ impl World {
     fn connect_from(&mut self, client: IpAddr, service: SocketAddr, mode: Mode) -> usize {
         let index = self.clients.len();
         let local = SocketAddr::new(client, 40_000 + index as u16);
-        let tuple = FourTuple { local, remote: service };
+        let tuple = FourTuple { local: local.into(), remote: service.into() };
         self.clients.push(Client::new(self.now, index, tuple, mode));
         self.serve_client(index);
         index
