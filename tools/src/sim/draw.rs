@@ -31,7 +31,14 @@ impl Plan {
             heal_us: lasts,
         };
         plan.spare_speechless();
+        plan.narrow_paths(&mut dice(seed, Place::Paths));
         plan
+    }
+
+    fn narrow_paths(&mut self, rng: &mut Rng) {
+        for machine in &mut self.machines {
+            machine.path_mtu = one(rng, &[0, 0, 0, 0, 0, 0, 1280, 1281, 1400, 1492]);
+        }
     }
 
     /// A SYN cookie is remembered by the client alone. If its ACK is lost and it waits for the
@@ -127,6 +134,7 @@ fn machine(rng: &mut Rng) -> MachinePlan {
         doubt_us: one(rng, &[20_000, 200_000, 1_000_000]),
         retry_us: one(rng, &[50_000, 200_000, 1_000_000]),
         confirms: rng.bool(),
+        path_mtu: 0,
     }
 }
 
