@@ -112,6 +112,8 @@ pub struct Engine {
     link: Link,
     /// Whether records go to a standby.
     attached: bool,
+    /// Whether a standby was told of any connection since they were last detached.
+    told: bool,
     log: Log,
     snapshot: Snapshot,
     snapshot_end: SnapshotEnd,
@@ -170,6 +172,7 @@ impl Engine {
             ip_id: 0,
             link: Link::default(),
             attached: false,
+            told: false,
             log: Log::new(),
             snapshot: Snapshot::new(),
             snapshot_end: SnapshotEnd::None,

@@ -136,24 +136,32 @@ impl Engine {
     pub(super) fn detach_standby(&mut self, now: Instant) {
         self.attached = false;
         self.snapshot_end = SnapshotEnd::None;
-        self.detach_connections();
-        self.reset_log();
-        let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
-        for id in ids {
+        for id in self.detach_connections() {
             self.touch(now, id);
         }
+        self.reset_log();
     }
 
-    fn detach_connections(&mut self) {
+    /// Forgets what each connection is to a standby. Returns those that were held back.
+    fn detach_connections(&mut self) -> Vec<ConnId> {
+        self.progress.clear();
+        self.unprotected = 0;
+        let mut held = Vec::new();
+        // The walk is long where there are many: not twice for one standby.
+        if !core::mem::take(&mut self.told) {
+            return held;
+        }
         for connection in self.table.iter_mut() {
+            if connection.horizon != Horizon::OPEN {
+                held.push(connection.id);
+            }
             connection.replicated = false;
             connection.progressed = false;
             connection.exposed = false;
             connection.pending = Default::default();
             connection.set_horizon(Horizon::OPEN);
         }
-        self.progress.clear();
-        self.unprotected = 0;
+        held
     }
 
     /// Counts a connection that the standby cannot be told of (I7).
@@ -181,6 +189,7 @@ impl Engine {
     /// Appends everything there is to know of a connection; from here on each of its records
     /// means something to the standby. `None`: it is too large to be protected.
     fn append_opened(&mut self, id: ConnId, snapshot: bool) -> Option<Lsn> {
+        self.told = true;
         let ahead = self.clock.ahead_millis();
         let connection = self.table.get_mut(id)?;
         let Body::Live(tcb) = &connection.body else { return None };

@@ -110,6 +110,7 @@ impl Engine {
         self.table.rebuild_free();
         self.half_open = 0;
         self.attached = false;
+        self.told = false;
         self.reset_log();
         let ahead = self.clock.ahead_millis();
         let Self { table, store, pins, wall, setup, half_open, .. } = self;
