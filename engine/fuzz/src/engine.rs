@@ -559,6 +559,7 @@ impl World {
             role,
             synced,
             lan_ok: true,
+            arbiter_ok: true,
             boot: peer.boot.wrapping_add_signed(boot.into()),
             epoch: Epoch(known.max(ours).saturating_add_signed(epoch.into())),
             sequence: peer.sequence,
