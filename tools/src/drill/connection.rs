@@ -21,7 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::failure::Failure;
 use super::http::{Expected, Reply};
 use super::meter::Meter;
-use super::pattern::{Pattern, chargen_difference};
+use super::pattern::{Pattern, chargen_difference, chargen_fill};
 use super::plan::{Service, Workload};
 use crate::sys;
 
@@ -81,7 +81,7 @@ enum Phase {
 #[derive(Debug)]
 enum Content {
     Echo(Pattern),
-    Discard(Pattern),
+    Discard,
     Chargen,
     Files(Box<Download>),
 }
@@ -284,7 +284,7 @@ impl Connection {
             Phase::Closing { .. } => true,
             Phase::Open => match self.content {
                 Content::Echo(_) => self.received < self.sent,
-                Content::Discard(_) => self.acked < self.sent,
+                Content::Discard => self.acked < self.sent,
                 Content::Chargen => true,
                 Content::Files(_) => self.asking.as_ref().is_some_and(|a| !a.answered),
             },
@@ -388,7 +388,7 @@ impl Connection {
                 return Err(Failure::Excess(self.sent));
             }
             Content::Echo(pattern) => pattern.difference(at, bytes),
-            Content::Discard(_) => return Err(Failure::Excess(0)),
+            Content::Discard => return Err(Failure::Excess(0)),
             Content::Chargen => chargen_difference(at, bytes),
             Content::Files(download) => {
                 let Some(asking) = self.asking.as_mut().filter(|asking| !asking.answered) else {
@@ -452,7 +452,7 @@ impl Connection {
             Content::Files(download) if self.asking.as_ref().is_some_and(|a| !a.answered) => {
                 Some(download.reply.missing())
             }
-            Content::Echo(_) | Content::Discard(_) | Content::Chargen | Content::Files(_) => None,
+            Content::Echo(_) | Content::Discard | Content::Chargen | Content::Files(_) => None,
         };
         if let Some(missing) = missing {
             return Err(Failure::Short { received: self.received, missing });
@@ -475,7 +475,8 @@ impl Connection {
 impl Content {
     fn fill(&self, offset: u64, into: &mut [u8]) {
         match self {
-            Self::Echo(pattern) | Self::Discard(pattern) => pattern.fill(offset, into),
+            Self::Echo(pattern) => pattern.fill(offset, into),
+            Self::Discard => chargen_fill(offset, into),
             Self::Chargen => {}
             Self::Files(download) => {
                 let request = &download.request;
@@ -498,7 +499,7 @@ impl Asking {
 fn content_of(workload: &Workload, target: SocketAddr, pattern: Pattern) -> Content {
     match workload.service {
         Service::Echo => Content::Echo(pattern),
-        Service::Discard => Content::Discard(pattern),
+        Service::Discard => Content::Discard,
         Service::Chargen => Content::Chargen,
         Service::Files => {
             let expected = workload.file.clone().unwrap_or_default();
@@ -516,7 +517,7 @@ fn asking_of(workload: &Workload, content: &Content) -> Option<Asking> {
     let (size, think) = match content {
         Content::Files(download) => (download.request.len() as u64, Duration::ZERO),
         Content::Echo(_) => (workload.request.max(1), workload.think?),
-        Content::Discard(_) | Content::Chargen => return None,
+        Content::Discard | Content::Chargen => return None,
     };
     Some(Asking { size, think, limit: size, answered: false, next: None })
 }

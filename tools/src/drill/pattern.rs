@@ -1,7 +1,8 @@
 //! What byte belongs where.
 //!
 //! Both contents are pure functions of the offset, so a stream of any length is checked without
-//! being kept: a seeded one for what the drill itself sends, and the character generator's.
+//! being kept: a seeded one for what comes back to the drill, and the character generator's, which
+//! costs next to nothing, for what nobody looks at again.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -109,19 +110,34 @@ pub const fn chargen_byte(offset: u64) -> u8 {
 /// Index of the first of `bytes`, found at `offset`, that the character generator would not have
 /// sent, with the byte that it would.
 pub fn chargen_difference(offset: u64, bytes: &[u8]) -> Option<(usize, u8)> {
-    static STREAM: [u8; PERIOD] = chargen_period();
     let mut done = 0;
     while done < bytes.len() {
-        let at = ((offset + done as u64) % PERIOD as u64) as usize;
-        let count = (PERIOD - at).min(bytes.len() - done);
-        let (expected, found) = (&STREAM[at..at + count], &bytes[done..done + count]);
+        let expected = chargen_piece(offset + done as u64, bytes.len() - done);
+        let found = &bytes[done..done + expected.len()];
         if expected != found {
             let index = expected.iter().zip(found).position(|(a, b)| a != b)?;
             return Some((done + index, expected[index]));
         }
-        done += count;
+        done += found.len();
     }
     None
+}
+
+/// Writes the character generator's bytes from `offset` on into `into`.
+pub(super) fn chargen_fill(offset: u64, into: &mut [u8]) {
+    let mut done = 0;
+    while done < into.len() {
+        let piece = chargen_piece(offset + done as u64, into.len() - done);
+        into[done..done + piece.len()].copy_from_slice(piece);
+        done += piece.len();
+    }
+}
+
+/// At most `max` bytes of the stream from `offset` on, as they lie in memory.
+fn chargen_piece(offset: u64, max: usize) -> &'static [u8] {
+    static STREAM: [u8; PERIOD] = chargen_period();
+    let at = (offset % PERIOD as u64) as usize;
+    &STREAM[at..at + (PERIOD - at).min(max)]
 }
 
 const fn chargen_period() -> [u8; PERIOD] {
