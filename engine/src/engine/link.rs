@@ -285,7 +285,8 @@ impl Engine {
 
     /// What goes out with a beat besides what the role machine says.
     pub(super) fn heartbeat(&mut self, now: Instant, beat: &Beat) -> Vec<u8> {
-        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok, arbiter_ok } = *beat;
+        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok, arbiter_ok } =
+            *beat;
         Heartbeat {
             node,
             role: role.to_u8(),

@@ -198,9 +198,10 @@ impl Claims {
     /// be no ownership.
     fn drop_stale_claim(&mut self, now: Instant, known: Epoch) {
         let half = self.policy.lease / 2;
-        if self.claim.is_some_and(|claim| {
-            now.since(claim.since) >= half || claim.record.epoch < known
-        }) {
+        if self
+            .claim
+            .is_some_and(|claim| now.since(claim.since) >= half || claim.record.epoch < known)
+        {
             self.claim = None;
         }
     }

@@ -267,6 +267,10 @@ impl Common {
     /// Another process speaks for the peer.
     fn succeed(&mut self, now: Instant, path: Path, beat: &Beat) -> Heard {
         self.dead = self.peer.map(|peer| peer.boot);
+        if matches!(self.link, Link::Up { boot, .. } if boot != beat.boot) {
+            // Its host may have died with it, and then nobody closes the link.
+            self.hang_up(now);
+        }
         self.meet(now, path, beat, Heard::Successor)
     }
 

@@ -55,9 +55,7 @@ mod yielding;
 #[cfg(test)]
 mod tests;
 
-pub use arbiter::{
-    ArbiterPolicy, ArbiterStatus, Ask, Inquiry, LostArbiter, Record, Reply,
-};
+pub use arbiter::{ArbiterPolicy, ArbiterStatus, Ask, Inquiry, LostArbiter, Record, Reply};
 pub use roles::Roles;
 pub use types::{
     Action, Beat, BeatRole, Cause, Change, Echo, Exit, Held, LinkEvent, LostPeer, Path, Policy,

@@ -239,7 +239,11 @@ impl Duplex {
         let able = common
             .peer
             .is_some_and(|peer| peer.lan_ok && peer.synced && peer.role == BeatRole::Standby);
-        if common.lan_ok || !able || common.is_peer_barred() || !common.detector.is_heard_on_any(now) {
+        if common.lan_ok
+            || !able
+            || common.is_peer_barred()
+            || !common.detector.is_heard_on_any(now)
+        {
             Outcome::Stay
         } else if self.keeps_link(common) {
             Outcome::HandOver(Cause::LanLost)

@@ -503,7 +503,8 @@ impl Roles {
         let Some(over) = over else { return Held::Doubtful };
         let ours = over.owner == self.common.node && over.boot == self.common.boot;
         let same = ours || (over.boot == boot && over.epoch <= self.epoch());
-        let strict = self.common.policy.arbiter.is_some_and(|arbiter| arbiter.lost == LostArbiter::Stop);
+        let strict =
+            self.common.policy.arbiter.is_some_and(|arbiter| arbiter.lost == LostArbiter::Stop);
         if !same && over.owner != self.common.node {
             Held::Doubtful
         } else if strict && whole && same {

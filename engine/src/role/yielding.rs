@@ -92,7 +92,8 @@ impl Yielding {
             return Outcome::Stay;
         }
         common.hang_up(now);
-        if common.lan_ok && (common.policy.lost_peer == LostPeer::Continue || !common.asks_nobody()) {
+        if common.lan_ok && (common.policy.lost_peer == LostPeer::Continue || !common.asks_nobody())
+        {
             return Outcome::Own(Cause::PeerSilent, Held::Doubtful);
         }
         Outcome::Stay

@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::super::{
-    Action, ArbiterPolicy, Ask, Beat, BeatRole, Cause, Change, Inquiry, LinkEvent, LostArbiter, Path,
-    Policy, ProbeResult, Record, Refusal, Reply, Role, Roles, Timing,
+    Action, ArbiterPolicy, Ask, Beat, BeatRole, Cause, Change, Inquiry, LinkEvent, LostArbiter,
+    Path, Policy, ProbeResult, Record, Refusal, Reply, Role, Roles, Timing,
 };
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
@@ -555,8 +555,10 @@ impl World {
             return;
         }
         if self.hosts[host].frozen {
-            // What a kernel buffers for a sleeping process is bounded; the carrier is a state.
-            if self.hosts[host].inbox.len() < 64 || matches!(input, Input::Lan(_)) {
+            // What a kernel buffers for a sleeping process is bounded; the carrier is a state, and a
+            // stream waits.
+            let datagram = matches!(input, Input::Beat(..) | Input::Claimed);
+            if self.hosts[host].inbox.len() < 64 || !datagram {
                 self.hosts[host].inbox.push(input);
             }
             return;
@@ -803,7 +805,8 @@ impl World {
         assert!(!both || split, "I3 one speaker: both speak\n{}", self.tell());
         for host in [A, B] {
             let epoch = self.hosts[host].roles.as_ref().map(Roles::epoch);
-            let alone = self.speaks(host) && self.role(host) == Some(Role::Primary { duplex: false });
+            let alone =
+                self.speaks(host) && self.role(host) == Some(Role::Primary { duplex: false });
             let recorded = self.arbiter.record.is_some_and(|record| {
                 record.boot == self.hosts[host].boot && Some(record.epoch) == epoch
             });
