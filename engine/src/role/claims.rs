@@ -62,12 +62,20 @@ pub(super) struct Seen {
 struct Claim {
     record: Record,
     /// What it is written over.
-    over: Option<Record>,
+    over: Over,
     /// The write of that, if only its age is the title.
     revision: Option<u64>,
     /// When it was first asked for: it cannot have been written before.
     since: Instant,
     won: bool,
+}
+
+/// What a claim is written over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Over {
+    pub(super) record: Option<Record>,
+    /// When an answer first showed it.
+    pub(super) since: Instant,
 }
 
 /// An epoch that this node was granted.
@@ -173,12 +181,15 @@ impl Claims {
             }
             return self.without(now, actions);
         }
-        if self.claim.is_none_or(|claim| claim.over != seen.record || claim.revision != revision) {
+        if self
+            .claim
+            .is_none_or(|claim| claim.over.record != seen.record || claim.revision != revision)
+        {
             let after = seen.record.map_or(Epoch::NONE, |record| record.epoch).max(*known);
             let record = Record { owner: node, epoch: after.next_for(node), boot };
             *known = record.epoch;
-            self.claim =
-                Some(Claim { record, over: seen.record, revision, since: now, won: false });
+            let over = Over { record: seen.record, since: seen.since };
+            self.claim = Some(Claim { record, over, revision, since: now, won: false });
             // What was to be asked can wait.
             self.next = self.next.min(now);
             if self.pending.is_some_and(|pending| pending.what == Inquiry::Read) {
@@ -188,7 +199,7 @@ impl Claims {
         if let Some(Claim { record, over, .. }) = self.claim
             && self.is_free(now)
         {
-            let what = Inquiry::Swap { expected: over, revision, record };
+            let what = Inquiry::Swap { expected: over.record, revision, record };
             self.ask(now, what, false, actions);
         }
         self.without(now, actions)
@@ -223,7 +234,7 @@ impl Claims {
 
     /// The epoch that was won, if one was, and what it was written over. From here on it is the
     /// owner's grant.
-    pub(super) fn take_won(&mut self) -> Option<(Epoch, Option<Record>)> {
+    pub(super) fn take_won(&mut self) -> Option<(Epoch, Over)> {
         let claim = self.claim.take_if(|claim| claim.won)?;
         self.grant = Some(Grant { record: claim.record, sent: claim.since });
         Some((claim.record.epoch, claim.over))

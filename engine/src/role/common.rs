@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::arbiter::{LostArbiter, Record};
-use super::claims::{Claims, Title, Verdict};
+use super::arbiter::LostArbiter;
+use super::claims::{Claims, Over, Title, Verdict};
 use super::detector::{Arrival, Detector};
 use super::peer::{Peer, Standing};
 use super::types::{
@@ -144,7 +144,7 @@ impl Common {
 
     /// The next epoch for this node, and what a grant of it was written over. Where nobody grants
     /// it, parity keeps two nodes that claim unheard by each other apart.
-    pub(super) fn claim(&mut self) -> (Epoch, Option<Option<Record>>) {
+    pub(super) fn claim(&mut self) -> (Epoch, Option<Over>) {
         let won = self.claims.as_mut().and_then(Claims::take_won);
         let unanswered = self.claims.as_mut().and_then(Claims::take_unanswered);
         let (epoch, over) = match (won, unanswered) {

@@ -1,6 +1,7 @@
 //! The machine: events in, one transition function, actions out.
 
 use super::arbiter::{ArbiterStatus, LostArbiter, Record, Reply};
+use super::claims::Over;
 use super::common::{Common, Heard, LinkNews, Pause};
 use super::joining::Joining;
 use super::peer::Peer;
@@ -490,28 +491,37 @@ impl Roles {
         }
     }
 
-    /// What a new owner holds, now that the arbiter has said over whose record it owns. A record of
-    /// the peer's that is later than what we held means that the peer may have gone on alone. If
-    /// the record is the one that we held under, nobody has, where nobody owns without one.
-    fn judge(&self, held: Held, over: Option<Record>) -> Held {
-        let (whole, boot) = match &self.state {
-            _ if held == Held::Nothing => return held,
-            State::Standby(standby) => (standby.is_armed(), standby.followed().0),
-            State::Primary(_) | State::Yielding(_) => (true, self.common.boot),
-            State::Joining(_) => return held,
-        };
-        let Some(over) = over else { return Held::Doubtful };
-        let ours = over.owner == self.common.node && over.boot == self.common.boot;
-        let same = ours || (over.boot == boot && over.epoch <= self.epoch());
+    /// What a new owner holds, now that the arbiter has said over whose record it owns.
+    ///
+    /// A primary that finds a later one of its standby's may have been replaced, unless the standby
+    /// has said since that it never used it. Where nobody owns without a record, one that is not
+    /// later than what was held shows that nobody has owned since.
+    fn judge(&self, held: Held, over: Over) -> Held {
+        let (node, boot) = (self.common.node, self.common.boot);
         let strict =
             self.common.policy.arbiter.is_some_and(|arbiter| arbiter.lost == LostArbiter::Stop);
-        if !same && over.owner != self.common.node {
-            Held::Doubtful
-        } else if strict && whole && same {
-            Held::Whole
-        } else {
-            held
-        }
+        let Some(record) = over.record else { return held };
+        let ours = record.owner == node && record.boot == boot;
+        let current = match &self.state {
+            State::Joining(_) => false,
+            State::Standby(standby) => {
+                let (boot, epoch) = standby.followed();
+                standby.is_armed() && (ours || (record.boot == boot && record.epoch <= epoch))
+            }
+            State::Primary(_) | State::Yielding(_) if record.owner == node => ours,
+            State::Primary(_) | State::Yielding(_) => {
+                let unused = self.common.peer.is_some_and(|peer| {
+                    peer.boot == record.boot
+                        && peer.epoch <= self.epoch()
+                        && peer.has_answered_since(over.since)
+                });
+                if record.epoch > self.epoch() && !unused {
+                    return Held::Doubtful;
+                }
+                unused
+            }
+        };
+        if strict && current { Held::Whole } else { held }
     }
 
     /// Tells the engine. A link serves one relation: whoever changes it begins a new one.

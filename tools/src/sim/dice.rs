@@ -18,6 +18,10 @@ pub(super) enum Place {
     Beats(usize),
     /// Packets and frames from one host to the other.
     Between(usize),
+    /// Whether there is an arbiter, and what goes wrong with it.
+    ArbiterPlan,
+    /// The ways to the arbiter.
+    Arbiter,
     /// A client's own randomness.
     Client(u16),
 }
@@ -31,6 +35,8 @@ pub(super) fn dice(seed: u64, place: Place) -> Rng {
         Place::Stream(index) => 0x300 + index as u64,
         Place::Beats(index) => 0x400 + index as u64,
         Place::Between(index) => 0x500 + index as u64,
+        Place::ArbiterPlan => 0x600,
+        Place::Arbiter => 0x601,
         Place::Client(id) => 0x1_0000 + u64::from(id),
     };
     Rng::with_seed(mix(seed ^ mix(tag)))

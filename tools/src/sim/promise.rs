@@ -8,7 +8,8 @@
 //! * a node fails while it is being handed the address, or has just failed and nobody knows: the
 //!   other cannot know whether it owned (`docs/ownership.md`, rule 11);
 //! * a node serves that has not heard of the last owner, since that one stands still;
-//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table).
+//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table). With
+//!   an arbiter that is waited for, that is no excuse.
 //!
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
 //! still never see a wrong byte (I6), and connections made later are not excused.
@@ -160,6 +161,9 @@ impl World {
         let now = self.now;
         if self.hosts.iter().any(|host| now - host.heard_at > SEVERED) {
             self.promise.severed = true;
+        }
+        if self.is_strict() {
+            return;
         }
         if self.promise.severed && self.hosts.iter().all(|host| host.may_speak(now)) {
             self.tally.add("splits", 1);
