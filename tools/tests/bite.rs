@@ -6,7 +6,7 @@
 
 use standin::defects::Defect;
 use standin_tools::oracle::Invariant;
-use standin_tools::sim::{Judge, Plan, run};
+use standin_tools::sim::{Judge, Plan, Tell, run};
 
 /// All stated numbers are at most this.
 const SEEDS: u64 = 150;
@@ -15,7 +15,7 @@ const SEEDS: u64 = 150;
 fn complaint(seed: u64, defect: Option<Defect>) -> Option<String> {
     let mut plan = Plan::draw(seed);
     plan.pair.defect = defect;
-    let violation = run(&plan, Judge::of(&plan), false).violation?;
+    let violation = run(&plan, Judge::of(&plan), Tell::Nothing).violation?;
     Some(format!("{}: {}", violation.rule, violation.text))
 }
 

@@ -3,7 +3,7 @@
 
 use standin_tools::sim::plan::Trouble;
 use standin_tools::sim::swarm::{Orders, Summary, swarm};
-use standin_tools::sim::{Judge, Nobody, Plan, run, shrink, verdict};
+use standin_tools::sim::{Judge, Nobody, Plan, Tell, run, shrink, verdict};
 
 fn swarm_of(start: u64, seeds: u64) -> Summary {
     let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
@@ -36,11 +36,11 @@ fn some_hundred_seeds_are_clean_and_cover_every_kind_of_fault() {
 fn a_seed_gives_the_same_trace_twice_and_another_seed_another() {
     for seed in [3, 17, 90] {
         let plan = Plan::draw(seed);
-        let once = run(&plan, Box::new(Nobody), false);
-        let again = run(&plan, Box::new(Nobody), true);
+        let once = run(&plan, Box::new(Nobody), Tell::Nothing);
+        let again = run(&plan, Box::new(Nobody), Tell::Packets);
         assert_eq!(once.fingerprint, again.fingerprint, "seed {seed}");
         assert_eq!(once.tally, again.tally, "seed {seed}");
-        let other = run(&Plan::draw(seed + 1), Box::new(Nobody), false);
+        let other = run(&Plan::draw(seed + 1), Box::new(Nobody), Tell::Nothing);
         assert_ne!(once.fingerprint, other.fingerprint, "seed {seed}");
     }
 }

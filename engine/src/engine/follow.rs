@@ -136,7 +136,7 @@ impl Engine {
         let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
             .map_err(|_| "application state does not decode")?;
         let mut connection =
-            Box::new(Connection::new(id, tuple, service, app, Body::Held(hard), now));
+            Box::new(Connection::new(id, tuple, service, app, Body::Held(Box::new(hard)), now));
         if let Body::Held(hard) = &connection.body {
             connection.peer_finished = hard.peer_fin;
             connection.handshake_logged = hard.handshake_done;

@@ -267,7 +267,7 @@ impl Engine {
     fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
         let mut connection =
-            Box::new(Connection::new(id, tuple, service, app, Body::Live(tcb), now));
+            Box::new(Connection::new(id, tuple, service, app, Body::Live(Box::new(tcb)), now));
         connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
         let half_open = usize::from(!connection.handshake_logged);
         if self.table.insert(connection).is_err() {

@@ -149,7 +149,7 @@ impl Engine {
             }
             // A confirmation that crossed a change of role.
             (Stage::Up, Frame::Confirm { .. }) => Ok(()),
-            (Stage::Up, Frame::Handover { lsn, .. }) => self.on_handover(now, *lsn),
+            (Stage::Up, Frame::Handover { epoch, lsn }) => self.on_handover(now, *epoch, *lsn),
             (_, Frame::Refuse { text, .. }) => {
                 self.report(Level::Warn, format!("the peer refuses us: {text}"));
                 self.hang_up(now);
@@ -219,7 +219,11 @@ impl Engine {
         Ok(())
     }
 
-    fn on_handover(&mut self, now: Instant, lsn: Lsn) -> Result<(), String> {
+    fn on_handover(&mut self, now: Instant, epoch: Epoch, lsn: Lsn) -> Result<(), String> {
+        // One that crossed a change of role offers an epoch that has begun without it.
+        if epoch <= self.roles.epoch() {
+            return Ok(());
+        }
         let Some(follower) = &self.follower else { return Ok(()) };
         if follower.applied() != lsn {
             return Err("hand-over without its last records".to_owned());

@@ -38,7 +38,7 @@ use std::collections::VecDeque;
 use crate::ids::ConnId;
 use crate::neighbour::{self, Neighbour};
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
-use crate::role::{Path, Reply, Roles};
+use crate::role::{Path, Reply, Role, Roles};
 use crate::service::{PinBytes, Store};
 use crate::tcp::isn::Secret;
 use crate::tcp::wheel::Wheel;
@@ -93,7 +93,7 @@ pub struct Engine {
 
     /// Whether this engine answers for the service address.
     owner: bool,
-    /// Whether it has said so on the LAN, with the write gate open.
+    /// Whether it has said so on the LAN, with the write gate open since.
     announced: bool,
     table: Table,
     half_open: usize,
@@ -296,11 +296,18 @@ impl Engine {
 
     /// I5: whoever may not speak yet when it becomes owner begins to announce when it may. Before,
     /// its announcements would be dropped, and its first packets would leave ahead of the next.
+    /// Who is alone and finds its gate closed has slept, perhaps with an announcement in its hands.
     fn announce_when_heard(&mut self, now: Instant) {
-        if self.owner && !self.announced && now < self.speak_until() {
+        if !self.owner {
+            return;
+        }
+        let heard = now < self.speak_until();
+        if heard && !self.announced {
             self.announced = true;
             self.neighbour.silence();
             self.neighbour.announce(now);
+        } else if !heard && self.roles.role() == (Role::Primary { duplex: false }) {
+            self.announced = false;
         }
     }
 

@@ -7,44 +7,29 @@
 //! The map from tuples is keyed with a secret: a client chooses its own port and could otherwise
 //! choose a bucket.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::Hasher;
+use std::net::IpAddr;
 
+use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use super::connection::Connection;
 use crate::ids::ConnId;
 use crate::wire::FourTuple;
 
-/// Hashes four-tuples with a secret key.
-#[derive(Debug, Clone)]
-struct KeyedHash([u8; 16]);
-
-impl BuildHasher for KeyedHash {
-    type Hasher = SipHasher13;
-
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_key(&self.0)
-    }
+/// A place in the map: which slot, and the hash of the four-tuple of whoever is in it. The tuple
+/// itself is there, and need not be here again; the hash is, so that the map can grow without a
+/// look at every connection.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    hash: u32,
+    slot: u32,
 }
 
-/// A four-tuple that hashes in three words instead of a dozen small writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key(FourTuple);
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let FourTuple { local, remote } = self.0;
-        match (local.ip(), remote.ip()) {
-            (std::net::IpAddr::V4(local), std::net::IpAddr::V4(remote)) => {
-                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
-            }
-            (local, remote) => {
-                local.hash(state);
-                remote.hash(state);
-            }
-        }
-        state.write_u32(u32::from(local.port()) << 16 | u32::from(remote.port()));
+impl Place {
+    /// The hash as the map takes it: its low bits choose a bucket, its high bits tell apart.
+    const fn spread(hash: u32) -> u64 {
+        (hash as u64) << 32 | hash as u64
     }
 }
 
@@ -53,7 +38,8 @@ impl Hash for Key {
 pub(super) struct Table {
     slots: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
-    by_tuple: HashMap<Key, u32, KeyedHash>,
+    by_tuple: HashTable<Place>,
+    key: [u8; 16],
     serial: u32,
     capacity: usize,
 }
@@ -61,8 +47,8 @@ pub(super) struct Table {
 impl Table {
     /// An empty table that will hold at most `capacity` connections.
     pub(super) fn new(key: [u8; 16], capacity: usize) -> Self {
-        let by_tuple = HashMap::with_hasher(KeyedHash(key));
-        Self { slots: Vec::new(), free: Vec::new(), by_tuple, serial: 0, capacity }
+        let by_tuple = HashTable::new();
+        Self { slots: Vec::new(), free: Vec::new(), by_tuple, key, serial: 0, capacity }
     }
 
     /// How many connections there are.
@@ -101,9 +87,7 @@ impl Table {
     /// four-tuple is taken, or lies beyond the capacity.
     pub(super) fn insert(&mut self, connection: Box<Connection>) -> Result<(), Box<Connection>> {
         let index = slot_of(connection.id);
-        if index >= self.capacity.saturating_mul(2)
-            || self.by_tuple.contains_key(&Key(connection.tuple))
-        {
+        if index >= self.capacity.saturating_mul(2) || self.find(connection.tuple).is_some() {
             return Err(connection);
         }
         while self.slots.len() <= index {
@@ -113,7 +97,9 @@ impl Table {
             return Err(connection);
         }
         self.serial = self.serial.max((connection.id.0 >> 32) as u32);
-        self.by_tuple.insert(Key(connection.tuple), index as u32);
+        let place = Place { hash: self.hash(connection.tuple), slot: index as u32 };
+        let spread = |place: &Place| Place::spread(place.hash);
+        self.by_tuple.insert_unique(Place::spread(place.hash), place, spread);
         self.slots[index] = Some(connection);
         Ok(())
     }
@@ -130,8 +116,35 @@ impl Table {
 
     /// The name of the connection between the two ends of `tuple`.
     pub(super) fn find(&self, tuple: FourTuple) -> Option<ConnId> {
-        let slot = *self.by_tuple.get(&Key(tuple))?;
-        self.slots[slot as usize].as_ref().map(|connection| connection.id)
+        let hash = self.hash(tuple);
+        let place = self.by_tuple.find(Place::spread(hash), |place| {
+            place.hash == hash && self.tuple_in(place.slot) == Some(tuple)
+        })?;
+        self.slots[place.slot as usize].as_ref().map(|connection| connection.id)
+    }
+
+    fn tuple_in(&self, slot: u32) -> Option<FourTuple> {
+        Some(self.slots.get(slot as usize)?.as_ref()?.tuple)
+    }
+
+    fn hash(&self, tuple: FourTuple) -> u32 {
+        let FourTuple { local, remote } = tuple;
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        match (local.ip(), remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                hasher.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
+            }
+            (local, remote) => {
+                for ip in [local, remote] {
+                    match ip {
+                        IpAddr::V4(v4) => hasher.write_u32(v4.to_bits()),
+                        IpAddr::V6(v6) => hasher.write_u128(v6.to_bits()),
+                    }
+                }
+            }
+        }
+        hasher.write_u32(u32::from(local.port()) << 16 | u32::from(remote.port()));
+        hasher.finish() as u32
     }
 
     /// Takes the connection named `id` out; its slot is on offer.
@@ -150,7 +163,12 @@ impl Table {
             return None;
         }
         let connection = slot.take()?;
-        self.by_tuple.remove(&Key(connection.tuple));
+        let hash = self.hash(connection.tuple);
+        if let Ok(place) =
+            self.by_tuple.find_entry(Place::spread(hash), |place| place.slot as usize == index)
+        {
+            place.remove();
+        }
         Some(connection)
     }
 

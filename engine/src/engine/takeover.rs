@@ -11,7 +11,7 @@ use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
 use crate::service::Env;
 use crate::tcp::wheel::Wheel;
-use crate::tcp::{Horizon, Tcb};
+use crate::tcp::{Hard, Horizon, Tcb};
 use crate::time::{Duration, Instant};
 
 /// How long after a takeover SYN cookies of the dead primary are honoured: we cannot know whether
@@ -116,7 +116,7 @@ impl Engine {
         let Self { table, store, pins, wall, setup, half_open, .. } = self;
         for connection in table.iter_mut() {
             if let Body::Held(hard) = &connection.body {
-                let mut hard = hard.clone();
+                let mut hard = Hard::clone(hard);
                 hard.ts_offset = hard.ts_offset.wrapping_add(ahead);
                 #[cfg(feature = "defects")]
                 mistakes::err_in_state(setup, &mut hard);
@@ -127,7 +127,7 @@ impl Engine {
                 let mistaken = mistakes::mistaken_settings(setup, settings);
                 #[cfg(feature = "defects")]
                 let settings = &mistaken;
-                connection.body = Body::Live(Tcb::resume(settings, now, &hard));
+                connection.body = Body::Live(Box::new(Tcb::resume(settings, now, &hard)));
                 connection.app.lead(&mut Env {
                     store: store.as_mut(),
                     lead: true,

@@ -1,7 +1,8 @@
 //! Fields to bytes and back. Integers are little-endian and of fixed width: a record's cost is in
 //! its payload, and a fixed layout is read with one bounds check per field and no branches.
 
-use core::net::{IpAddr, SocketAddr};
+use crate::wire::Endpoint;
+use core::net::IpAddr;
 
 use super::{MAX_LSN, MAX_OFFSET, Violation};
 use crate::ids::{Lsn, Node};
@@ -107,7 +108,7 @@ impl<'a> Fields<'a> {
         Err(Violation::Value { what, value: flags.into(), expected: "only flags that are known" })
     }
 
-    pub(super) fn address(&mut self) -> Result<SocketAddr, Violation> {
+    pub(super) fn address(&mut self) -> Result<Endpoint, Violation> {
         let ip = match self.u8()? {
             4 => IpAddr::from(self.array::<4>()?),
             6 => IpAddr::from(self.array::<16>()?),
@@ -116,7 +117,7 @@ impl<'a> Fields<'a> {
                 return Err(Violation::Value { what, value: value.into(), expected: "4 or 6" });
             }
         };
-        Ok(SocketAddr::new(ip, self.u16()?))
+        Ok(Endpoint::new(ip, self.u16()?))
     }
 }
 
@@ -146,7 +147,7 @@ pub(super) fn put_run(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends an address as [`Fields::address`] reads it. Flow label and scope do not travel: no
 /// connection of ours is told apart by them.
-pub(super) fn put_address(out: &mut Vec<u8>, address: SocketAddr) {
+pub(super) fn put_address(out: &mut Vec<u8>, address: Endpoint) {
     match address.ip() {
         IpAddr::V4(ip) => {
             out.push(4);
@@ -161,9 +162,9 @@ pub(super) fn put_address(out: &mut Vec<u8>, address: SocketAddr) {
 }
 
 /// How many bytes [`put_address`] appends.
-pub(super) const fn address_len(address: SocketAddr) -> usize {
-    match address {
-        SocketAddr::V4(_) => 1 + 4 + 2,
-        SocketAddr::V6(_) => 1 + 16 + 2,
+pub(super) const fn address_len(address: Endpoint) -> usize {
+    match address.ip() {
+        IpAddr::V4(_) => 1 + 4 + 2,
+        IpAddr::V6(_) => 1 + 16 + 2,
     }
 }

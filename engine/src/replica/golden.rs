@@ -35,7 +35,7 @@ fn expect_frame(frame: &Frame<'_>, golden: &str) {
 }
 
 fn tuple(local: &str, remote: &str) -> FourTuple {
-    let parse = |address: &str| address.parse::<SocketAddr>().unwrap();
+    let parse = |address: &str| address.parse::<SocketAddr>().unwrap().into();
     FourTuple { local: parse(local), remote: parse(remote) }
 }
 

@@ -1,19 +1,17 @@
 //! Random records, frames and heartbeats for the property tests of this module.
 
-use core::net::SocketAddr;
-
 use proptest::prelude::*;
 
 use super::{Frame, Heartbeat, Hello, MAX_LSN, MAX_OFFSET, Part, Record, Refusal, Versions};
 use crate::ids::{ConnId, Epoch, Lsn, Node};
-use crate::wire::FourTuple;
+use crate::wire::{Endpoint, FourTuple};
 
 /// A [`Record`] that owns its bytes.
 #[derive(Clone, Debug)]
 pub(super) enum OwnedRecord {
     Opened {
         conn: u64,
-        ends: [SocketAddr; 2],
+        ends: [Endpoint; 2],
         kind: u16,
         snapshot: bool,
         hard: Vec<u8>,
@@ -78,14 +76,14 @@ impl OwnedRecord {
 
 /// A connection, fresh or of the snapshot.
 pub(super) fn opened(conn: u64, snapshot: bool) -> OwnedRecord {
-    let ends = [SocketAddr::from(([10, 77, 0, 100], 7)), SocketAddr::from(([10, 77, 0, 10], 4321))];
+    let ends = [Endpoint::from(([10, 77, 0, 100], 7)), Endpoint::from(([10, 77, 0, 10], 4321))];
     OwnedRecord::Opened { conn, ends, kind: 0, snapshot, hard: vec![1, 2], app: vec![] }
 }
 
-fn address() -> impl Strategy<Value = SocketAddr> {
+fn address() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
-        (any::<[u8; 4]>(), any::<u16>()).prop_map(SocketAddr::from),
-        (any::<[u8; 16]>(), any::<u16>()).prop_map(SocketAddr::from),
+        (any::<[u8; 4]>(), any::<u16>()).prop_map(Endpoint::from),
+        (any::<[u8; 16]>(), any::<u16>()).prop_map(Endpoint::from),
     ]
 }
 

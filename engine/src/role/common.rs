@@ -267,10 +267,6 @@ impl Common {
     /// Another process speaks for the peer.
     fn succeed(&mut self, now: Instant, path: Path, beat: &Beat) -> Heard {
         self.dead = self.peer.map(|peer| peer.boot);
-        if matches!(self.link, Link::Up { boot, .. } if boot != beat.boot) {
-            // Its host may have died with it, and then nobody closes the link.
-            self.hang_up(now);
-        }
         self.meet(now, path, beat, Heard::Successor)
     }
 
@@ -374,6 +370,16 @@ impl Common {
         if self.is_linked() {
             self.actions.push_back(Action::HangUp);
             self.mark_lost(now);
+        }
+    }
+
+    /// Ends a link with a process that has a successor. A host that lost its power sends no reset
+    /// before somebody writes to it.
+    pub(super) fn leave_dead_link(&mut self, now: Instant) {
+        if let (Link::Up { boot, .. }, Some(peer)) = (self.link, &self.peer)
+            && boot != peer.boot
+        {
+            self.hang_up(now);
         }
     }
 

@@ -549,11 +549,10 @@ impl Roles {
                     common.actions.push_back(Action::HangUp);
                 }
             }
-            Outcome::Stay
-            | Outcome::GoDuplex
-            | Outcome::HandOver(_)
-            | Outcome::Follow(_)
-            | Outcome::Join(_) => {}
+            // What it would still bring is the rest of a log whose beginning is forgotten.
+            Outcome::Join(_) => common.hang_up(now),
+            Outcome::Follow(_) => common.leave_dead_link(now),
+            Outcome::Stay | Outcome::GoDuplex | Outcome::HandOver(_) => {}
         }
     }
 }

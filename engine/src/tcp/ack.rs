@@ -33,6 +33,11 @@ impl Tcb {
         self.snd.nxt.max(self.snd.leap.min(exists))
     }
 
+    /// The largest window that the peer can ever have offered.
+    fn peer_window_limit(&self) -> u64 {
+        (u64::from(u16::MAX) << self.snd_scale).min(u64::from(WINDOW_MAX))
+    }
+
     /// An acceptable acknowledgment, RFC 9293 §3.10.7.4 fifth check, ESTABLISHED.
     pub(super) fn on_ack(&mut self, now: Instant, segment: &Segment<'_>, ack: i64) {
         let una = self.snd.una;
@@ -143,8 +148,9 @@ impl Tcb {
             self.leap_to(now, ack);
         }
         if self.snd.leap != 0 {
-            // The predecessor's last window may still be on its way to the peer.
-            self.snd.leap = ack + u64::from(self.snd.wnd_max);
+            // The predecessor's last window may still be on its way to the peer, and it may have
+            // known of a larger one than we do.
+            self.snd.leap = ack + self.peer_window_limit();
         }
         self.acknowledge_flight(now, segment, ack, heard);
         self.snd.una = ack;

@@ -4,9 +4,9 @@
 //! nothing about any other. The pair shares the key and the clock.
 
 use crate::time::Instant;
-use crate::wire::{FourTuple, SeqNum};
+use crate::wire::{Endpoint, FourTuple, SeqNum};
 use core::hash::Hasher;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use siphasher::sip::SipHasher24;
 
 /// The pair's secret.
@@ -48,7 +48,7 @@ impl Secret {
     }
 }
 
-fn write_address(hasher: &mut SipHasher24, address: SocketAddr) {
+fn write_address(hasher: &mut SipHasher24, address: Endpoint) {
     match address.ip() {
         IpAddr::V4(ip) => hasher.write(&ip.octets()),
         IpAddr::V6(ip) => hasher.write(&ip.octets()),

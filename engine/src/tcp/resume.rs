@@ -42,7 +42,7 @@ impl Tcb {
     /// The caller then gives the output (`set_output_end`, `finish`), the horizons, and calls
     /// [`Tcb::nudge`]. SND.NXT starts again at SND.UNA. The peer may have acknowledged more than
     /// `hard` knows, so acknowledgments of anything that exists are believed, at first within
-    /// 2³⁰ bytes and then within the peer's largest window.
+    /// 2³⁰ bytes and then within the largest window that the peer can offer.
     pub fn resume(settings: &Arc<Settings>, now: Instant, hard: &Hard) -> Self {
         let Hard { ts_offset, mtu, ipv6, .. } = *hard;
         let mut tcb = Self::new(settings, now, hard.iss, Link { ts_offset, mtu, ipv6 });

@@ -7,8 +7,8 @@
 
 use super::checksum::{self, Sum};
 use super::ip::{IpPacket, V4_LEN, V4Header, V6_LEN, V6Header, protocol};
-use super::{DropReason, FourTuple, SeqNum};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use super::{DropReason, Endpoint, FourTuple, SeqNum};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The header of every ICMP message: type, code, checksum, and four bytes that depend on the type.
 const ICMP_LEN: usize = 8;
@@ -155,8 +155,8 @@ struct Quote<'a> {
 impl Quote<'_> {
     fn into_error(self, kind: IcmpKind) -> IcmpError {
         let &[a, b, c, d, e, f, g, h] = self.tcp;
-        let local = SocketAddr::new(self.src, u16::from_be_bytes([a, b]));
-        let remote = SocketAddr::new(self.dst, u16::from_be_bytes([c, d]));
+        let local = Endpoint::new(self.src, u16::from_be_bytes([a, b]));
+        let remote = Endpoint::new(self.dst, u16::from_be_bytes([c, d]));
         IcmpError {
             kind,
             tuple: FourTuple { local, remote },

@@ -47,5 +47,5 @@ pub use seq::SeqNum;
 pub use split::Fragments;
 pub use tcp_read::{ChecksumState, parse_tcp};
 pub use tcp_write::{Offload, TcpHeader};
-pub use tuple::FourTuple;
+pub use tuple::{Endpoint, FourTuple};
 pub use vnet::VnetHeader;

@@ -16,7 +16,7 @@ use super::checksum::{self, Sum};
 use super::ip::{V4_LEN, V4Header, V6_LEN, V6Header, protocol};
 use super::tcp_read::{TCP_LEN, kind};
 use super::{Flags, FourTuple, SeqNum, TcpOptions, VnetHeader};
-use core::net::SocketAddr;
+use core::net::IpAddr;
 
 /// The most option bytes a TCP header can hold.
 const OPTIONS_MAX: usize = 40;
@@ -95,11 +95,11 @@ impl TcpHeader {
     }
 
     fn write_ip(&self, ip: &mut [u8], tcp_len: u16) {
-        match (self.tuple.local, self.tuple.remote) {
-            (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
+        match (self.tuple.local.ip(), self.tuple.remote.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let header = V4Header {
-                    src: *local.ip(),
-                    dst: *remote.ip(),
+                    src,
+                    dst,
                     protocol: protocol::TCP,
                     ttl: self.ttl,
                     ecn: self.ecn,
@@ -109,10 +109,10 @@ impl TcpHeader {
                 };
                 ip.copy_from_slice(&header.to_bytes());
             }
-            (SocketAddr::V6(local), SocketAddr::V6(remote)) => {
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let header = V6Header {
-                    src: *local.ip(),
-                    dst: *remote.ip(),
+                    src,
+                    dst,
                     next_header: protocol::TCP,
                     hop_limit: self.ttl,
                     ecn: self.ecn,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::time::{Duration, Instant};
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use etherparse::{
     IpHeaders, LaxNetSlice, NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice,
 };
@@ -22,14 +22,10 @@ fn host_v6() -> impl Strategy<Value = Ipv6Addr> {
 }
 
 fn tuples() -> impl Strategy<Value = FourTuple> {
-    let v4 = (host_v4(), host_v4(), ports()).prop_map(|(a, b, (p, q))| FourTuple {
-        local: SocketAddr::from((a, p)),
-        remote: SocketAddr::from((b, q)),
-    });
-    let v6 = (host_v6(), host_v6(), ports()).prop_map(|(a, b, (p, q))| FourTuple {
-        local: SocketAddr::from((a, p)),
-        remote: SocketAddr::from((b, q)),
-    });
+    let v4 = (host_v4(), host_v4(), ports())
+        .prop_map(|(a, b, (p, q))| FourTuple { local: (a, p).into(), remote: (b, q).into() });
+    let v6 = (host_v6(), host_v6(), ports())
+        .prop_map(|(a, b, (p, q))| FourTuple { local: (a, p).into(), remote: (b, q).into() });
     prop_oneof![v4, v6]
 }
 

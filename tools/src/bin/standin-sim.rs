@@ -10,7 +10,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use standin_tools::sim::swarm::{Failure, Orders, Summary, swarm};
 use standin_tools::sim::world::SECOND;
-use standin_tools::sim::{Judge, Outcome, Plan, run, shrink};
+use standin_tools::sim::{Judge, Outcome, Plan, Tell, run, shrink};
 
 /// Runs Standin's simulator: two engines, a LAN, a replication network, clients that check every
 /// byte, and faults at any moment. Every run follows from its seed, bit for bit.
@@ -35,6 +35,9 @@ struct Cli {
     /// Tell the whole story of each run. For a few seeds, or a plan.
     #[arg(long)]
     timeline: bool,
+    /// The same, with every packet that enters or leaves an engine.
+    #[arg(long)]
+    packets: bool,
     /// Run this plan, as written for a failing seed, and not seeds.
     #[arg(long, conflicts_with_all = ["seeds", "start", "minutes", "jobs"])]
     plan: Option<PathBuf>,
@@ -62,16 +65,17 @@ fn main() -> ExitCode {
     name_seed_in_panics();
     let clean = match &cli.plan {
         Some(path) => match read_plan(path) {
-            Ok(plan) => run_plan(&plan, cli.timeline),
+            Ok(plan) => run_plan(&plan, &cli),
             Err(why) => {
                 eprintln!("{}: {why}", path.display());
                 return ExitCode::from(2);
             }
         },
-        None if cli.timeline => (cli.start..cli.start.saturating_add(cli.seeds)).all(|seed| {
-            println!("seed {seed}");
-            run_plan(&Plan::draw(seed), true)
-        }),
+        None if cli.timeline || cli.packets => (cli.start..cli.start.saturating_add(cli.seeds))
+            .all(|seed| {
+                println!("seed {seed}");
+                run_plan(&Plan::draw(seed), &cli)
+            }),
         None => run_swarm(&cli),
     };
     ExitCode::from(u8::from(!clean))
@@ -99,10 +103,10 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 }
 
 /// One run, told. Returns whether it was clean.
-fn run_plan(plan: &Plan, timeline: bool) -> bool {
+fn run_plan(plan: &Plan, cli: &Cli) -> bool {
     SEED.set(Some(plan.seed));
-    let outcome = run(plan, Judge::of(plan), true);
-    tell(&outcome, if timeline { usize::MAX } else { LAST_LINES });
+    let outcome = run(plan, Judge::of(plan), if cli.packets { Tell::Packets } else { Tell::Story });
+    tell(&outcome, if cli.timeline || cli.packets { usize::MAX } else { LAST_LINES });
     match &outcome.violation {
         Some(violation) => println!("violation: {}: {}", violation.rule, violation.text),
         None => println!("clean, {:.3} s simulated", seconds(outcome.simulated)),
@@ -207,7 +211,7 @@ fn report(failure: &Failure, cli: &Cli) {
     for fault in &plan.faults {
         println!("  {:>9.6} {:?}", fault.at_us as f64 / 1e6, fault.what);
     }
-    let outcome = run(&plan, Judge::of(&plan), true);
+    let outcome = run(&plan, Judge::of(&plan), Tell::Story);
     tell(&outcome, LAST_LINES);
     let path = cli.save.join(format!("sim-{seed}.json"));
     let text = serde_json::to_string_pretty(&plan).unwrap_or_default();

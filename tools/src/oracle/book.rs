@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Only whole frames count on either side. What Y holds outlives the stream: its process has it in
-//! memory until it ends, or until a new snapshot begins.
+//! memory until it ends, or until a new snapshot begins. It can go on with it until X has greeted it
+//! on another stream: from then on it waits for the snapshot of that one.
 
 use std::collections::BTreeMap;
 
 use super::packet::Pair;
-use super::replica::{Reader, Record, Unreadable};
+use super::replica::{Item, Reader, Record, Unreadable};
 use super::sight::NodeId;
 
 /// One connection as the log told it.
@@ -48,6 +49,8 @@ pub(super) struct Log {
     begun: Option<u64>,
     /// That snapshot has ended: every connection has been told.
     pub(super) whole: bool,
+    /// Another stream has been opened since with a greeting: nobody counts on all this any more.
+    given_up: bool,
 }
 
 /// Input that a record brought, to be compared with the client's.
@@ -62,7 +65,10 @@ pub(super) struct Told<'a> {
 impl Log {
     fn read(&mut self, bytes: &[u8], input: &mut dyn FnMut(Told<'_>)) -> Result<(), Unreadable> {
         let mut reader = core::mem::take(&mut self.reader);
-        let result = reader.read(bytes, &mut |record| self.apply(record, input));
+        let result = reader.read(bytes, &mut |item| match item {
+            Item::Greeting => self.given_up = true,
+            Item::Record(record) => self.apply(record, input),
+        });
         self.reader = reader;
         result
     }
@@ -72,7 +78,7 @@ impl Log {
             Record::SnapshotBegin => {
                 self.by_pair.clear();
                 self.names.clear();
-                (self.begun, self.whole) = (self.stream, false);
+                (self.begun, self.whole, self.given_up) = (self.stream, false, false);
             }
             Record::SnapshotEnd => self.whole = true,
             Record::Opened { conn, pair, snapshot, state } => {
@@ -214,11 +220,13 @@ impl Book {
     }
 
     /// The log of the session that binds `owner`: a snapshot has begun on the stream that stands
-    /// at its end and has not ended at the other, whose process lives.
+    /// at its end, and at the other, whose process lives, that stream stands too, or has ended and
+    /// what it brought is still there.
     pub(super) fn session(&self, owner: NodeId) -> Option<&Log> {
         let (one, other) = (self.node(owner), self.node(owner.peer()));
-        let stands = one.stream.is_some() && one.stream == other.stream && other.alive;
-        (stands && one.told.begun.is_some()).then_some(&one.told)
+        let kept = !other.holds.given_up && other.holds.begun == one.told.begun;
+        let stands = one.stream.is_some() && (one.stream == other.stream || kept);
+        (stands && other.alive && one.told.begun.is_some()).then_some(&one.told)
     }
 
     /// What the other node holds by that session; nothing while its snapshot has not reached it.

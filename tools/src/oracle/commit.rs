@@ -4,19 +4,20 @@
 //! client is told must be in the standby's hands first.* In terms of what can be seen:
 //!
 //! * A node is **bound** while a session stands: it has begun a snapshot on the replication stream
-//!   at its end, that stream has not ended at the other end, and the other process lives. Who is
-//!   not bound is in simplex, and nothing is asked of it here.
+//!   at its end, the other process lives, and at its end that stream has not ended, or it still
+//!   holds what came by it. Who is not bound is in simplex, and nothing is asked of it here.
 //! * A bound node owes for a connection from the moment that it has **told** of it, that is, put
 //!   the connection's opening into the stream. A connection that is younger than the session owes
 //!   from its SYN-ACK on. One that is older had been talking alone: what is in its opening (`told`)
 //!   may show before the opening has arrived, what came later may not.
 //! * Once the snapshot is complete, no segment of a connection that has not been told may leave.
-//!   (A SYN-ACK may: a SYN cookie is told when it comes back.)
+//!   (A SYN-ACK may: a SYN cookie is told when it comes back. So may its copies, for SYNs that came
+//!   twice, even when it has come back meanwhile: any node knows it again.)
 //! * Then: an ACK field up to *n* needs input up to *n* **handed** to the other node, in a whole
 //!   frame. A byte of `echo` needs the same byte of input; a byte of a `files` reply needs the
 //!   request's head and the reply's pin; a FIN that follows the client's needs that FIN.
 //!
-//! A stream that breaks ends the session at once for this observer, although a pair in duplex goes
+//! A stream that breaks at the owner's end ends the session at once for this observer, although a pair in duplex goes
 //! on being bound until the other node has renounced. That is agreed by heartbeats, which no tap
 //! shows. It is judged afterwards instead: when another node speaks for a connection, its ACK field
 //! may not lie below what the one before has shown (I1), nor its bytes differ (I2).
@@ -57,6 +58,9 @@ pub(super) fn judge(
         return;
     };
     let held = book.held(node, pair, connection.iss);
+    if segment.syn && connection.cookie {
+        return;
+    }
     if held.is_none() && !told.snapshot {
         let text = format!("{pair}: speaks before the standby holds its opening");
         complaints.say(Invariant::I1, text);

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) irs: u32,
     pub(super) agreed: Agreed,
     pub(super) life: Life,
+    /// Its SYN-ACK left before the standby was told of it.
+    pub(super) cookie: bool,
     /// Who spoke for it last.
     pub(super) spoken_by: NodeId,
     /// The farthest ACK field.
@@ -91,6 +93,7 @@ impl Connection {
             irs,
             agreed,
             life: Life::default(),
+            cookie: false,
             spoken_by: node,
             ack: 0,
             // The window of a SYN is never scaled (RFC 7323 §2.2).

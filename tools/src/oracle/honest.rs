@@ -1,7 +1,9 @@
 //! I7: whoever says "protected" is.
 //!
 //! An owner's word is founded while the other node's process is awake, holds the whole snapshot of
-//! the session that stands, and has been handed everything that any live connection was told. A
+//! the session that binds the owner, and has been handed everything that any live connection was
+//! told. Whether the stream still stands at the other end does not matter: the owner shows nothing
+//! more before it is confirmed, so what the other holds is all it needs, until it gives that up. A
 //! standby's word is founded while it holds such a snapshot.
 //!
 //! Nobody knows of a failure before the detection time, so an unfounded word is a lie only once it
@@ -10,7 +12,8 @@
 //! nothing; its time runs while it is awake.
 //!
 //! Whether the other node's LAN works, and whether its copy of a file is the pinned one, no tap
-//! shows: those two reasons to be unprotected are not judged.
+//! shows: those two reasons to be unprotected are not judged here. (The simulator's world judges the
+//! LAN carrier.)
 
 use super::book::Book;
 use super::connection::Connection;
@@ -100,7 +103,7 @@ fn doubt<'a>(
         return Some("the other node stands still".to_owned());
     }
     if !book.is_covered(node) {
-        return Some("the other node holds no whole snapshot of a session that stands".to_owned());
+        return Some("the other node holds no whole snapshot that it could go on with".to_owned());
     }
     let lost = connections.find(|connection| {
         let held = book.held(node, connection.pair, connection.iss);

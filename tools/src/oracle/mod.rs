@@ -198,7 +198,9 @@ impl Oracle {
         }
         let kind = self.facts.services.iter().find(|service| service.port == pair.service.port());
         let kind = kind.map(|service| service.kind);
-        let fresh = Connection::open(pair, node, irs, syn, segment, kind);
+        let mut fresh = Connection::open(pair, node, irs, syn, segment, kind);
+        let session = self.book.session(node);
+        fresh.cookie = session.is_none_or(|told| told.find(pair, fresh.iss).is_none());
         commit::judge(&fresh, node, segment, (0, 0), &self.book, &mut self.complaints);
         if attempts.len() == ATTEMPTS {
             attempts.remove(0);
@@ -304,9 +306,9 @@ impl Oracle {
     fn on_process(&mut self, now: u64, node: NodeId, alive: bool) {
         let (one, other) = (self.book.node(node), self.book.node(node.peer()));
         // Alone, or with a standby that cannot go on; or a standby whose primary is in doubt, or
-        // was lost a moment ago.
+        // was lost a moment ago, whether or not it has been started again since.
         let owner_lost = one.owner && !self.book.is_promised(node);
-        let heir_lost = one.alive && !one.owner && (!other.alive || other.frozen.is_some());
+        let heir_lost = one.alive && !one.owner && (!other.owner || other.frozen.is_some());
         let in_doubt = one.alive && now < other.doubtful_until;
         if owner_lost || heir_lost || in_doubt {
             self.forsake();
@@ -318,7 +320,7 @@ impl Oracle {
 
     fn on_frozen(&mut self, now: u64, node: NodeId) {
         let (one, other) = (self.book.node(node), self.book.node(node.peer()));
-        let heir_lost = !one.owner && (!other.alive || other.frozen.is_some());
+        let heir_lost = !one.owner && (!other.owner || other.frozen.is_some());
         let owner_lost = one.owner && !self.book.is_promised(node);
         if heir_lost || owner_lost {
             self.forsake();

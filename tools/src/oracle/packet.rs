@@ -48,7 +48,7 @@ pub(super) struct Segment<'a> {
     pub(super) rst: bool,
     pub(super) options: Options,
     pub(super) payload: &'a [u8],
-    /// Whether the checksums of IP and TCP hold, or TCP's is one that a kernel left to be finished.
+    /// Whether the checksums of IP and TCP hold.
     pub(super) sound: bool,
 }
 
@@ -131,38 +131,20 @@ fn options(tcp: &TcpSlice<'_>) -> Options {
 }
 
 fn is_sound(net: Option<&NetSlice<'_>>, tcp: &TcpSlice<'_>) -> bool {
-    let length = tcp.slice().len() as u32;
-    let (whole, pseudo) = match net {
+    let sum = match net {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
             if header.to_header().calc_header_checksum() != header.header_checksum() {
                 return false;
             }
-            let (source, target) = (header.source(), header.destination());
-            let ends = sum(source.iter().chain(&target), length);
-            (tcp.calc_checksum_ipv4(source, target).ok(), ends)
+            tcp.calc_checksum_ipv4(header.source(), header.destination())
         }
         Some(NetSlice::Ipv6(ip)) => {
-            let (source, target) = (ip.header().source(), ip.header().destination());
-            let ends = sum(source.iter().chain(&target), length);
-            (tcp.calc_checksum_ipv6(source, target).ok(), ends)
+            tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination())
         }
         Some(NetSlice::Arp(_)) | None => return false,
     };
-    whole == Some(tcp.checksum()) || pseudo == tcp.checksum()
-}
-
-/// The sum over a pseudo header, which stands in for a checksum that is still to be computed.
-fn sum<'a>(ends: impl Iterator<Item = &'a u8>, length: u32) -> u16 {
-    const TCP: u32 = 6;
-    let pieces = ends
-        .enumerate()
-        .map(|(index, byte)| if index % 2 == 0 { u32::from(*byte) << 8 } else { u32::from(*byte) });
-    let mut sum = pieces.sum::<u32>() + TCP + (length >> 16) + (length & 0xffff);
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    sum as u16
+    sum.is_ok_and(|sum| sum == tcp.checksum())
 }
 
 /// Which address an Ethernet frame claims for its sender: by ARP in either form, by a neighbour

@@ -39,6 +39,15 @@ pub(super) enum Record<'a> {
     SnapshotEnd,
 }
 
+/// What the observer takes from a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Item<'a> {
+    /// The peer has said who it is: the first frame of a stream.
+    Greeting,
+    /// A record of the log.
+    Record(Record<'a>),
+}
+
 /// The stream is not what the observer was taught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
@@ -51,6 +60,7 @@ pub(super) struct Reader {
 }
 
 const HEADER: usize = 5;
+const HELLO: u8 = 1;
 const LOG: u8 = 2;
 /// Position, epoch and clock.
 const LOG_PREFIX: usize = 24;
@@ -58,21 +68,23 @@ const LOG_PREFIX: usize = 24;
 const FRAME_MAX: usize = 1 << 26;
 
 impl Reader {
-    /// Takes the stream's next bytes; calls `each` with every record of every frame that is now
-    /// whole.
+    /// Takes the stream's next bytes; calls `each` with every greeting, and every record of every
+    /// frame, that is now whole.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
-        each: &mut dyn FnMut(Record<'_>),
+        each: &mut dyn FnMut(Item<'_>),
     ) -> Result<(), Unreadable> {
         self.partial.extend_from_slice(bytes);
         let mut rest = &self.partial[..];
         while let Some((kind, body, after)) = split_frame(rest)? {
-            if kind == LOG {
+            if kind == HELLO {
+                each(Item::Greeting);
+            } else if kind == LOG {
                 let mut fields = Fields(body);
                 fields.take(LOG_PREFIX)?;
                 while !fields.0.is_empty() {
-                    each(record(&mut fields)?);
+                    each(Item::Record(record(&mut fields)?));
                 }
             }
             rest = after;

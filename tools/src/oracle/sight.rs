@@ -47,7 +47,7 @@ pub enum Sight<'a> {
     PacketIn {
         /// Whose.
         node: NodeId,
-        /// IP header first.
+        /// IP header first; the checksum is a whole one, also where a kernel left it unfinished.
         packet: &'a [u8],
     },
     /// An Ethernet frame (ARP/ND) that a node put on the LAN.

@@ -9,7 +9,7 @@ use super::neighbours::{Entry, Output};
 use super::offload::{destination, ends, to_wire};
 use super::plan::MachinePlan;
 use super::weather::{Line, flip};
-use super::world::{Event, World};
+use super::world::{Client, Event, World};
 use fastrand::Rng;
 use standin::role::Path;
 use standin::tcp::reset_for;
@@ -111,8 +111,9 @@ impl World {
         self.machines[machine].entries[family].confirm(self.now, mac(from));
         let Some((source, destination)) = ends(packet) else { return };
         if let Some(&client) = self.by_ends.get(&(destination, source))
-            && let Some(endpoint) = &mut self.clients[client].endpoint
+            && let Client { endpoint: Some(endpoint), answered, .. } = &mut self.clients[client]
         {
+            *answered = true;
             endpoint.on_packet(self.now, packet);
             self.serve_client(client);
         } else if let Some(outgoing) = refusal(packet) {
@@ -266,6 +267,7 @@ impl World {
 
     /// An interface's carrier went or came: it notices after a moment.
     pub(super) fn post_carrier(&mut self, host: usize, up: bool) {
+        self.promise_after_carrier(host, up);
         self.post(CARRIER, Event::Carrier { host, up });
     }
 

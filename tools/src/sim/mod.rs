@@ -36,6 +36,7 @@ mod link;
 mod neighbours;
 mod node;
 mod offload;
+mod packets;
 pub mod plan;
 mod promise;
 pub mod run;
@@ -51,7 +52,7 @@ pub mod world;
 
 pub use client::{Endpoint, Outgoing, Standing};
 pub use plan::Plan;
-pub use run::{Outcome, run};
+pub use run::{Outcome, Tell, run};
 pub use shrink::{Watcher, shrink, verdict};
 pub use tally::Tally;
 pub use watch::{Judge, Nobody, Watch};

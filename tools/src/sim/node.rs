@@ -295,11 +295,7 @@ impl World {
             self.shunned_until = self.shunned_until.max(until);
             self.tally.add("standby shunned", 1);
         }
-        if line.ends_with("hand-over without its last records") {
-            // A hand-over that crossed a change of role. The link ends and nothing is lost, as the
-            // design has it; counted, because an honest peer is accused.
-            self.tally.add("hand-over refused", 1);
-        } else if line.contains("broke the replication protocol")
+        if line.contains("broke the replication protocol")
             && !line.contains("confirmed for too long")
         {
             let text = format!("{}: {line}", NodeId(host as u8).name());

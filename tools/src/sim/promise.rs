@@ -8,18 +8,30 @@
 //! * a node fails while it is being handed the address, or has just failed and nobody knows: the
 //!   other cannot know whether it owned (`docs/ownership.md`, rule 11);
 //! * a node serves that has not heard of the last owner, since that one stands still;
+//! * the heir has no LAN carrier until it cannot know whether the dead primary went on alone (rules
+//!   9 and 11), or lost it a moment before the primary failed;
 //! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table). With
 //!   an arbiter that is waited for, that is no excuse.
 //!
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
 //! still never see a wrong byte (I6), and connections made later are not excused.
 
+use super::host::Word;
 use super::world::World;
+use crate::oracle::{Invariant, NodeId};
 use standin::role::Role;
 
 /// Silence of a living peer beyond which the truth table may come to two owners: the detection
 /// time, less what clocks and loops may differ by.
 const SEVERED: u64 = 40_000_000;
+/// How long after its primary's failure an heir surely knows that nobody else has served: three
+/// detection times from the last beat that the primary heard of it, which may be one old.
+const TRUSTED: u64 = 95_000_000;
+/// How long a primary may not know that the other has lost its LAN carrier: two detection times, as
+/// for everything else that it says, and a turn.
+const UNKNOWN: u64 = 105_000_000;
+
+const LATE: &str = "the heir had no LAN until it was too late";
 
 /// What the world knows of the pair.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +46,11 @@ pub(super) struct Promise {
     handed: bool,
     /// Owns in an earlier epoch than the last owner, of which it has not heard.
     unheard: Option<usize>,
+    /// When each node last failed, and since when its LAN has no carrier.
+    failed_at: [u64; 2],
+    blind_since: [Option<u64>; 2],
+    /// The heir of a sleeping owner had no LAN for too long: if it takes over, it cannot know.
+    late: bool,
     /// The nodes did not hear each other, until the pair was protected again.
     severed: bool,
 }
@@ -51,9 +68,12 @@ impl World {
         let other = 1 - host;
         let Promise { owner, troubled, .. } = self.promise;
         self.remember_word(host);
+        self.promise.failed_at[host] = self.now;
         if owner == Some(host) {
             if troubled[other] {
                 self.excuse_all("both nodes failed");
+            } else if self.promise.blind_since[other].is_some() {
+                self.excuse_all("the heir had just lost its LAN");
             } else if self.owns(host) && !self.promise.protected {
                 self.excuse_all("the primary died unprotected");
             }
@@ -68,6 +88,7 @@ impl World {
         let other = 1 - host;
         let Promise { owner, troubled, .. } = self.promise;
         self.remember_word(host);
+        self.promise.failed_at[host] = self.now;
         if owner != Some(host) {
             self.promise_without_heir(host);
         } else if troubled[other] && self.role(host) == Some(Role::Primary { duplex: true }) {
@@ -116,8 +137,11 @@ impl World {
         let word = self.hosts[host].word;
         let Promise { owner, epoch, protected, .. } = self.promise;
         if word.owner && word.epoch >= epoch {
-            if owner.is_some_and(|owner| owner != host) && !protected {
+            let moved = owner.is_some_and(|owner| owner != host);
+            if moved && !protected {
                 self.excuse_all("the address left a primary that was not protected");
+            } else if moved && self.promise.late {
+                self.excuse_all(LATE);
             }
             self.promise.owner = Some(host);
             self.promise.epoch = word.epoch;
@@ -128,6 +152,7 @@ impl World {
             self.excuse_all("a primary that was not protected stood down");
         }
         self.watch_the_unheard(host);
+        self.watch_the_blind();
         let handed = owner == Some(host) && !word.owner && !self.hosts[1 - host].runs();
         if handed && !core::mem::replace(&mut self.promise.handed, true) {
             self.excuse_all("the address was handed to a node that had failed");
@@ -136,6 +161,7 @@ impl World {
         if calm {
             self.promise.troubled = [false; 2];
             self.promise.severed = false;
+            self.promise.late = false;
         }
         self.watch_for_split();
     }
@@ -151,6 +177,33 @@ impl World {
         } else if !word.owner && unheard == Some(host) {
             self.promise.unheard = None;
             self.excuse_all("a node stood down for an owner of which it had not heard");
+        }
+    }
+
+    /// A LAN interface lost its carrier, or has it again.
+    pub(super) fn promise_after_carrier(&mut self, host: usize, up: bool) {
+        let since = self.promise.blind_since[host].unwrap_or(self.now);
+        self.promise.blind_since[host] = (!up).then_some(since);
+    }
+
+    /// A node without LAN carrier is no heir: it must not count as one for long, and if its primary
+    /// fails it cannot own before it no longer knows whether that one went on alone.
+    fn watch_the_blind(&mut self) {
+        let Promise { owner: Some(owner), failed_at, blind_since, .. } = self.promise else {
+            return;
+        };
+        let heir = 1 - owner;
+        let Some(since) = blind_since[heir] else { return };
+        let Word { owner: owns, protected, .. } = self.hosts[owner].word;
+        if !self.hosts[owner].runs() && self.now - failed_at[owner] > TRUSTED {
+            self.promise.late = true;
+            if self.hosts[owner].engine.is_none() {
+                self.excuse_all(LATE);
+            }
+        } else if self.hosts[owner].runs() && owns && protected && self.now - since > UNKNOWN {
+            let name = NodeId(owner as u8).name();
+            let text = format!("{name} says protected although the other node has no LAN carrier");
+            self.complain(&Invariant::I7.to_string(), text);
         }
     }
 

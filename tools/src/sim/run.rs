@@ -19,6 +19,18 @@ const LOOK: u64 = 20_000_000;
 /// Things that can happen in a run before it counts as spinning.
 const EVENTS_MAX: u64 = 30_000_000;
 
+/// How much of a run is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tell {
+    /// Nothing: the quickest.
+    #[default]
+    Nothing,
+    /// Faults, roles, logs, clients.
+    Story,
+    /// The same, and every packet that enters or leaves an engine.
+    Packets,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -36,13 +48,11 @@ pub struct Outcome {
     pub portrait: String,
 }
 
-/// Runs `plan` under the eyes of `watch`. `tell`: with its story.
+/// Runs `plan` under the eyes of `watch`.
 #[must_use]
-pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: bool) -> Outcome {
+pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: Tell) -> Outcome {
     let mut world = World::new(plan.clone(), watch);
-    if tell {
-        world.tell();
-    }
+    world.tell(tell);
     if world.run_until(plan.heal_us * 1000) {
         world.heal();
         converge(&mut world);
@@ -53,7 +63,7 @@ pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: bool) -> Outcome {
         fingerprint: world.fingerprint().0,
         simulated: world.now(),
         tally: world.tally().clone(),
-        portrait: if tell || bad { world.portrait() } else { String::new() },
+        portrait: if tell != Tell::Nothing || bad { world.portrait() } else { String::new() },
         story: world.story().to_vec(),
     }
 }

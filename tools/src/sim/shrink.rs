@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::plan::{LinkPlan, Plan, Trouble, Weather};
-use super::run::run;
+use super::run::{Tell, run};
 use super::watch::Watch;
 use super::world::Violation;
 
@@ -16,7 +16,7 @@ const RUNS: usize = 400;
 /// What a plan ends with, if it ends badly. A panic is a violation of its own.
 #[must_use]
 pub fn verdict(plan: &Plan, watcher: Watcher) -> Option<Violation> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(plan, watcher(plan), false)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(plan, watcher(plan), Tell::Nothing)));
     match outcome {
         Ok(outcome) => outcome.violation,
         Err(payload) => Some(Violation { at: 0, rule: "panic".to_owned(), text: said(&*payload) }),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use super::plan::Plan;
-use super::run::run;
+use super::run::{Tell, run};
 use super::shrink::Watcher;
 use super::tally::Tally;
 use super::world::Violation;
@@ -68,7 +68,7 @@ pub fn swarm(
                     let seed = orders.start.wrapping_add(index);
                     begin(seed);
                     let plan = Plan::draw(seed);
-                    let outcome = run(&plan, watcher(&plan), false);
+                    let outcome = run(&plan, watcher(&plan), Tell::Nothing);
                     // Nobody panics while holding it.
                     let Ok(mut summary) = summary.lock() else { return };
                     summary.seeds += 1;

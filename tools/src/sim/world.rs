@@ -20,8 +20,10 @@ use super::dice::{Place, dice};
 use super::host::Host;
 use super::lan::{Machine, SERVICE};
 use super::link::Streams;
+use super::packets::Reader;
 use super::plan::{ClientPlan, Job, Plan, Stack, Weather};
 use super::promise::Promise;
+use super::run::Tell;
 use super::tally::Tally;
 use super::trace::Trace;
 use super::trouble::Cuts;
@@ -30,6 +32,7 @@ use super::weather::Line;
 use crate::oracle::{Facts, File, Invariant, Kind as Answers, NodeId, Service, Sight};
 use standin::engine::PACKET_BUFFER;
 use standin::role::{Ask, Path, Reply};
+use standin::wire::ChecksumState;
 
 /// One second in the world's time.
 pub const SECOND: u64 = 1_000_000_000;
@@ -87,6 +90,8 @@ pub(super) struct Client {
     pub(super) excused: Option<&'static str>,
     /// Its end has been counted.
     pub(super) counted: bool,
+    /// A packet of the service has reached it.
+    pub(super) answered: bool,
 }
 
 /// Something that must not have happened.
@@ -131,6 +136,8 @@ pub struct World {
     watch: Box<dyn Watch>,
     /// The story so far, if it is to be told.
     pub(super) story: Option<Vec<(u64, String)>>,
+    /// Puts packets into words, if they are part of the story.
+    reader: Option<Reader>,
     pub(super) violation: Option<Violation>,
     /// Outputs of engines so far: places where a crash can strike.
     pub(super) outputs: [u64; 2],
@@ -168,6 +175,7 @@ impl World {
             trace: Trace::new(),
             watch,
             story: None,
+            reader: None,
             violation: None,
             outputs: [0; 2],
             shunned_until: 0,
@@ -291,9 +299,21 @@ impl World {
         self.clients.get(client)?.excused
     }
 
-    /// From now on the story is told.
-    pub fn tell(&mut self) {
-        self.story.get_or_insert_default();
+    /// From now on so much of the story is told.
+    pub fn tell(&mut self, tell: Tell) {
+        self.story = (tell != Tell::Nothing).then(Vec::new);
+        self.reader = (tell == Tell::Packets).then(Reader::default);
+    }
+
+    fn tell_of_packet(&mut self, sight: Sight<'_>) {
+        let Some(reader) = &mut self.reader else { return };
+        let (node, way, packet, check) = match sight {
+            Sight::PacketIn { node, packet } => (node, "takes", packet, ChecksumState::Verify),
+            Sight::PacketOut { node, packet } => (node, "sends", packet, ChecksumState::Trusted),
+            _ => return,
+        };
+        let line = reader.line(packet, check);
+        self.say(|| format!("{} {way} {line}", node.name()));
     }
 
     pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
@@ -325,6 +345,7 @@ impl World {
             Sight::Excused { client, .. } => (14, client.port().into(), &[]),
         };
         self.trace.add(self.now, kind, who, bytes);
+        self.tell_of_packet(sight);
         self.watch.see(self.now, sight);
         while let Some((invariant, text)) = self.watch.complaint() {
             if invariant == Invariant::I3 && self.promise.is_split() && !self.is_strict() {
@@ -474,13 +495,29 @@ impl World {
         }
     }
 
+    /// Whether the owner has no room for another connection.
+    fn has_no_room(&self) -> bool {
+        let connections = |host: usize| {
+            let state = &self.hosts[host];
+            let engine = state.engine.as_ref()?;
+            Some(engine.status(state.clock.at(self.now)).connections)
+        };
+        let count = self.primary().and_then(connections);
+        count.is_some_and(|count| count >= self.plan.pair.connections_max)
+    }
+
     fn note_standing(&mut self, client: usize) {
+        let no_room = self.has_no_room();
         let state = &mut self.clients[client];
         let Some(endpoint) = &state.endpoint else { return };
         if state.counted || *endpoint.standing() == Standing::Working {
             return;
         }
         state.counted = true;
+        if no_room && !state.answered && matches!(endpoint.standing(), Standing::Lost(_)) {
+            // Who finds the table full until its patience ends never had a connection.
+            state.excused = Some("it was never let in: the table was full");
+        }
         let (standing, story, excused) =
             (endpoint.standing().clone(), endpoint.story(), state.excused);
         self.say(|| format!("client {client}: {story}"));
@@ -495,16 +532,21 @@ impl World {
 
     /// The design promises nothing more about the connections that there are.
     pub(super) fn excuse_all(&mut self, why: &'static str) {
-        self.say(|| format!("every connection is excused: {why}"));
-        self.tally.add("excuses", 1);
+        let mut any = false;
         for client in 0..self.clients.len() {
             let state = &mut self.clients[client];
             let Some(endpoint) = &state.endpoint else { continue };
-            if state.excused.is_none() && !state.counted {
+            // Who is done is excused, too: the pair may still hold its connection.
+            if state.excused.is_none() {
                 state.excused = Some(why);
+                any = true;
                 let (client, service) = endpoint.ends();
                 self.see(Sight::Excused { client, service, why });
             }
+        }
+        if any {
+            self.say(|| format!("every connection is excused: {why}"));
+            self.tally.add("excuses", 1);
         }
     }
 
@@ -575,6 +617,7 @@ impl Client {
             wake_serial: 0,
             excused: None,
             counted: false,
+            answered: false,
         }
     }
 }

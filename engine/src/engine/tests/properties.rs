@@ -111,7 +111,7 @@ fn state(connection: &Connection, ahead: u32) -> Known {
             let hard = tcb.hard();
             Hard { ts_offset: hard.ts_offset.wrapping_sub(ahead), ..hard }
         }
-        Body::Held(hard) => hard.clone(),
+        Body::Held(hard) => Hard::clone(hard),
     };
     // These may lag, or are the speaker's own business (`tcp::hard`).
     let hard = Hard {

@@ -329,3 +329,83 @@ fn who_may_not_speak_yet_announces_when_it_may() {
         assert!(sent(&mut world) == 0 || world.owner == Some(1), "{}", world.story());
     }
 }
+
+/// The process is stopped right before its first announcement leaves. When it wakes the write gate
+/// is closed, and the announcement is lost in it.
+#[test]
+fn who_slept_through_its_first_announcement_announces_again() {
+    let mut world = World::duplex();
+    world.connect(CHARGEN, Mode::Chargen(20_000_000));
+    world.run_for(Duration::from_millis(2));
+    world.kill(0);
+    world.hosts[1].sleeps_before_claim = true;
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.run_for(Duration::from_millis(220));
+    world.thaw(1);
+    world.finish();
+}
+
+/// A standby that has heard nothing for long looks for an owner again. What its link still brings is
+/// the rest of a snapshot whose beginning it has forgotten.
+#[test]
+fn who_stops_following_hangs_up() {
+    let mut world = World::new();
+    world.start(0);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    for _ in 0..6 {
+        world.connect(ECHO, Mode::Echo(8_000_000));
+    }
+    world.run_for(Duration::from_micros(1500));
+    world.start(1);
+    world.run_until("half a snapshot", |world| {
+        let follower = world.hosts[1].engine.as_ref().and_then(|e| e.follower.as_ref());
+        follower.is_some_and(|f| f.applied().0 > 0 && !f.is_synced())
+    });
+    world.freeze(0);
+    world.run_for(Duration::from_millis(400));
+    world.thaw(0);
+    world.run_until("duplex", World::is_duplex);
+    assert!(!world.accused(), "{}", world.story());
+    world.finish();
+}
+
+/// The primary's host is gone and back, and owns again, while the standby stands still. No reset
+/// comes on a link that nobody writes to.
+#[test]
+fn the_link_to_a_process_that_has_a_successor_is_not_kept() {
+    let mut world = World::duplex();
+    world.freeze(1);
+    world.poweroff(0);
+    world.run_for(Duration::from_millis(100));
+    world.power_on(0);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    world.run_for(Duration::from_millis(200));
+    world.thaw(1);
+    world.run_until("duplex", World::is_duplex);
+    assert!(!world.accused(), "{}", world.story());
+}
+
+/// A standby that slept hears of the new epoch by a heartbeat, and only then reads what the link of
+/// the old one still brings: records, and perhaps the hand-over. They are nobody's.
+#[test]
+fn words_of_an_epoch_that_is_over_break_no_protocol() {
+    for handed_over in [false, true] {
+        let mut world = World::duplex();
+        let talkers = idle(&mut world, 1);
+        world.hosts[1].link_lag = Duration::from_millis(400);
+        world.say(talkers[0], 10, false);
+        world.run_for(Duration::from_millis(1));
+        world.freeze(1);
+        if handed_over {
+            let now = world.now;
+            world.engine(0).on_switchover(now).expect("duplex");
+        }
+        world.run_for(Duration::from_millis(300));
+        assert!(world.is_primary(0), "alone by now\n{}", world.story());
+        world.thaw(1);
+        world.run_for(Duration::from_millis(50));
+        world.hosts[1].link_lag = Duration::ZERO;
+        world.run_until("duplex", World::is_duplex);
+        assert!(!world.accused(), "{}", world.story());
+    }
+}

@@ -57,6 +57,9 @@ pub(super) struct Host {
     pub(super) deaf: bool,
     /// What the stream needs to this host beyond the usual.
     pub(super) link_lag: Duration,
+    /// It falls asleep right before it next claims the address, and does so when it wakes.
+    pub(super) sleeps_before_claim: bool,
+    held: Option<Action>,
     /// Whether its disk keeps everybody waiting.
     pub(super) disk_busy: Rc<Cell<bool>>,
 }
@@ -188,6 +191,8 @@ impl Host {
             boots: 0,
             deaf: false,
             link_lag: Duration::ZERO,
+            sleeps_before_claim: false,
+            held: None,
             disk_busy: Rc::default(),
         }
     }
@@ -291,12 +296,28 @@ impl World {
         self.kill(host);
     }
 
+    /// A host that vanished is back, with another process.
+    pub(super) fn power_on(&mut self, host: usize) {
+        self.hosts[host].lan_cut = false;
+        self.hosts[host].repl_cut = false;
+        self.start(host);
+    }
+
+    /// Whether a host accused its peer of breaking the replication protocol.
+    pub(super) fn accused(&self) -> bool {
+        let accuses = |line: &String| line.contains("broke the replication protocol");
+        self.hosts.iter().any(|host| host.log.iter().any(accuses))
+    }
+
     pub(super) fn freeze(&mut self, host: usize) {
         self.hosts[host].frozen = true;
     }
 
     pub(super) fn thaw(&mut self, host: usize) {
         self.hosts[host].frozen = false;
+        if let Some(action) = self.hosts[host].held.take() {
+            self.act(host, action);
+        }
         while let Some(event) = self.hosts[host].deferred.pop_front() {
             self.deliver(host, event);
         }
@@ -350,7 +371,7 @@ impl World {
     fn connect_from(&mut self, client: IpAddr, service: SocketAddr, mode: Mode) -> usize {
         let index = self.clients.len();
         let local = SocketAddr::new(client, 40_000 + index as u16);
-        let tuple = FourTuple { local, remote: service };
+        let tuple = FourTuple { local: local.into(), remote: service.into() };
         self.clients.push(Client::new(self.now, index, tuple, mode));
         self.serve_client(index);
         index
@@ -501,6 +522,9 @@ impl World {
             {
                 self.act(host, action);
                 idle = false;
+                if self.hosts[host].frozen {
+                    return;
+                }
             }
             idle &= !self.send_link(host);
             idle &= !self.send_packets(host);
@@ -516,6 +540,12 @@ impl World {
         match action {
             Action::InstallRoutes => self.hosts[host].routes = true,
             Action::RemoveRoutes => self.hosts[host].routes = false,
+            Action::SendFrame { claims: true, .. }
+                if core::mem::take(&mut self.hosts[host].sleeps_before_claim) =>
+            {
+                self.freeze(host);
+                self.hosts[host].held = Some(action);
+            }
             Action::SendFrame { frame, claims } => {
                 let may = !claims || now < self.engine(host).speak_until();
                 if may && !self.hosts[host].lan_cut {
@@ -542,7 +572,9 @@ impl World {
                 if let Some(link) = self.hosts[host].link.take()
                     && !self.hosts[host].repl_cut
                 {
-                    self.post(LINK_DELAY, Target::Host(1 - host), Event::Closed(link));
+                    // After what was sent before.
+                    let delay = LINK_DELAY + self.hosts[1 - host].link_lag;
+                    self.post(delay, Target::Host(1 - host), Event::Closed(link));
                 }
             }
             Action::Report(_, line) => {
@@ -589,19 +621,19 @@ impl World {
         let mut any = false;
         let mut buffer = core::mem::take(&mut self.buffer);
         let mut sent = Vec::new();
+        // I3: the gate below the packet writer.
         while sent.len() < 64
+            && now < engine.speak_until()
             && let Some(range) = engine.poll_packet(now, &mut buffer)
         {
             any = true;
-            // I3: the gate below the packet writer.
-            if now < engine.speak_until() {
-                sent.push(buffer[range.start + VnetHeader::LEN..range.end].to_vec());
-            }
+            sent.push(buffer[range.start + VnetHeader::LEN..range.end].to_vec());
         }
         self.buffer = buffer;
         for packet in sent {
             self.longest = self.longest.max(packet.len());
             if !self.hosts[host].lan_cut && !self.lose() {
+                assert_eq!(self.owner, Some(host), "I5: the claim comes first\n{}", self.story());
                 self.post(LAN_DELAY, Target::Client, Event::ToNode(packet));
             }
         }

@@ -154,3 +154,25 @@ fn output_acknowledged_before_the_handshake_was_told_is_believed() {
         pair.server().take_sent().iter().filter(|p| p.head.flags.contains(Flags::RST)).count();
     assert_eq!((resets, pair.ends[CLIENT].tcb.state()), (0, State::Established));
 }
+
+/// The predecessor knew of a larger window than we were told, and filled it. All but the first
+/// segment of that arrived, so the client's next acknowledgment is ours, and the one after it leaps.
+#[test]
+fn acknowledgment_beyond_the_window_we_were_told_of_is_believed() {
+    let mut pair = Pair::established();
+    let down = pattern(30_000, 1);
+    pair.server().write(&down);
+    let hard = Hard { snd_wnd: 924, ..pair.server().tcb.hard() };
+    pair.flush();
+    let first = pair.server().tcb.seq_of(0);
+    pair.wire.retain(|(.., packet)| packet.head.seq != first);
+    pair.server().dead = true;
+    pair.run_for(Duration::from_millis(50));
+    // All is lost until a timeout: then one segment goes out, and no more until it is answered.
+    pair.cut[CLIENT] = true;
+    pair.take_over(&hard, false);
+    pair.run_for(Duration::from_millis(1500));
+    pair.cut[CLIENT] = false;
+    pair.run_for(Duration::from_secs(30));
+    assert!(pair.client().input == down, "{} of 30000", pair.ends[CLIENT].input.len());
+}

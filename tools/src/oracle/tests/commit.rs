@@ -64,6 +64,19 @@ fn alone_nothing_is_owed() {
 }
 
 #[test]
+fn the_copy_of_a_cookie_may_leave_when_its_connection_is_being_told() {
+    let mut scene = Scene::duplex(ECHO);
+    scene.syn();
+    scene.syn_ack(A);
+    scene.client(0, 0, b"");
+    scene.write(&opened(ECHO, false, 0, 0));
+    scene.syn_ack(A);
+    scene.expect_clean();
+    scene.send(A, &scene.ours(0, 0, b""));
+    scene.expect(Invariant::I1, "speaks before the standby holds its opening");
+}
+
+#[test]
 fn a_syn_ack_before_the_standby_holds_the_opening_is_seen() {
     let mut scene = Scene::duplex(ECHO);
     scene.syn();

@@ -158,6 +158,48 @@ fn protected_with_input_that_the_standby_lacks_is_a_lie() {
 }
 
 #[test]
+fn a_standby_whose_end_of_the_stream_is_gone_protects_with_what_it_holds() {
+    let mut scene = Scene::connected(ECHO);
+    scene.see(Sight::LinkDown { node: B, stream: STREAM });
+    scene.see(Sight::LinkUp { node: B, stream: STREAM + 1 });
+    watched(scene, 3 * DETECTION).expect_clean();
+}
+
+#[test]
+fn a_standby_that_was_greeted_anew_protects_nobody() {
+    let mut scene = Scene::connected(ECHO);
+    scene.see(Sight::LinkDown { node: B, stream: STREAM });
+    scene.see(Sight::LinkUp { node: B, stream: STREAM + 1 });
+    let greeting = [0, 0, 0, 0, 1];
+    scene.see(Sight::LinkIn { node: B, stream: STREAM + 1, bytes: &greeting });
+    watched(scene, 3 * DETECTION).expect(Invariant::I7, "no whole snapshot that it could go on");
+}
+
+/// The primary's successor process knows nothing, and its heir dies before it has taken over.
+#[test]
+fn what_both_nodes_have_forgotten_is_nobodys() {
+    let mut scene = Scene::connected(ECHO);
+    scene.send(A, &scene.ours(0, 0, b""));
+    scene.see(Sight::Ended { node: A });
+    scene.see(Sight::Started { node: A });
+    scene.see(Sight::Ended { node: B });
+    scene.own(A, 2);
+    scene.reset(A);
+    scene.expect_clean();
+}
+
+#[test]
+fn what_the_heir_still_holds_is_not_forgotten() {
+    let mut scene = Scene::connected(ECHO);
+    scene.send(A, &scene.ours(0, 0, b""));
+    scene.see(Sight::Ended { node: A });
+    scene.see(Sight::Started { node: A });
+    scene.own(B, 3);
+    scene.reset(B);
+    scene.expect(Invariant::I4, "resets a live connection, which it knows");
+}
+
+#[test]
 fn a_standby_that_holds_no_snapshot_is_not_one_that_protects() {
     let mut scene = Scene::simplex(ECHO);
     scene.link(STREAM);

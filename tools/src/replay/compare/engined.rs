@@ -138,10 +138,8 @@ impl Engined {
             let Ok((local, remote, segment)) = parse_tcp(&ip, ChecksumState::Trusted) else {
                 continue;
             };
-            let tuple = FourTuple {
-                local: SocketAddr::new(ip.src, local),
-                remote: SocketAddr::new(ip.dst, remote),
-            };
+            let tuple =
+                FourTuple { local: (ip.src, local).into(), remote: (ip.dst, remote).into() };
             let text = segment.payload.to_vec();
             return Some(Word { tuple, said: Said::parsed(&segment), text });
         }

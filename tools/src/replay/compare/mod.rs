@@ -316,7 +316,7 @@ fn list(agenda: &mut BTreeSet<(Instant, usize)>, index: usize, case: &mut Case) 
 }
 
 fn tuple(ends: Ends) -> FourTuple {
-    FourTuple { local: ends.server, remote: ends.client }
+    FourTuple { local: ends.server.into(), remote: ends.client.into() }
 }
 
 /// The payload as it was on the wire; what the capture has not kept is zero.

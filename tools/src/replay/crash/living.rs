@@ -63,7 +63,7 @@ impl Living {
         let mut client = Self {
             act: Arc::clone(act),
             origin,
-            tuple: FourTuple { local: ends.0, remote: ends.1 },
+            tuple: FourTuple { local: ends.0.into(), remote: ends.1.into() },
             tcb,
             standing: Standing::Working,
             received: 0,
@@ -270,7 +270,7 @@ impl Endpoint for Living {
     }
 
     fn ends(&self) -> (SocketAddr, SocketAddr) {
-        (self.tuple.local, self.tuple.remote)
+        (self.tuple.local.into(), self.tuple.remote.into())
     }
 
     fn standing(&self) -> &Standing {

@@ -51,7 +51,7 @@ impl Own {
         let ipv6 = ends.0.is_ipv6();
         let tcb = Tcb::connect(&Arc::new(settings), at(now), iss, offset, mtu, ipv6);
         let mut client = Self {
-            tuple: FourTuple { local: ends.0, remote: ends.1 },
+            tuple: FourTuple { local: ends.0.into(), remote: ends.1.into() },
             tcb,
             script: Script::new(now, plan, content),
             standing: Standing::Working,
@@ -185,7 +185,7 @@ impl Endpoint for Own {
     }
 
     fn ends(&self) -> (SocketAddr, SocketAddr) {
-        (self.tuple.local, self.tuple.remote)
+        (self.tuple.local.into(), self.tuple.remote.into())
     }
 
     fn standing(&self) -> &Standing {

@@ -1,0 +1,314 @@
+//! What very many idle connections cost the core: memory on either node, and how long the loop is
+//! kept by one call while a standby attaches, leaves, and takes over.
+//!
+//!     cargo bench -p standin --bench scale -- [CONNECTIONS…]       default: 10000 100000 1000000
+//!
+//! Two engines, their link and a virtual clock; only the work itself is timed. The memory is what
+//! was asked of the allocator, by all of an engine; the allocator's own share comes on top.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+
+use core::net::IpAddr;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
+use standin::ids::Node;
+use standin::role::{Policy, Role, Timing};
+use standin::service::{Kind, Limits, MemoryStore};
+use standin::tcp::Settings;
+use standin::time::{Duration, Instant};
+use standin::wire::{
+    ChecksumState, Flags, FourTuple, MacAddr, Offload, SeqNum, TcpHeader, TcpOptions, Timestamps,
+    VnetHeader, parse_ip, parse_tcp,
+};
+
+/// Counts what is in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is left to the system's allocator, and only counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SERVICE: [u8; 4] = [10, 77, 0, 100];
+
+fn setup(node: Node, connections: usize) -> Setup {
+    Setup {
+        node,
+        boot: 1 + node as u64,
+        addresses: vec![IpAddr::from(SERVICE)],
+        services: vec![ServicePort { port: 7, kind: Kind::Echo }],
+        tcp: Arc::new(Settings { keepalive: None, ..Settings::default() }),
+        limits: Limits::default(),
+        timing: Timing::default(),
+        policy: Policy::default(),
+        isn_key: [7; 16],
+        table_key: [9; 16],
+        parts: vec![("services".to_owned(), 1)],
+        mac: MacAddr([2, 0, 0, 0, 0, 1 + node as u8]),
+        router: true,
+        mtu: 1500,
+        offload: true,
+        clock_origin: Duration::from_secs(1000),
+        backlog: 256,
+        connections_max: connections + 1,
+        backlog_bytes_max: 64 << 20,
+        #[cfg(feature = "defects")]
+        defect: None,
+    }
+}
+
+/// The pair, and the longest that any call took since it was last asked.
+struct Pair {
+    now: Instant,
+    nodes: [Option<Engine>; 2],
+    linked: bool,
+    longest: std::time::Duration,
+    buffer: Vec<u8>,
+    /// Packets that node 0 and node 1 wrote, and the last of them.
+    packets: [u64; 2],
+    last: Vec<u8>,
+}
+
+impl Pair {
+    fn new(connections: usize) -> Self {
+        let now = Instant::from_millis(1000);
+        let mut pair = Self {
+            now,
+            nodes: [None, None],
+            linked: false,
+            longest: std::time::Duration::ZERO,
+            buffer: vec![0; PACKET_BUFFER],
+            packets: [0; 2],
+            last: Vec::new(),
+        };
+        pair.start(0, connections);
+        pair.run_until(|pair| pair.owns(0));
+        pair
+    }
+
+    fn start(&mut self, index: usize, connections: usize) {
+        let node = [Node::A, Node::B][index];
+        let setup = setup(node, connections);
+        let mut engine = Engine::new(setup, Box::new(MemoryStore::new()), self.now);
+        engine.on_carrier(self.now, true);
+        self.nodes[index] = Some(engine);
+    }
+
+    fn owns(&self, index: usize) -> bool {
+        let role = self.nodes[index].as_ref().map(|engine| engine.status(self.now).role);
+        matches!(role, Some(Role::Primary { .. }))
+    }
+
+    fn is_protected(&self) -> bool {
+        self.nodes.iter().flatten().any(|engine| engine.status(self.now).protected)
+    }
+
+    /// Times one call into an engine.
+    fn call<T>(&mut self, index: usize, work: impl FnOnce(&mut Engine, Instant) -> T) -> Option<T> {
+        let engine = self.nodes[index].as_mut()?;
+        let began = std::time::Instant::now();
+        let result = work(engine, self.now);
+        self.longest = self.longest.max(began.elapsed());
+        Some(result)
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..1_000_000 {
+            self.turn();
+            if done(self) {
+                return;
+            }
+            self.now = self.now + Duration::from_millis(1);
+        }
+        panic!("the pair never gets there");
+    }
+
+    fn turn(&mut self) {
+        for index in 0..2 {
+            self.call(index, |engine, now| engine.on_timer(now));
+            while self.serve(index) {}
+        }
+    }
+
+    /// Carries out what an engine asks. Whether there was anything.
+    fn serve(&mut self, index: usize) -> bool {
+        let mut busy = false;
+        while let Some(Some(action)) = self.call(index, |engine, now| engine.poll_action(now)) {
+            busy = true;
+            match action {
+                Action::SendBeat { path, bytes } => {
+                    self.call(1 - index, |engine, now| engine.on_beat(now, path, &bytes));
+                }
+                Action::SendFrame { frame, .. } => {
+                    self.call(1 - index, |engine, now| engine.on_frame(now, &frame));
+                }
+                Action::Dial | Action::Knock if self.nodes[1 - index].is_none() => {
+                    self.call(index, |engine, now| engine.on_link(now, LinkInput::Refused));
+                }
+                Action::Dial if !self.linked => {
+                    self.linked = true;
+                    for node in 0..2 {
+                        self.call(node, |engine, now| engine.on_link(now, LinkInput::Connected));
+                    }
+                }
+                Action::Exit(reason) => panic!("node {index} exits: {reason}"),
+                _ => {}
+            }
+        }
+        let output = self.call(index, |engine, now| core::mem::take(engine.link_output(now)));
+        for bytes in output.unwrap_or_default().chunks(64 << 10) {
+            busy = true;
+            self.call(1 - index, |engine, now| engine.on_link(now, LinkInput::Data(bytes)));
+        }
+        let mut buffer = core::mem::take(&mut self.buffer);
+        while let Some(Some(range)) =
+            self.call(index, |engine, now| engine.poll_packet(now, &mut buffer))
+        {
+            busy = true;
+            self.packets[index] += 1;
+            self.last.clear();
+            self.last.extend_from_slice(&buffer[range.start + VnetHeader::LEN..range.end]);
+        }
+        self.buffer = buffer;
+        busy
+    }
+
+    /// A client's handshake with whichever node owns.
+    fn open(&mut self, number: u32) {
+        let [_, high, middle, low] = (number >> 14).to_be_bytes();
+        let port = 10_000 + (number & 0x3fff) as u16;
+        let tuple = FourTuple {
+            local: ([10, 1 + high, middle, low], port).into(),
+            remote: (SERVICE, 7).into(),
+        };
+        let timestamps = Some(Timestamps { val: 1, ecr: 0 });
+        let options = TcpOptions {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps,
+            ..TcpOptions::default()
+        };
+        self.say(tuple, SeqNum(number), SeqNum(0), Flags::SYN, options);
+        let ip = parse_ip(&self.last).expect("a SYN-ACK");
+        let (_, _, answer) = parse_tcp(&ip, ChecksumState::Trusted).expect("a SYN-ACK");
+        let echo = answer.options.timestamps.map_or(0, |timestamps| timestamps.val);
+        let (seq, ack) = (SeqNum(number).add(1), answer.seq.add(1));
+        let timestamps = Some(Timestamps { val: 2, ecr: echo });
+        self.say(tuple, seq, ack, Flags::ACK, TcpOptions { timestamps, ..TcpOptions::default() });
+    }
+
+    fn say(
+        &mut self,
+        tuple: FourTuple,
+        seq: SeqNum,
+        ack: SeqNum,
+        flags: Flags,
+        options: TcpOptions,
+    ) {
+        let (window, ecn, ttl, ip_id) = (65_535, 0, 64, 0);
+        let header = TcpHeader { tuple, seq, ack, flags, window, options, ecn, ttl, ip_id };
+        let mut packet = vec![0; header.len()];
+        let vnet = header.write(&mut packet, 0, Offload::Full);
+        let owner = usize::from(self.owns(1));
+        self.call(owner, |engine, now| engine.on_packet(now, vnet, &packet));
+        while self.serve(owner) || self.serve(1 - owner) {}
+    }
+
+    fn lose(&mut self, index: usize) {
+        self.nodes[index] = None;
+        self.linked = false;
+        self.call(1 - index, |engine, now| engine.on_link(now, LinkInput::Closed));
+    }
+
+    /// The longest call since the last time, in milliseconds.
+    fn longest(&mut self) -> f64 {
+        core::mem::take(&mut self.longest).as_secs_f64() * 1000.0
+    }
+}
+
+fn per_connection(before: usize, connections: usize) -> f64 {
+    IN_USE.load(Ordering::Relaxed).saturating_sub(before) as f64 / connections as f64
+}
+
+fn measure(connections: usize) {
+    let mut pair = Pair::new(connections);
+    let empty = IN_USE.load(Ordering::Relaxed);
+    for number in 0..connections as u32 {
+        if number.is_multiple_of(1000) {
+            pair.turn();
+            pair.now = pair.now + Duration::from_millis(1);
+        }
+        pair.open(number);
+    }
+    let settled = pair.now + Duration::from_secs(5);
+    pair.run_until(|pair| pair.now >= settled);
+    let primary = per_connection(empty, connections);
+
+    let alone = IN_USE.load(Ordering::Relaxed);
+    pair.longest();
+    pair.start(1, connections);
+    pair.run_until(Pair::is_protected);
+    let attach = pair.longest();
+    let settled = pair.now + Duration::from_secs(5);
+    pair.run_until(|pair| pair.now >= settled);
+    let standby = per_connection(alone, connections);
+
+    pair.longest();
+    pair.lose(1);
+    pair.run_until(|pair| !pair.is_protected());
+    let detach = pair.longest();
+
+    pair.start(1, connections);
+    pair.run_until(Pair::is_protected);
+    pair.longest();
+    pair.packets = [0; 2];
+    let began = std::time::Instant::now();
+    pair.lose(0);
+    while !pair.owns(1) {
+        pair.turn();
+        pair.now = pair.now + Duration::from_millis(1);
+    }
+    let all = began.elapsed().as_secs_f64() * 1000.0;
+    let takeover = pair.longest();
+    println!(
+        "{connections:>12}{primary:>12.0}{standby:>12.0}{attach:>12.2}{detach:>12.2}{takeover:>12.2}\
+         {all:>12.1}{:>12}",
+        pair.packets[1]
+    );
+}
+
+fn main() {
+    let sizes: Vec<usize> =
+        std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![10_000, 100_000, 1_000_000] } else { sizes };
+    println!(
+        "{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "connections", "primary", "standby", "attach", "detach", "takeover", "nudged", "packets"
+    );
+    println!(
+        "{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "", "bytes each", "bytes each", "ms, longest", "ms, longest", "ms, longest", "ms, all", ""
+    );
+    for connections in sizes {
+        measure(connections);
+    }
+}
