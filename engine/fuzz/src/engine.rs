@@ -459,6 +459,7 @@ impl World {
                     self.peer.heard = Some(beat);
                 }
                 Action::HangUp => self.peer.hang_up(),
+                Action::Ask(ask) => panic!("there is no arbiter to ask: {ask:?}"),
                 Action::Report(_, line) => assert!(line.len() < 2_000, "a line for a person"),
                 Action::Exit(_) => self.exited = true,
                 Action::Dial | Action::Knock | Action::InstallRoutes | Action::RemoveRoutes => {}

@@ -35,16 +35,18 @@ impl Plan {
         plan
     }
 
-    /// A share of the worlds has an arbiter, and with it what it is there for: both networks between
-    /// the nodes fail at once. Drawn apart, so that the other worlds are what they were.
+    /// A share of the worlds has an arbiter. Where it is waited for, what it is there for happens,
+    /// too: both networks between the nodes fail at once, and clients reach both. Drawn apart, so
+    /// that the other worlds are what they were.
     fn appoint_arbiter(&mut self, rng: &mut Rng, lasts: u64) {
         if !rarely(rng, 3) {
             return;
         }
-        self.pair.arbiter = Some(arbiter(rng));
+        let arbiter = arbiter(rng);
+        self.pair.arbiter = Some(arbiter);
         for _ in 0..rng.usize(..4) {
             let at_us = rng.u64(CALM_US - 200_000..lasts);
-            self.faults.push(Fault { at_us, what: estrangement(rng) });
+            self.faults.push(Fault { at_us, what: estrangement(rng, arbiter.stop) });
         }
         self.faults.sort_by_key(|fault| fault.at_us);
     }
@@ -111,7 +113,7 @@ fn arbiter(rng: &mut Rng) -> ArbiterPlan {
 }
 
 /// What an arbiter is for, or what befalls it.
-fn estrangement(rng: &mut Rng) -> Trouble {
+fn estrangement(rng: &mut Rng, stop: bool) -> Trouble {
     let node = one(rng, &[Target::A, Target::B, Target::Primary, Target::Standby]);
     let for_us = match rng.u32(..3) {
         0 => rng.u64(20_000..150_000),
@@ -121,7 +123,9 @@ fn estrangement(rng: &mut Rng) -> Trouble {
     match rng.u32(..4) {
         0 => Trouble::CutArbiter { node, for_us },
         1 => Trouble::Outage { for_us },
-        _ => Trouble::Estranged { for_us },
+        _ if stop => Trouble::Estranged { for_us },
+        2 => Trouble::CutArbiter { node, for_us },
+        _ => Trouble::Outage { for_us },
     }
 }
 

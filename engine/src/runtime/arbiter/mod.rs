@@ -7,6 +7,8 @@
 
 pub mod etcd;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
