@@ -132,9 +132,9 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     let pem = read(path)?;
     let mut found = Vec::new();
     for item in parse_pem(&pem) {
-        match item.map_err(|error| format!("{}: {error}", path.display()))? {
-            PemItem::Certificate(certificate) => found.push(certificate),
-            _ => {}
+        let item = item.map_err(|error| format!("{}: {error}", path.display()))?;
+        if let PemItem::Certificate(certificate) = item {
+            found.push(certificate);
         }
     }
     if found.is_empty() {
