@@ -413,3 +413,110 @@ impl Claims {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn claims() -> Claims {
+        let policy = ArbiterPolicy {
+            lost: LostArbiter::Stop,
+            lease: Duration::from_secs(5),
+            timeout: Duration::from_millis(500),
+        };
+        Claims::new(at(0), policy, Duration::from_millis(100))
+    }
+
+    const THEIRS: Record = Record { owner: Node::A, epoch: Epoch(4), boot: 1 };
+
+    /// What is asked when node `b`, process 2, wants to own, and what comes of it.
+    fn want(claims: &mut Claims, now: Instant, known: &mut Epoch) -> (Verdict, Option<Ask>) {
+        let mut actions = Vec::new();
+        let verdict = claims.pursue(now, Node::B, 2, Title::Free, known, &mut actions);
+        let ask = actions.iter().find_map(|action| match action {
+            Action::Ask(ask) => Some(*ask),
+            _ => None,
+        });
+        (verdict, ask)
+    }
+
+    fn answer(claims: &mut Claims, now: Instant, ask: Option<Ask>, record: Record, written: bool) {
+        let number = ask.expect("something was asked").number;
+        let reply = Reply { record: Some(record), revision: 9, written };
+        claims.on_answer(now, number, Some(reply), &mut Vec::new());
+    }
+
+    fn wanted(ask: Option<Ask>) -> Record {
+        match ask.expect("something was asked").what {
+            Inquiry::Swap { expected: Some(_), revision: None, record } => record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_claim_that_was_given_up_is_never_used() {
+        let (mut claims, mut known) = (claims(), Epoch(4));
+        let (_, read) = want(&mut claims, at(10), &mut known);
+        answer(&mut claims, at(11), read, THEIRS, false);
+        let (verdict, asked) = want(&mut claims, at(11), &mut known);
+        let given_up = wanted(asked);
+        assert_eq!((verdict, given_up.epoch), (Verdict::Wait, Epoch(5)));
+        claims.give_up();
+        answer(&mut claims, at(20), asked, given_up, true);
+        let now = at(2000);
+        let (verdict, asked) = want(&mut claims, now, &mut known);
+        assert_eq!(verdict, Verdict::Wait, "it has been consented away since, perhaps");
+        assert_eq!(wanted(asked).epoch, Epoch(7));
+        assert!(claims.take_won().is_none());
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_is_found_and_counts_from_the_first_question() {
+        let (mut claims, mut known) = (claims(), Epoch(4));
+        let (_, read) = want(&mut claims, at(10), &mut known);
+        answer(&mut claims, at(11), read, THEIRS, false);
+        let (_, asked) = want(&mut claims, at(11), &mut known);
+        let record = wanted(asked);
+        claims.attend(at(511), None, &mut Vec::new());
+        assert!(claims.is_barred());
+        let (_, again) = want(&mut claims, at(611), &mut known);
+        assert_eq!(wanted(again), record, "the same claim");
+        // Refused, since it had been granted.
+        answer(&mut claims, at(620), again, record, false);
+        assert_eq!(want(&mut claims, at(620), &mut known).0, Verdict::Granted);
+        assert_eq!(
+            claims.take_won().map(|(epoch, over)| (epoch, over.record)),
+            Some((Epoch(5), Some(THEIRS)))
+        );
+        assert_eq!(claims.granted_until(), at(11 + 4500));
+    }
+
+    #[test]
+    fn age_is_of_a_write_and_not_of_a_record() {
+        let (mut claims, mut known) = (claims(), Epoch(4));
+        let mut look = |claims: &mut Claims, now, revision| {
+            let mut actions = Vec::new();
+            claims.attend(now, None, &mut actions);
+            let Some(Action::Ask(ask)) = actions.first() else { panic!("{actions:?}") };
+            let reply = Reply { record: Some(THEIRS), revision, written: false };
+            claims.on_answer(now, ask.number, Some(reply), &mut Vec::new());
+        };
+        look(&mut claims, at(0), 8);
+        look(&mut claims, at(3000), 9);
+        let mut old = |claims: &mut Claims, now| {
+            let mut actions = Vec::new();
+            let verdict = claims.pursue(now, Node::B, 2, Title::Age, &mut known, &mut actions);
+            assert_eq!(verdict, Verdict::Wait);
+            actions.into_iter().find_map(|action| match action {
+                Action::Ask(Ask { what: Inquiry::Swap { revision, .. }, .. }) => revision,
+                _ => None,
+            })
+        };
+        assert_eq!(old(&mut claims, at(7999)), None);
+        assert_eq!(old(&mut claims, at(8000)), Some(9));
+    }
+}

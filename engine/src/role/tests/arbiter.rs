@@ -282,6 +282,31 @@ fn an_address_handed_to_a_node_that_loses_the_arbiter_comes_back() {
     }
 }
 
+/// A confirmation that was under way while its sender left and was granted the address makes no
+/// duplex of an owner whose grant is over, and no lease.
+#[test]
+fn a_late_confirmation_gives_no_right_to_speak() {
+    for seed in 0..20 {
+        let mut world = duplex(1000 + seed);
+        world.kill(B);
+        world.run(300);
+        world.start(B);
+        world.run_until("b follows", 200, |world| {
+            world.role(B) == Some(Role::Standby { synced: false })
+        });
+        // It gets everything; its answer waits.
+        world.cut_from(Path::Replication, B);
+        world.run(40);
+        sever(&mut world);
+        world.arbiter.cut[A] = true;
+        world.run_until("b owns", 2000, |world| world.speaks(B));
+        assert!(world.is_primary(A) && !world.speaks(A));
+        world.heal_paths();
+        // The world looks for a second speaker at every step.
+        world.run_until("a protects b", 900, |world| world.is_duplex(B));
+    }
+}
+
 /// Both networks between the nodes fail, in one direction or both, again and again, while both
 /// live and reach the arbiter or not.
 fn partitions(seed: u64, lost: LostArbiter) -> u64 {
