@@ -39,3 +39,33 @@ pub enum Defect {
     /// I7: a primary always says that it is protected.
     AlwaysProtected,
 }
+
+impl Defect {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::AckBeforeCommit,
+        Self::FinNotLogged,
+        Self::OutputBeforeCommit,
+        Self::PinNotLogged,
+        Self::SpeakAfterLease,
+        Self::TimestampRegression,
+        Self::WindowShrink,
+        Self::ResetAtTakeover,
+        Self::ForgetAtTakeover,
+        Self::AnnounceBeforeRoutes,
+        Self::SpeakBeforeAnnounce,
+        Self::WrongByteAfterTakeover,
+        Self::AlwaysProtected,
+    ];
+}
+
+impl core::str::FromStr for Defect {
+    type Err = String;
+
+    /// Reads a mistake's name, as it stands above.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(|defect| format!("{defect:?}"));
+        let found = names.iter().position(|known| known == name);
+        found.map(|at| Self::ALL[at]).ok_or_else(|| format!("one of {}", names.join(", ")))
+    }
+}

@@ -24,6 +24,23 @@ need() {
         die "cannot install ${packages[*]}"
 }
 
+# need_server COMMAND:PACKAGE…: the same for packages that start a server of their name as soon as
+# they are installed: only the program is wanted.
+need_server() {
+    local pair name
+    for pair in "$@"; do
+        name=${pair%%:*}
+        if ! PATH=$PATH:/usr/sbin:/sbin command -v "$name" > /dev/null; then
+            need "$pair"
+            if ((EUID == 0)); then
+                systemctl disable --now "$name" > /dev/null 2>&1 || true
+            else
+                sudo systemctl disable --now "$name" > /dev/null 2>&1 || true
+            fi
+        fi
+    done
+}
+
 need_rust() {
     command -v cargo > /dev/null || PATH=$HOME/.cargo/bin:$PATH
     command -v cargo > /dev/null || die "cargo is not here: install Rust, https://rustup.rs"

@@ -14,8 +14,15 @@ client() { "$LAB" exec si-client "$@"; }
 begin() {
     local name=$1
     shift
+    launch "$name" "$DRILL" "$@"
+}
+
+# launch NAME PROGRAM OPTION…: the same for any program that takes --json and --ready.
+launch() {
+    local name=$1
+    shift
     rm -f "$SCENE/$name".{json,ready,out}
-    client "$DRILL" "$@" --json "$SCENE/$name.json" --ready "$SCENE/$name.ready" \
+    client "$@" --json "$SCENE/$name.json" --ready "$SCENE/$name.ready" \
         > "$SCENE/$name.out" 2>&1 < /dev/null &
     CLIENTS[$name]=$!
 }

@@ -1,5 +1,8 @@
-//! The two requests to the kernel that no safe wrapper makes.
-#![expect(unsafe_code, reason = "neither SIOCOUTQ nor IP_BIND_ADDRESS_NO_PORT has a safe wrapper")]
+//! The requests to the kernel that no safe wrapper makes.
+#![expect(
+    unsafe_code,
+    reason = "SIOCOUTQ, IP_BIND_ADDRESS_NO_PORT and O_NONBLOCK on any descriptor have no safe wrapper"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -32,4 +35,16 @@ pub(crate) fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
         )
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes reads and writes return at once (`O_NONBLOCK`, fcntl(2)).
+pub(crate) fn set_nonblocking(descriptor: &impl AsRawFd) -> io::Result<()> {
+    let raw = descriptor.as_raw_fd();
+    // SAFETY: the descriptor is borrowed and so open; this command takes no argument.
+    let flags = unsafe { libc::fcntl(raw, libc::F_GETFL) };
+    // SAFETY: the descriptor is borrowed and so open; this command takes an int.
+    if flags < 0 || unsafe { libc::fcntl(raw, libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

@@ -74,6 +74,8 @@ pub(super) struct Connection {
     pub(super) body: Body,
     /// Its last record in the log.
     pub(super) pending: Pending,
+    /// For whose sake the next four were set: see [`Connection::renew`].
+    pub(super) session: u32,
     /// Whether the standby has been told of it: from then on everything it does is.
     pub(super) replicated: bool,
     /// Whether the application has been told that the peer finished.
@@ -92,20 +94,13 @@ pub(super) struct Connection {
     pub(super) fin_logged: bool,
     /// Its entries in the timer wheel.
     pub(super) alarm: Alarm,
-    /// When its peer was last heard.
-    pub(super) active: Instant,
+    /// Held: when it was last put down as one of the [`Recent`](super::wake::Recent).
+    pub(super) noted: Instant,
 }
 
 impl Connection {
     /// A connection that nobody but this engine knows yet.
-    pub(super) fn new(
-        id: ConnId,
-        tuple: FourTuple,
-        service: u16,
-        app: App,
-        body: Body,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(id: ConnId, tuple: FourTuple, service: u16, app: App, body: Body) -> Self {
         Self {
             id,
             tuple,
@@ -113,6 +108,7 @@ impl Connection {
             app,
             body,
             pending: Pending::default(),
+            session: 0,
             replicated: false,
             peer_finished: false,
             queued: false,
@@ -122,8 +118,22 @@ impl Connection {
             handshake_logged: false,
             fin_logged: false,
             alarm: Alarm::default(),
-            active: now,
+            noted: Instant::ZERO,
         }
+    }
+
+    /// What holds for one standby alone does not hold for the next one, nor for none. Standbys
+    /// come and go without a walk over all connections: each sees it when it is next looked at.
+    pub(super) fn renew(&mut self, session: u32) {
+        if self.session == session {
+            return;
+        }
+        self.session = session;
+        self.replicated = false;
+        self.progressed = false;
+        self.exposed = false;
+        self.pending = Pending::default();
+        self.set_horizon(Horizon::OPEN);
     }
 
     /// The TCB, if this engine speaks for the connection.

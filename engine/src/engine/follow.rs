@@ -25,6 +25,7 @@ impl Engine {
             .map_err(|why| Violation::Contradiction { lsn, why })?;
         if let Some(id) = record.conn() {
             self.note_exposure(id);
+            self.note_life(now, id, record);
         }
         Ok(())
     }
@@ -43,14 +44,29 @@ impl Engine {
         }
     }
 
+    /// Keeps what a takeover wants to know at once: who was heard lately, and how many are in the
+    /// handshake.
+    fn note_life(&mut self, now: Instant, id: ConnId, record: &Record<'_>) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let Body::Held(hard) = &connection.body else { return };
+        if hard.handshake_done && !connection.handshake_logged {
+            connection.handshake_logged = true;
+            self.half_open -= 1;
+        }
+        // A snapshot says nothing of when.
+        if !matches!(record, Record::Opened { snapshot: true, .. }) {
+            self.recent.note(now, id, &mut connection.noted);
+        }
+    }
+
     fn apply_record(&mut self, now: Instant, epoch: Epoch, record: &Record<'_>) -> Result<(), Why> {
         match *record {
             Record::Opened { conn, snapshot: _, tuple, kind, hard, app } => {
                 let hard = Hard::decode(hard).map_err(|_| "connection state does not decode")?;
-                self.apply_opened(now, conn, tuple, kind, hard, app)
+                self.apply_opened(conn, tuple, kind, hard, app)
             }
             Record::Input { conn, offset, ts_recent, bytes } => {
-                let Held { app, hard, active, mut env, .. } = self.held(conn)?;
+                let Held { app, hard, mut env, .. } = self.held(conn)?;
                 if hard.received != offset {
                     return Err("input does not follow the input before it");
                 }
@@ -60,7 +76,6 @@ impl Engine {
                 hard.establish();
                 hard.received += bytes.len() as u64;
                 hard.ts_recent = ts_recent;
-                *active = now;
                 app.on_input(bytes, &mut env);
                 Ok(())
             }
@@ -99,6 +114,7 @@ impl Engine {
                 let connection =
                     self.table.remove_held(conn).ok_or("closed connection is unknown")?;
                 self.unprotected -= u32::from(connection.exposed);
+                self.half_open -= usize::from(!connection.handshake_logged);
                 let mut app = connection.app;
                 app.close(self.store.as_mut());
                 Ok(())
@@ -117,7 +133,6 @@ impl Engine {
 
     fn apply_opened(
         &mut self,
-        now: Instant,
         id: ConnId,
         tuple: crate::wire::FourTuple,
         service: u16,
@@ -136,26 +151,29 @@ impl Engine {
         let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
             .map_err(|_| "application state does not decode")?;
         let mut connection =
-            Box::new(Connection::new(id, tuple, service, app, Body::Held(Box::new(hard)), now));
+            Box::new(Connection::new(id, tuple, service, app, Body::Held(Box::new(hard))));
         if let Body::Held(hard) = &connection.body {
             connection.peer_finished = hard.peer_fin;
             connection.handshake_logged = hard.handshake_done;
             connection.fin_logged = hard.fin_acked;
         }
+        let half_open = usize::from(!connection.handshake_logged);
         self.table.insert(connection).map_err(|mut refused| {
             refused.app.close(self.store.as_mut());
             "connection's place is taken"
-        })
+        })?;
+        self.half_open += half_open;
+        Ok(())
     }
 
     /// The held connection that a record speaks of.
     fn held(&mut self, id: ConnId) -> Result<Held<'_>, Why> {
         let Self { table, store, pins, wall, .. } = self;
         let connection = table.get_mut(id).ok_or("record of an unknown connection")?;
-        let Connection { app, body, peer_finished, active, .. } = connection;
+        let Connection { app, body, peer_finished, .. } = connection;
         let Body::Held(hard) = body else { return Err("record of a connection that is ours") };
         let env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
-        Ok(Held { app, hard, peer_finished, active, env })
+        Ok(Held { app, hard, peer_finished, env })
     }
 }
 
@@ -164,6 +182,5 @@ struct Held<'a> {
     app: &'a mut App,
     hard: &'a mut Hard,
     peer_finished: &'a mut bool,
-    active: &'a mut Instant,
     env: Env<'a>,
 }

@@ -99,6 +99,7 @@ impl Engine {
             Ok(Icmp::EchoRequest { .. }) => self.answer_ping(ip),
             Ok(Icmp::Error(error)) => {
                 let Some(id) = self.table.find(error.tuple) else { return };
+                self.wake(now, id);
                 let signal = match error.kind {
                     IcmpKind::TooBig { mtu: 0 } => {
                         PathSignal::TooBig { mtu: tcp::plateau_below(error.quoted_len) }
@@ -124,6 +125,7 @@ impl Engine {
 
     fn on_segment(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
         let Some(id) = self.table.find(tuple) else { return self.on_stranger(now, tuple, segment) };
+        self.wake(now, id);
         let is_syn = segment.flags.contains(Flags::SYN)
             && !segment.flags.intersects(Flags::ACK | Flags::RST);
         if is_syn
@@ -267,7 +269,7 @@ impl Engine {
     fn begin(&mut self, now: Instant, id: ConnId, tuple: FourTuple, service: u16, tcb: Tcb) {
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
         let mut connection =
-            Box::new(Connection::new(id, tuple, service, app, Body::Live(Box::new(tcb)), now));
+            Box::new(Connection::new(id, tuple, service, app, Body::Live(Box::new(tcb))));
         connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
         let half_open = usize::from(!connection.handshake_logged);
         if self.table.insert(connection).is_err() {
@@ -290,7 +292,6 @@ impl Engine {
             stats.backlog_dropped += 1;
             return;
         }
-        connection.active = now;
         let before = Before::of(tcb, &connection.app);
         let mut offset = before.received;
         let ts_recent = segment.options.timestamps.map_or(0, |timestamps| timestamps.val);

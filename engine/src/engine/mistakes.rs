@@ -43,6 +43,13 @@ pub(super) fn mistaken_settings(setup: &Setup, settings: &Arc<Settings>) -> Arc<
     settings
 }
 
+/// What it does first.
+pub(super) fn err_in_waking(setup: &Setup, now: Instant, tcb: &mut Tcb) {
+    if setup.has(Defect::ResetAtTakeover) {
+        tcb.abort(now);
+    }
+}
+
 impl Engine {
     /// Before the state is armed.
     pub(super) fn err_before_takeover(&mut self, now: Instant) {
@@ -68,16 +75,9 @@ impl Engine {
     }
 
     /// When everything is in place.
-    pub(super) fn err_in_takeover(&mut self, now: Instant) {
+    pub(super) fn err_in_takeover(&mut self) {
         if self.setup.has(Defect::SpeakBeforeAnnounce) {
             self.announced = true;
-        }
-        if self.setup.has(Defect::ResetAtTakeover) {
-            for connection in self.table.iter_mut() {
-                if let Some(tcb) = connection.tcb_mut() {
-                    tcb.abort(now);
-                }
-            }
         }
     }
 }

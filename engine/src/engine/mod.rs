@@ -30,6 +30,7 @@ mod table;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 use core::fmt;
 use core::net::IpAddr;
@@ -50,6 +51,7 @@ use outbox::Outbox;
 use replicate::{SnapshotEnd, Stall};
 use setup::PairClock;
 use table::Table;
+use wake::{Recent, Walk};
 
 pub use output::PACKET_BUFFER;
 pub use setup::{Action, ExitReason, Level, LinkInput, ServicePort, Setup};
@@ -100,7 +102,12 @@ pub struct Engine {
     cookies_until: Instant,
     /// Connections that may have something to send, each once.
     ready: VecDeque<ConnId>,
+    /// Connections that only have to say that the path is good.
+    quiet: VecDeque<ConnId>,
     wheel: Wheel<ConnId>,
+    /// Standby: the connections of the last seconds. Owner: those that are to wake.
+    recent: Recent,
+    walk: Walk,
     /// Connections that wait for the content store, each once.
     waiting: Vec<ConnId>,
     outbox: Outbox,
@@ -160,7 +167,10 @@ impl Engine {
             half_open: 0,
             cookies_until: Instant::ZERO,
             ready: VecDeque::new(),
+            quiet: VecDeque::new(),
             wheel: Wheel::new(now),
+            recent: Recent::default(),
+            walk: Walk::default(),
             waiting: Vec::new(),
             outbox: Outbox::default(),
             reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),
@@ -238,7 +248,8 @@ impl Engine {
             self.on_alarms(now);
             self.reassembler.expire(now);
             self.flush_progress(now, false);
-            self.advance_snapshot();
+            self.advance_waking(now);
+            self.advance_snapshot(now);
             self.ask_for_duplex(now);
             self.follow_roles(now);
             self.check_stall(now);
@@ -256,7 +267,8 @@ impl Engine {
                 if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
             let fragments = self.reassembler.deadline().unwrap_or(Instant::NEVER);
             // A snapshot that waits for confirmations goes on when they come.
-            let snapshot = if self.snapshot_due() { Instant::ZERO } else { Instant::NEVER };
+            let due = self.snapshot_due() || self.waking_due();
+            let snapshot = if due { Instant::ZERO } else { Instant::NEVER };
             deadline = deadline.min(alarms).min(progress).min(fragments).min(snapshot);
         }
         deadline
@@ -338,6 +350,9 @@ impl Engine {
         use crate::service::Env;
         use crate::tcp::Verdict;
         use connection::Body;
+        if self.owner {
+            self.wake(now, id);
+        }
         let Self { table, store, pins, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         connection.waiting = false;

@@ -31,7 +31,7 @@ impl Engine {
             self.stats.packets_out += 1;
             return Some(self.write_loose(&loose, buffer));
         }
-        while let Some(&id) = self.ready.front() {
+        while let Some(id) = self.next_ready(now) {
             if let Some((tuple, transmit)) = self.poll_connection(now, id, buffer) {
                 self.stats.packets_out += 1;
                 self.stats.bytes_out += transmit.payload as u64;
@@ -47,7 +47,16 @@ impl Engine {
 
     /// Whether [`Self::poll_packet`] has something to look at.
     pub fn has_packets(&self) -> bool {
-        self.owner && !(self.outbox.is_empty() && self.ready.is_empty())
+        self.owner && !(self.outbox.is_empty() && self.ready.is_empty() && self.quiet.is_empty())
+    }
+
+    /// Who is first in the queue. When that is empty, those who wait for it to be join it.
+    fn next_ready(&mut self, now: Instant) -> Option<ConnId> {
+        while self.ready.is_empty() {
+            let id = self.quiet.pop_front()?;
+            self.touch(now, id);
+        }
+        self.ready.front().copied()
     }
 
     fn poll_connection(

@@ -123,7 +123,7 @@ impl Engine {
     /// reaches them.
     pub(super) fn attach_standby(&mut self, now: Instant) {
         self.reset_log();
-        self.detach_connections();
+        self.begin_session();
         self.attached = true;
         self.stall.begin(now, self.log.confirmed());
         let connections = self.table.len() as u32;
@@ -136,22 +136,19 @@ impl Engine {
     pub(super) fn detach_standby(&mut self, now: Instant) {
         self.attached = false;
         self.snapshot_end = SnapshotEnd::None;
-        self.detach_connections();
+        // Whoever waits for a confirmation need not any more.
+        let waiting: Vec<ConnId> = self.log.unconfirmed().collect();
+        self.begin_session();
         self.reset_log();
-        let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
-        for id in ids {
+        for id in waiting {
             self.touch(now, id);
         }
     }
 
-    fn detach_connections(&mut self) {
-        for connection in self.table.iter_mut() {
-            connection.replicated = false;
-            connection.progressed = false;
-            connection.exposed = false;
-            connection.pending = Default::default();
-            connection.set_horizon(Horizon::OPEN);
-        }
+    /// Nothing that connections were told for the sake of the last standby holds any more: their
+    /// horizons are open, and none of them is replicated.
+    fn begin_session(&mut self) {
+        self.table.begin_session();
         self.progress.clear();
         self.unprotected = 0;
     }
@@ -216,13 +213,13 @@ impl Engine {
     }
 
     /// Moves the snapshot on by one turn's share.
-    pub(super) fn advance_snapshot(&mut self) {
+    pub(super) fn advance_snapshot(&mut self, now: Instant) {
         if !self.snapshot_due() {
             return;
         }
         self.snapshot.begin_turn(SNAPSHOT_BUDGET);
         while let Some(slot) = self.snapshot.next_slot() {
-            self.snapshot_slot(slot);
+            self.snapshot_slot(now, slot);
         }
         if self.snapshot.is_complete() {
             let end = self.append(&Record::SnapshotEnd);
@@ -230,9 +227,10 @@ impl Engine {
         }
     }
 
-    fn snapshot_slot(&mut self, slot: usize) {
-        let Some(connection) = self.table.in_slot_mut(slot) else { return };
-        let id = connection.id;
+    fn snapshot_slot(&mut self, now: Instant, slot: usize) {
+        let Some(id) = self.table.in_slot_mut(slot).map(|connection| connection.id) else { return };
+        self.wake(now, id);
+        let Some(connection) = self.table.get_mut(id) else { return };
         let Body::Live(tcb) = &connection.body else { return };
         // What it may reveal is what it may have revealed already, alone.
         let standing = Before::of(tcb, &connection.app);

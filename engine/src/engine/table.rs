@@ -5,7 +5,9 @@
 //! takeover ids, records and timers mean the same on both nodes.
 //!
 //! The map from tuples is keyed with a secret: a client chooses its own port and could otherwise
-//! choose a bucket.
+//! choose a bucket. It holds hashes and slots alone, and finds the tuple in the slot: small, and
+//! quick to double. Half a million tuples with their hashes computed anew took the loop longer than
+//! a standby waits for a dead primary.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -41,6 +43,8 @@ pub(super) struct Table {
     by_tuple: HashTable<Place>,
     key: [u8; 16],
     serial: u32,
+    /// Counts the standbys, and the times without one.
+    session: u32,
     capacity: usize,
 }
 
@@ -48,7 +52,7 @@ impl Table {
     /// An empty table that will hold at most `capacity` connections.
     pub(super) fn new(key: [u8; 16], capacity: usize) -> Self {
         let by_tuple = HashTable::new();
-        Self { slots: Vec::new(), free: Vec::new(), by_tuple, key, serial: 0, capacity }
+        Self { slots: Vec::new(), free: Vec::new(), by_tuple, key, serial: 0, session: 0, capacity }
     }
 
     /// How many connections there are.
@@ -85,7 +89,10 @@ impl Table {
 
     /// Puts `connection` into the slot that its id names. Gives it back if the slot or the
     /// four-tuple is taken, or lies beyond the capacity.
-    pub(super) fn insert(&mut self, connection: Box<Connection>) -> Result<(), Box<Connection>> {
+    pub(super) fn insert(
+        &mut self,
+        mut connection: Box<Connection>,
+    ) -> Result<(), Box<Connection>> {
         let index = slot_of(connection.id);
         if index >= self.capacity.saturating_mul(2) || self.find(connection.tuple).is_some() {
             return Err(connection);
@@ -100,18 +107,26 @@ impl Table {
         let place = Place { hash: self.hash(connection.tuple), slot: index as u32 };
         let spread = |place: &Place| Place::spread(place.hash);
         self.by_tuple.insert_unique(Place::spread(place.hash), place, spread);
+        connection.session = self.session;
         self.slots[index] = Some(connection);
         Ok(())
     }
 
     /// The connection named `id`, unless it is gone.
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.slots.get_mut(slot_of(id))?.as_deref_mut().filter(|connection| connection.id == id)
+        self.in_slot_mut(slot_of(id)).filter(|connection| connection.id == id)
     }
 
     /// The connection in `slot`.
     pub(super) fn in_slot_mut(&mut self, slot: usize) -> Option<&mut Connection> {
-        self.slots.get_mut(slot)?.as_deref_mut()
+        let connection = self.slots.get_mut(slot)?.as_deref_mut()?;
+        connection.renew(self.session);
+        Some(connection)
+    }
+
+    /// A standby comes, or goes: what was set in connections for the last one is void from now on.
+    pub(super) fn begin_session(&mut self) {
+        self.session = self.session.wrapping_add(1);
     }
 
     /// The name of the connection between the two ends of `tuple`.
@@ -162,7 +177,8 @@ impl Table {
         if slot.as_ref().is_none_or(|connection| connection.id != id) {
             return None;
         }
-        let connection = slot.take()?;
+        let mut connection = slot.take()?;
+        connection.renew(self.session);
         let hash = self.hash(connection.tuple);
         if let Ok(place) =
             self.by_tuple.find_entry(Place::spread(hash), |place| place.slot as usize == index)

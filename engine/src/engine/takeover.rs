@@ -1,17 +1,12 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::Engine;
-use super::connection::{Alarm, Body};
-#[cfg(feature = "defects")]
-use super::mistakes;
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
-use crate::ids::{ConnId, Epoch};
+use crate::ids::Epoch;
 use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
-use crate::service::Env;
 use crate::tcp::wheel::Wheel;
-use crate::tcp::{Hard, Horizon, Tcb};
 use crate::time::{Duration, Instant};
 
 /// How long after a takeover SYN cookies of the dead primary are honoured: we cannot know whether
@@ -83,9 +78,9 @@ impl Engine {
         self.actions.push_back(Action::InstallRoutes);
         self.owner = true;
         self.announced = false;
-        self.nudge(now);
+        self.begin_waking(now);
         #[cfg(feature = "defects")]
-        self.err_in_takeover(now);
+        self.err_in_takeover();
         self.cookies_until = now + COOKIES_AFTER_TAKEOVER;
         if connections > 0 {
             self.stats.takeovers += 1;
@@ -103,7 +98,8 @@ impl Engine {
         }
     }
 
-    /// Turns what the log said of each connection into a TCP that can speak.
+    /// From following to leading. What is held is all the state there is, and it is complete; each
+    /// connection wakes when it is needed (`engine::wake`).
     fn arm_state(&mut self, now: Instant) {
         self.follower = None;
         self.unprotected = 0;
@@ -111,66 +107,13 @@ impl Engine {
             self.clock.step_ahead();
         }
         self.table.rebuild_free();
-        self.half_open = 0;
         self.attached = false;
         self.reset_log();
-        let ahead = self.clock.ahead_millis();
-        let Self { table, store, pins, wall, setup, half_open, .. } = self;
-        for connection in table.iter_mut() {
-            if let Body::Held(hard) = &connection.body {
-                let mut hard = Hard::clone(hard);
-                hard.ts_offset = hard.ts_offset.wrapping_add(ahead);
-                #[cfg(feature = "defects")]
-                mistakes::err_in_state(setup, &mut hard);
-                connection.handshake_logged = hard.handshake_done;
-                connection.fin_logged = hard.fin_acked;
-                let settings = &setup.tcp;
-                #[cfg(feature = "defects")]
-                let mistaken = mistakes::mistaken_settings(setup, settings);
-                #[cfg(feature = "defects")]
-                let settings = &mistaken;
-                connection.body = Body::Live(Box::new(Tcb::resume(settings, now, &hard)));
-                connection.app.lead(&mut Env {
-                    store: store.as_mut(),
-                    lead: true,
-                    pins,
-                    wall: *wall,
-                });
-                // In simplex nothing has to be pinned.
-                pins.clear();
-            }
-            connection.replicated = false;
-            connection.exposed = false;
-            connection.pending = Default::default();
-            connection.progressed = false;
-            connection.queued = false;
-            connection.alarm = Alarm::default();
-            *half_open += usize::from(!connection.handshake_logged);
-            connection.set_horizon(Horizon::OPEN);
-            connection.settle();
-        }
+        self.table.begin_session();
         self.ready.clear();
+        self.quiet.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
-    }
-
-    /// Lets every connection act at once, the most recently active first: a retransmission, or an
-    /// ACK that tells the peer that the path is good (§7).
-    fn nudge(&mut self, now: Instant) {
-        let mut order: Vec<(Instant, ConnId)> =
-            self.table.iter_mut().map(|connection| (connection.active, connection.id)).collect();
-        order.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, id) in order {
-            let Some(connection) = self.table.get_mut(id) else { continue };
-            if let Some(tcb) = connection.tcb_mut() {
-                tcb.nudge(now);
-            }
-            if connection.app.awaits_store() {
-                // It asked anew when it began to lead.
-                self.await_content(id);
-            }
-            self.touch(now, id);
-        }
     }
 
     /// The planned way: silent first, then everything the log still lacks, then the baton.
@@ -208,9 +151,11 @@ impl Engine {
         }
         self.table.clear();
         self.ready.clear();
+        self.quiet.clear();
         self.wheel = Wheel::new(now);
         self.progress.clear();
         self.waiting.clear();
+        self.end_waking();
         self.half_open = 0;
         self.unprotected = 0;
     }

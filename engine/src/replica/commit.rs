@@ -156,6 +156,11 @@ impl Ring {
         None
     }
 
+    /// The connections of all entries, in the order of the log.
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnId> {
+        self.entries.iter().map(|entry| entry.conn)
+    }
+
     fn entry(&mut self, pending: Pending) -> Option<&mut Entry> {
         let index = pending.entry.checked_sub(self.front)?;
         self.entries.get_mut(usize::try_from(index).ok()?)

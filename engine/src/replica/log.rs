@@ -197,6 +197,11 @@ impl Log {
         self.commits.poll(self.confirmed)
     }
 
+    /// The connections of the records that are not confirmed; each as often as it has some.
+    pub fn unconfirmed(&self) -> impl Iterator<Item = ConnId> {
+        self.commits.connections()
+    }
+
     /// Bytes of records that are appended and not confirmed; a frame counts until all of it is.
     pub const fn backlog_bytes(&self) -> u64 {
         self.bytes_appended - self.bytes_confirmed

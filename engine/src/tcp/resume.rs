@@ -115,8 +115,9 @@ impl Tcb {
 
     /// A takeover is complete for this connection: it acts at once (a nudge). With output that
     /// is not acknowledged, an initial window of it goes out from SND.UNA; without, an ACK tells
-    /// the peer that the path is good.
-    pub fn nudge(&mut self, now: Instant) {
+    /// the peer that the path is good. Returns whether there is such output: an ACK alone does not
+    /// hurry.
+    pub fn nudge(&mut self, now: Instant) -> bool {
         self.snd.backoff = 0;
         self.snd.progress_at = now;
         self.rcv.heard_at = now;
@@ -124,14 +125,16 @@ impl Tcb {
         self.restart_congestion();
         if !self.state.synchronized() {
             self.syn_due = self.state != State::Closed;
-            return;
+            return self.syn_due;
         }
         self.mark_all_lost();
-        if self.state.may_send() && self.output_limit() > self.snd.una {
+        let outstanding = self.state.may_send() && self.output_limit() > self.snd.una;
+        if outstanding {
             self.snd.probe_due = self.snd.wnd == 0;
         } else {
             self.rcv.forced = 1;
         }
+        outstanding
     }
 }
 

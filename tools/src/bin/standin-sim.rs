@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use standin_tools::sim::swarm::{Failure, Orders, Summary, swarm};
-use standin_tools::sim::world::SECOND;
+use standin_tools::sim::world::{SECOND, Told, Violation};
 use standin_tools::sim::{Judge, Outcome, Plan, Tell, run, shrink};
 
 /// Runs Standin's simulator: two engines, a LAN, a replication network, clients that check every
@@ -47,9 +47,44 @@ struct Cli {
     /// Where plans of failing seeds are written.
     #[arg(long, default_value = ".")]
     save: PathBuf,
+    /// The mistake that both engines make, to see how it is found out.
+    #[cfg(feature = "defects")]
+    #[arg(long)]
+    defect: Option<standin::defects::Defect>,
     /// Failing seeds after which no more are begun.
     #[arg(long, default_value_t = 5)]
     failures_max: usize,
+}
+
+impl Cli {
+    fn draw(&self, seed: u64) -> Plan {
+        SEED.set(Some(seed));
+        self.with_defect(Plan::draw(seed))
+    }
+
+    #[cfg(feature = "defects")]
+    const fn with_defect(&self, mut plan: Plan) -> Plan {
+        plan.pair.defect = self.defect;
+        plan
+    }
+
+    /// What a command needs for the same mistake.
+    #[cfg(feature = "defects")]
+    fn mistaken(&self) -> String {
+        self.defect.map(|defect| format!(" --defect {defect:?}")).unwrap_or_default()
+    }
+
+    #[cfg(not(feature = "defects"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    const fn mistaken(&self) -> &'static str {
+        ""
+    }
+
+    #[cfg(not(feature = "defects"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    const fn with_defect(&self, plan: Plan) -> Plan {
+        plan
+    }
 }
 
 thread_local! {
@@ -57,15 +92,16 @@ thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Lines of a story that are told of a failing run.
-const LAST_LINES: usize = 60;
+/// The end of a failing run's story that is told.
+const LAST_EVENTS: usize = 60;
+const LAST_PACKETS: usize = 12;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     name_seed_in_panics();
     let clean = match &cli.plan {
         Some(path) => match read_plan(path) {
-            Ok(plan) => run_plan(&plan, &cli),
+            Ok(plan) => run_plan(&cli.with_defect(plan), &cli),
             Err(why) => {
                 eprintln!("{}: {why}", path.display());
                 return ExitCode::from(2);
@@ -74,7 +110,7 @@ fn main() -> ExitCode {
         None if cli.timeline || cli.packets => (cli.start..cli.start.saturating_add(cli.seeds))
             .all(|seed| {
                 println!("seed {seed}");
-                run_plan(&Plan::draw(seed), &cli)
+                run_plan(&cli.draw(seed), &cli)
             }),
         None => run_swarm(&cli),
     };
@@ -106,7 +142,7 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 fn run_plan(plan: &Plan, cli: &Cli) -> bool {
     SEED.set(Some(plan.seed));
     let outcome = run(plan, Judge::of(plan), if cli.packets { Tell::Packets } else { Tell::Story });
-    tell(&outcome, if cli.timeline || cli.packets { usize::MAX } else { LAST_LINES });
+    tell(&outcome, cli.timeline || cli.packets);
     match &outcome.violation {
         Some(violation) => println!("violation: {}: {}", violation.rule, violation.text),
         None => println!("clean, {:.3} s simulated", seconds(outcome.simulated)),
@@ -115,15 +151,25 @@ fn run_plan(plan: &Plan, cli: &Cli) -> bool {
     outcome.violation.is_none()
 }
 
-fn tell(outcome: &Outcome, lines: usize) {
-    let skipped = outcome.story.len().saturating_sub(lines);
-    if skipped > 0 {
-        println!("  ({skipped} lines before)");
+/// All of the story, or its end: more of what happened than of packets.
+fn tell(outcome: &Outcome, all: bool) {
+    let (mut events, mut packets) = (0, 0);
+    let near = |told: &&Told| {
+        let (count, most) =
+            if told.packet { (&mut packets, LAST_PACKETS) } else { (&mut events, LAST_EVENTS) };
+        *count += 1;
+        all || *count <= most
+    };
+    let mut lines: Vec<&Told> = outcome.story.iter().rev().filter(near).collect();
+    lines.reverse();
+    for Told { at, text, .. } in lines {
+        println!("{:>12.6} {text}", seconds(*at));
     }
-    for (at, line) in &outcome.story[skipped..] {
-        println!("{:>12.6} {line}", seconds(*at));
+    let left = events.saturating_sub(LAST_EVENTS);
+    if !all && left > 0 {
+        println!("{left} earlier events are left out.");
     }
-    println!("{}", outcome.portrait);
+    println!("\nAt the end:\n{}", outcome.portrait);
 }
 
 fn seconds(nanos: u64) -> f64 {
@@ -145,9 +191,11 @@ fn run_swarm(cli: &Cli) -> bool {
         orders,
         Judge::of,
         &|| limit.is_some_and(|limit| begun.elapsed() >= limit),
-        &|seed| SEED.set(Some(seed)),
-        &|failures| {
-            bar.set_message(format!("{failures} failed"));
+        &|seed| cli.draw(seed),
+        &|failure| {
+            if let Some(Failure { seed, violation: Violation { rule, text, .. } }) = failure {
+                bar.suspend(|| eprintln!("seed {seed}: {rule}: {text}"));
+            }
             bar.inc(1);
         },
     );
@@ -166,7 +214,7 @@ fn now() -> Instant {
 }
 
 fn progress(seeds: u64) -> ProgressBar {
-    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left, {msg}";
+    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template);
     ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
@@ -195,9 +243,8 @@ fn sum_up(summary: &Summary, took: Duration) {
 fn report(failure: &Failure, cli: &Cli) {
     let Failure { seed, violation } = failure;
     println!("\nseed {seed}: {}: {}", violation.rule, violation.text);
-    println!("replay: {}", replay(*seed));
-    SEED.set(Some(*seed));
-    let plan = Plan::draw(*seed);
+    println!("replay: {}{}", replay(*seed), cli.mistaken());
+    let plan = cli.draw(*seed);
     let plan = match cli.no_shrink {
         true => plan,
         false => {
@@ -207,16 +254,22 @@ fn report(failure: &Failure, cli: &Cli) {
             small
         }
     };
-    println!("with {} clients and these faults:", plan.clients.len());
+    let (clients, faults) = (plan.clients.len(), plan.faults.len());
+    println!("It also happens in a smaller world, with {clients} clients and {faults} faults:");
     for fault in &plan.faults {
-        println!("  {:>9.6} {:?}", fault.at_us as f64 / 1e6, fault.what);
+        println!("  {:>9.6} {}", fault.at_us as f64 / 1e6, fault.what);
     }
-    let outcome = run(&plan, Judge::of(&plan), Tell::Story);
-    tell(&outcome, LAST_LINES);
+    println!("It ends like this:");
+    let outcome = run(&plan, Judge::of(&plan), Tell::Packets);
+    tell(&outcome, false);
     let path = cli.save.join(format!("sim-{seed}.json"));
     let text = serde_json::to_string_pretty(&plan).unwrap_or_default();
     match std::fs::write(&path, text) {
-        Ok(()) => println!("smaller: standin-sim --plan {} --timeline", path.display()),
+        Ok(()) => println!(
+            "replay the smaller one: standin-sim --plan {} --timeline{}",
+            path.display(),
+            cli.mistaken()
+        ),
         Err(error) => println!("the small plan was not written: {}: {error}", path.display()),
     }
 }

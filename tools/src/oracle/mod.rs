@@ -25,8 +25,8 @@
 //!
 //! **What is asked of the world.** Sights come in the order of the moments that they show. A
 //! [`Sight::Says`] comes before the packets and frames of the turn that it describes, and a
-//! [`Sight::Routes`] where the action is carried out. IP fragments are not put together: a client
-//! whose packets are fragmented is to be [excused](Sight::Excused).
+//! [`Sight::Routes`] where the action is carried out. IP fragments are not put together: when an
+//! engine has all of a packet, the world shows the whole.
 
 mod book;
 mod commit;

@@ -69,6 +69,7 @@ impl World {
 
     /// A question is there.
     pub(super) fn arbiter_is_asked(&mut self, host: usize, boot: u64, ask: Ask) {
+        let before = self.arbiter.record;
         let reply = self.arbiter.answer(ask.what);
         self.tally.add("questions to the arbiter", 1);
         if let (true, Inquiry::Swap { expected, record, .. }) = (reply.written, ask.what)
@@ -76,6 +77,7 @@ impl World {
         {
             self.tally.add("grants", 1);
             self.say(|| format!("arbiter: granted to {record}"));
+            self.promise_after_grant(before, record);
         }
         self.on_the_way(host, |_| Event::Answer { host, boot, number: ask.number, reply });
     }

@@ -31,6 +31,7 @@ impl Plan {
             heal_us: lasts,
         };
         plan.spare_speechless();
+        plan.narrow_paths(&mut dice(seed, Place::Paths));
         plan.appoint_arbiter(&mut dice(seed, Place::ArbiterPlan), lasts);
         plan
     }
@@ -49,6 +50,12 @@ impl Plan {
             self.faults.push(Fault { at_us, what: estrangement(rng, arbiter.stop) });
         }
         self.faults.sort_by_key(|fault| fault.at_us);
+    }
+
+    fn narrow_paths(&mut self, rng: &mut Rng) {
+        for machine in &mut self.machines {
+            machine.path_mtu = one(rng, &[0, 0, 0, 0, 0, 0, 1280, 1281, 1400, 1492]);
+        }
     }
 
     /// A SYN cookie is remembered by the client alone. If its ACK is lost and it waits for the
@@ -174,6 +181,7 @@ fn machine(rng: &mut Rng) -> MachinePlan {
         doubt_us: one(rng, &[20_000, 200_000, 1_000_000]),
         retry_us: one(rng, &[50_000, 200_000, 1_000_000]),
         confirms: rng.bool(),
+        path_mtu: 0,
     }
 }
 

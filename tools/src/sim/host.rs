@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::content::Content;
 use super::dice::{Place, dice};
+use super::frames::Progress;
 use super::plan::{ClockPlan, PairPlan};
 use fastrand::Rng;
 use standin::engine::{Action, Engine, ServicePort, Setup};
@@ -136,6 +137,8 @@ pub(super) struct Host {
     pub(super) turn_at: u64,
     pub(super) turn_serial: u64,
     pub(super) link: Option<u64>,
+    /// How much of a frame the link has brought.
+    pub(super) progress: Progress,
     /// When the link was adopted.
     pub(super) linked_at: u64,
     pub(super) attempt: Option<Attempt>,
@@ -166,6 +169,7 @@ impl Host {
             turn_at: u64::MAX,
             turn_serial: 0,
             link: None,
+            progress: Progress::default(),
             linked_at: 0,
             attempt: None,
             knock: None,

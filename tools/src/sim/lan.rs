@@ -4,8 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::client::Outgoing;
 use super::dice::{Place, dice, happens};
+use super::fragments::is_fragment;
 use super::host::{SOCKET_QUEUE, TUN_QUEUE, mac};
-use super::neighbours::{Entry, Output};
+use super::neighbours::{Entry, Heed, Output};
 use super::offload::{destination, ends, to_wire};
 use super::plan::MachinePlan;
 use super::weather::{Line, flip};
@@ -96,10 +97,11 @@ impl World {
         }
         let state = &mut self.machines[machine];
         let heeds = !happens(&mut state.rng, state.plan.ignores);
-        let mut out = Vec::new();
+        let (mut out, mut ignored) = (Vec::new(), 0);
         for entry in &mut state.entries {
-            entry.on_frame(self.now, frame, heeds, &mut out);
+            ignored += u64::from(entry.on_frame(self.now, frame, heeds, &mut out) == Heed::No);
         }
+        self.tally.add("announcement ignored", ignored);
         self.machine_acts(machine, out);
     }
 
@@ -178,7 +180,8 @@ impl World {
         if self.cuts.machine_out(machine) {
             return;
         }
-        let whole = self.plan.pair.offload && outgoing.vnet.needs_csum();
+        let narrow = self.path_mtu(machine).is_some();
+        let whole = self.plan.pair.offload && outgoing.vnet.needs_csum() && !narrow;
         if whole {
             return self.up_to_host(machine, host, outgoing);
         }
@@ -187,7 +190,11 @@ impl World {
             let vouched = self.plan.pair.vouched;
             let flags = if vouched { VnetHeader::DATA_VALID } else { 0 };
             let vnet = VnetHeader { flags, ..VnetHeader::PLAIN };
-            self.up_to_host(machine, host, Outgoing { vnet, packet });
+            let pieces = self.fitted(machine, packet);
+            let vnet = if pieces.len() > 1 { VnetHeader::PLAIN } else { vnet };
+            for packet in pieces {
+                self.up_to_host(machine, host, Outgoing { vnet, packet });
+            }
         }
     }
 
@@ -200,6 +207,10 @@ impl World {
                 // Damage in a router's memory: nobody vouches for it, and it fails its checksum.
                 let wire = to_wire(outgoing.vnet, &outgoing.packet);
                 let Some(first) = wire.and_then(|wire| wire.into_iter().next()) else { continue };
+                if is_fragment(&first) {
+                    // What it would be put together with nobody could tell: it is lost.
+                    continue;
+                }
                 outgoing = Outgoing { vnet: VnetHeader::PLAIN, packet: first };
                 let bits = outgoing.packet.len() as u64 * 8;
                 flip(&mut outgoing.packet, bit % bits);
@@ -223,6 +234,9 @@ impl World {
             }
             state.inbox.packets.push_back((packet.vnet, packet.packet));
             return self.want_turn(host);
+        }
+        if !stray {
+            self.tally.add("packet to a place that has moved", 1);
         }
         let ipv4 = packet.packet.first().is_some_and(|byte| byte >> 4 == 4);
         if ipv4 && !stray && !self.cuts.lan_out(host) && !self.cuts.estranged() {
@@ -323,6 +337,9 @@ impl World {
             return;
         }
         for packet in wire {
+            if !self.passes(host, machine, &packet) {
+                continue;
+            }
             let Self { machines, weather, tally, now, .. } = self;
             let arrivals = machines[machine].down.carry(*now, weather, packet.len(), tally);
             for arrival in arrivals.into_iter().flatten() {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::dice::{Place, dice, happens, up_to};
+use super::frames::Progress;
 use super::host::{Attempt, LinkNews, Piece};
 use super::plan::Weather;
 use super::world::{Event, World};
@@ -326,6 +327,7 @@ impl World {
                     if self.hosts[host].link == Some(stream) {
                         let node = NodeId(host as u8);
                         self.see(Sight::LinkIn { node, stream, bytes: &bytes });
+                        self.hosts[host].progress.take(&bytes);
                         self.tell_link(host, LinkInput::Data(&bytes));
                     }
                 }
@@ -369,6 +371,7 @@ impl World {
         }
         self.hosts[host].link = Some(stream);
         self.hosts[host].linked_at = self.now;
+        self.hosts[host].progress = Progress::default();
         self.tally.add("links", 1);
         self.say(|| format!("{}: stream {stream} is the link", NodeId(host as u8).name()));
         self.see(Sight::LinkUp { node: NodeId(host as u8), stream });
@@ -378,6 +381,9 @@ impl World {
     /// The link is gone: the engine is told.
     fn lose_link(&mut self, host: usize) {
         if let Some(stream) = self.hosts[host].link.take() {
+            if self.hosts[host].progress.is_amid() {
+                self.tally.add("link ended amid a frame", 1);
+            }
             self.say(|| format!("{}: stream {stream} is gone", NodeId(host as u8).name()));
             self.see(Sight::LinkDown { node: NodeId(host as u8), stream });
             self.tell_link(host, LinkInput::Closed);

@@ -52,6 +52,15 @@ pub(super) struct Entry {
     waiting: VecDeque<Outgoing>,
 }
 
+/// Whether an announcement that would have changed an entry was heeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heed {
+    /// It was, or the frame was none.
+    Yes,
+    /// It was not: the entry is wrong from now on.
+    No,
+}
+
 /// What the machine does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
@@ -135,31 +144,47 @@ impl Entry {
     }
 
     /// A frame came from the LAN. `heeds`: if it is an announcement, whether it is heeded.
-    pub(super) fn on_frame(&mut self, now: u64, frame: &[u8], heeds: bool, out: &mut Vec<Output>) {
+    pub(super) fn on_frame(
+        &mut self,
+        now: u64,
+        frame: &[u8],
+        heeds: bool,
+        out: &mut Vec<Output>,
+    ) -> Heed {
         match NeighbourFrame::parse(frame) {
             Ok(NeighbourFrame::Arp(arp)) if IpAddr::V4(arp.sender_ip) == self.target => {
                 let answer = arp.op == ArpOp::Reply && IpAddr::V4(arp.target_ip) == self.own;
-                self.learn(now, arp.sender_mac, answer, heeds, out);
+                self.learn(now, arp.sender_mac, answer, heeds, out)
             }
             Ok(NeighbourFrame::Advertisement(na)) if IpAddr::V6(na.target) == self.target => {
                 let mac = na.target_link.unwrap_or(na.source_mac);
-                self.learn(now, mac, na.flags.solicited, heeds, out);
+                self.learn(now, mac, na.flags.solicited, heeds, out)
             }
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(_) => Heed::Yes,
         }
     }
 
-    fn learn(&mut self, now: u64, mac: MacAddr, answer: bool, heeds: bool, out: &mut Vec<Output>) {
+    fn learn(
+        &mut self,
+        now: u64,
+        mac: MacAddr,
+        answer: bool,
+        heeds: bool,
+        out: &mut Vec<Output>,
+    ) -> Heed {
         let asked = matches!(self.state, State::Empty { .. } | State::Probing { .. });
         if answer && asked {
             self.mac = mac;
             self.state = State::Reachable { until: now + self.plan.reachable_us * 1000 };
             out.extend(self.waiting.drain(..).map(|packet| Output::Packet(mac, packet)));
-        } else if !answer && heeds && !matches!(self.state, State::Empty { .. }) && mac != self.mac
-        {
+        } else if !answer && !matches!(self.state, State::Empty { .. }) && mac != self.mac {
+            if !heeds {
+                return Heed::No;
+            }
             self.mac = mac;
             self.state = State::Stale;
         }
+        Heed::Yes
     }
 
     fn ask_all(&mut self, now: u64, asked: u8, out: &mut Vec<Output>) {

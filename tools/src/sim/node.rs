@@ -46,8 +46,22 @@ impl World {
         self.want_turn(host);
     }
 
+    /// Counts how often a host's process has come up against its limits so far.
+    pub(super) fn count_limits(&mut self, host: usize) {
+        let Some(engine) = &self.hosts[host].engine else { return };
+        let stats = engine.status(self.hosts[host].clock.at(self.now)).stats;
+        for (what, count) in [
+            ("no room in the table", stats.table_full),
+            ("no room in the log", stats.backlog_dropped),
+            ("SYN cookies", stats.cookies_sent),
+        ] {
+            self.tally.add(what, count);
+        }
+    }
+
     /// A host's process is gone. `flushed` as in `orphan_streams`.
     pub(super) fn end_process(&mut self, host: usize, flushed: Option<u32>) {
+        self.count_limits(host);
         let state = &mut self.hosts[host];
         if state.engine.take().is_none() {
             return;
@@ -58,6 +72,7 @@ impl World {
         state.turn_at = u64::MAX;
         state.turn_serial = 0;
         self.orphan_streams(host, flushed);
+        self.jigsaw.forget(host);
         let node = NodeId(host as u8);
         self.see(Sight::Routes { node, installed: false });
         self.see(Sight::Ended { node });
@@ -209,7 +224,11 @@ impl World {
         for _ in 0..PACKETS_IN {
             let Some((vnet, packet)) = self.hosts[host].inbox.packets.pop_front() else { return };
             let shown = shown(vnet, &packet);
-            self.see(Sight::PacketIn { node: NodeId(host as u8), packet: &shown });
+            let node = NodeId(host as u8);
+            self.see(Sight::PacketIn { node, packet: &shown });
+            if let Some(whole) = self.jigsaw.hand(host, &shown) {
+                self.see(Sight::PacketIn { node, packet: &whole });
+            }
             if let Some(engine) = &mut self.hosts[host].engine {
                 engine.on_packet(now, vnet, &packet);
             }
@@ -391,6 +410,7 @@ impl World {
         }
         let fault = fuse.fault;
         self.hosts[host].fuse = None;
+        self.tally.add("failure between two outputs", 1);
         self.blow(host, fault);
         true
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use standin::wire::{ChecksumState, Flags, SeqNum, parse_ip, parse_tcp};
+use standin::wire::{ChecksumState, Flags, SeqNum, parse_ip, parse_tcp, protocol};
 
 /// Reads packets as they pass the hosts, and remembers where connections began.
 #[derive(Debug, Default)]
@@ -20,9 +20,13 @@ impl Reader {
             Ok(ip) => ip,
             Err(why) => return format!("no IP packet: {why}"),
         };
+        if ip.fragment.is_some() || ip.protocol != protocol::TCP {
+            let what = if ip.fragment.is_some() { "fragment" } else { "no TCP" };
+            return format!("{} > {}: {what}, {} bytes", ip.src, ip.dst, packet.len());
+        }
         let (from, to, segment) = match parse_tcp(&ip, check) {
             Ok(parsed) => parsed,
-            Err(why) => return format!("{} > {}: no TCP segment: {why}", ip.src, ip.dst),
+            Err(why) => return format!("{} > {}: {why}", ip.src, ip.dst),
         };
         let ends = (SocketAddr::new(ip.src, from), SocketAddr::new(ip.dst, to));
         if segment.flags.contains(Flags::SYN) {

@@ -136,6 +136,9 @@ impl Plan {
             () if machines.is_empty() || machines.len() > 200 => {
                 Err("machines: one at least, 200 at most".into())
             }
+            () if machines.iter().any(|machine| (1..1280).contains(&machine.path_mtu)) => {
+                Err("path_mtu is 0, or 1280 at least".into())
+            }
             () if ids.windows(2).any(|two| two[0] == two[1]) || ids.last() > Some(&20_000) => {
                 Err("clients: ids are different, and 20000 at most".into())
             }
@@ -192,6 +195,9 @@ pub struct MachinePlan {
     pub retry_us: u64,
     /// Whether packets from the address confirm an entry, as TCP's progress does in Linux.
     pub confirms: bool,
+    /// The MTU of the narrowest link on the way to it; 0 is none narrower than the LAN. What it
+    /// sends is cut into fragments for it, what is sent to it is dropped by a router that says so.
+    pub path_mtu: u16,
 }
 
 /// Whose TCP a client runs.

@@ -10,8 +10,12 @@
 //! * a node serves that has not heard of the last owner, since that one stands still;
 //! * the heir has no LAN carrier until it cannot know whether the dead primary went on alone (rules
 //!   9 and 11), or lost it a moment before the primary failed;
+//! * the owner slept past its lease and hears nobody when it wakes: it cannot know whether the other
+//!   has owned meanwhile (rule 11);
 //! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table). With
 //!   an arbiter that is waited for, that is no excuse.
+//! * a node was granted the address while the nodes did not hear each other, and was not told: who
+//!   goes on after it cannot know whether it spoke.
 //!
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
 //! still never see a wrong byte (I6), and connections made later are not excused.
@@ -19,7 +23,7 @@
 use super::host::Word;
 use super::world::World;
 use crate::oracle::{Invariant, NodeId};
-use standin::role::Role;
+use standin::role::{Record, Role};
 
 /// Silence of a living peer beyond which the truth table may come to two owners: the detection
 /// time, less what clocks and loops may differ by.
@@ -49,6 +53,8 @@ pub(super) struct Promise {
     /// When each node last failed, and since when its LAN has no carrier.
     failed_at: [u64; 2],
     blind_since: [Option<u64>; 2],
+    /// When the owner woke from a sleep that was longer than its lease.
+    woke_at: Option<u64>,
     /// The heir of a sleeping owner had no LAN for too long: if it takes over, it cannot know.
     late: bool,
     /// The nodes did not hear each other, until the pair was protected again.
@@ -95,6 +101,14 @@ impl World {
             self.excuse_all("both nodes failed");
         }
         self.promise.troubled[host] = true;
+    }
+
+    /// A node's process goes on.
+    pub(super) fn promise_after_thaw(&mut self, host: usize) {
+        let slept = self.now - self.promise.failed_at[host];
+        if self.promise.owner == Some(host) && slept > SEVERED {
+            self.promise.woke_at = Some(self.now);
+        }
     }
 
     /// The one that would carry on is failing.
@@ -153,6 +167,7 @@ impl World {
         }
         self.watch_the_unheard(host);
         self.watch_the_blind();
+        self.watch_the_sleeper(host);
         let handed = owner == Some(host) && !word.owner && !self.hosts[1 - host].runs();
         if handed && !core::mem::replace(&mut self.promise.handed, true) {
             self.excuse_all("the address was handed to a node that had failed");
@@ -204,6 +219,29 @@ impl World {
             let name = NodeId(owner as u8).name();
             let text = format!("{name} says protected although the other node has no LAN carrier");
             self.complain(&Invariant::I7.to_string(), text);
+        }
+    }
+
+    fn watch_the_sleeper(&mut self, host: usize) {
+        let Promise { owner, woke_at: Some(woke_at), .. } = self.promise else { return };
+        if owner != Some(host) {
+            return;
+        }
+        if self.hosts[host].heard_at > woke_at {
+            self.promise.woke_at = None;
+        } else if self.now - woke_at > SEVERED {
+            self.promise.woke_at = None;
+            self.excuse_all("the owner slept, and hears nobody since");
+        }
+    }
+
+    /// The arbiter writes `record` over what another node was granted.
+    pub(super) fn promise_after_grant(&mut self, before: Option<Record>, record: Record) {
+        let unused = before.is_some_and(|before| {
+            before.owner != record.owner && before.epoch.0 > self.promise.epoch
+        });
+        if unused && self.promise.severed {
+            self.excuse_all("a grant was not used, and who goes on cannot know");
         }
     }
 

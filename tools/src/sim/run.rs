@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use super::tally::Tally;
 use super::watch::Watch;
-use super::world::{SECOND, Violation, World};
+use super::world::{SECOND, Told, Violation, World};
 
 /// How long after everything healed, and after the last byte that a service took since, all clients
 /// may take to be content, and the pair to be protected. Longer than the longest pause between two
@@ -42,8 +42,8 @@ pub struct Outcome {
     pub simulated: u64,
     /// What happened how often.
     pub tally: Tally,
-    /// When and what, if it was to be told.
-    pub story: Vec<(u64, String)>,
+    /// What happened when, if it was to be told.
+    pub story: Vec<Told>,
     /// The world at its end, if it was to be told or ended badly.
     pub portrait: String,
 }
@@ -57,6 +57,7 @@ pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: Tell) -> Outcome {
         world.heal();
         converge(&mut world);
     }
+    (0..2).for_each(|host| world.count_limits(host));
     let bad = world.violation().is_some();
     Outcome {
         violation: world.violation().cloned(),

@@ -95,7 +95,7 @@ impl Search<'_> {
 
     /// Makes what is left plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 9] = [
+        let plainer: [fn(&mut Plan); 10] = [
             |plan| plan.lan = Weather { delay_us: 100, ..Weather::FAIR },
             |plan| plan.lan = Weather { delay_us: plan.lan.delay_us, ..Weather::FAIR },
             |plan| plan.lan.rate = 0,
@@ -114,6 +114,7 @@ impl Search<'_> {
             |plan| plan.pair.turn_us = 0,
             |plan| plan.pair.clocks.iter_mut().for_each(|clock| clock.ppm = 0),
             |plan| plan.machines.iter_mut().for_each(|machine| machine.ignores = 0),
+            |plan| plan.machines.iter_mut().for_each(|machine| machine.path_mtu = 0),
             |plan| plan.clients.iter_mut().for_each(|client| client.reads = 0),
             |plan| {
                 let last = plan.faults.iter().map(|fault| fault.at_us).max().unwrap_or(0);

@@ -46,13 +46,13 @@ pub struct Summary {
 }
 
 /// Runs seeds until all are done, or `enough` says so, or too many have failed. `done` is called
-/// after each with the number of failures so far; `begin` before each on its thread.
+/// after each with how it failed, if it did, `draw` before each, on its thread.
 pub fn swarm(
     orders: Orders,
     watcher: Watcher,
     enough: &(dyn Fn() -> bool + Sync),
-    begin: &(dyn Fn(u64) + Sync),
-    done: &(dyn Fn(usize) + Sync),
+    draw: &(dyn Fn(u64) -> Plan + Sync),
+    done: &(dyn Fn(Option<&Failure>) + Sync),
 ) -> Summary {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -66,23 +66,20 @@ pub fn swarm(
                         return;
                     }
                     let seed = orders.start.wrapping_add(index);
-                    begin(seed);
-                    let plan = Plan::draw(seed);
+                    let plan = draw(seed);
                     let outcome = run(&plan, watcher(&plan), Tell::Nothing);
                     // Nobody panics while holding it.
                     let Ok(mut summary) = summary.lock() else { return };
                     summary.seeds += 1;
                     summary.simulated += u128::from(outcome.simulated);
                     summary.tally.join(&outcome.tally);
-                    if let Some(violation) = outcome.violation {
-                        summary.failures.push(Failure { seed, violation });
-                    }
-                    let failures = summary.failures.len();
-                    if failures >= orders.failures_max {
+                    let failure = outcome.violation.map(|violation| Failure { seed, violation });
+                    summary.failures.extend(failure.clone());
+                    if summary.failures.len() >= orders.failures_max {
                         stop.store(true, Ordering::Relaxed);
                     }
                     drop(summary);
-                    done(failures);
+                    done(failure.as_ref());
                 }
             });
         }

@@ -11,7 +11,9 @@ pub struct Tally {
 impl Tally {
     /// `what` happened `count` times more.
     pub fn add(&mut self, what: &'static str, count: u64) {
-        *self.counts.entry(what).or_default() += count;
+        if count > 0 {
+            *self.counts.entry(what).or_default() += count;
+        }
     }
 
     /// How often `what` happened.

@@ -107,7 +107,7 @@ impl World {
     fn strike(&mut self, fault: usize) {
         let what = self.plan.faults[fault].what;
         self.tally.add(what.kind(), 1);
-        self.say(|| format!("FAULT {what:?}"));
+        self.say(|| format!("FAULT: {what}"));
         match what {
             Trouble::Crash { node, outputs, .. }
             | Trouble::Poweroff { node, outputs, .. }
@@ -259,6 +259,7 @@ impl World {
         state.heard_at = self.now;
         state.turn_at = u64::MAX;
         state.note(self.now, "---- goes on ----");
+        self.promise_after_thaw(host);
         self.say(|| format!("{}: goes on", NodeId(host as u8).name()));
         self.see(Sight::Thawed { node: NodeId(host as u8) });
         self.want_turn(host);

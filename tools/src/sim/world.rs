@@ -17,6 +17,7 @@ use super::arbiter::Arbiter;
 use super::client::{Endpoint, Foreign, Outgoing, Own, Standing};
 use super::content::Content;
 use super::dice::{Place, dice};
+use super::fragments::Jigsaw;
 use super::host::Host;
 use super::lan::{Machine, SERVICE};
 use super::link::Streams;
@@ -94,6 +95,17 @@ pub(super) struct Client {
     pub(super) answered: bool,
 }
 
+/// A line of a run's story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When, in nanoseconds of the world's time.
+    pub at: u64,
+    /// What.
+    pub text: String,
+    /// Whether it is no more than a packet.
+    pub packet: bool,
+}
+
 /// Something that must not have happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -118,6 +130,8 @@ pub struct World {
     pub(super) by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
     pub(super) streams: Streams,
     pub(super) arbiter: Arbiter,
+    /// Packets in pieces.
+    pub(super) jigsaw: Jigsaw,
     pub(super) cuts: Cuts,
     /// What the LAN is like now.
     pub(super) weather: Weather,
@@ -135,7 +149,7 @@ pub struct World {
     trace: Trace,
     watch: Box<dyn Watch>,
     /// The story so far, if it is to be told.
-    pub(super) story: Option<Vec<(u64, String)>>,
+    pub(super) story: Option<Vec<Told>>,
     /// Puts packets into words, if they are part of the story.
     reader: Option<Reader>,
     pub(super) violation: Option<Violation>,
@@ -162,6 +176,7 @@ impl World {
             by_ends: BTreeMap::new(),
             streams: Streams::new(seed),
             arbiter: Arbiter::new(seed),
+            jigsaw: Jigsaw::default(),
             cuts: Cuts::new(plan.machines.len()),
             weather: plan.lan,
             beat_loss: [0; 2],
@@ -312,13 +327,15 @@ impl World {
             Sight::PacketOut { node, packet } => (node, "sends", packet, ChecksumState::Trusted),
             _ => return,
         };
-        let line = reader.line(packet, check);
-        self.say(|| format!("{} {way} {line}", node.name()));
+        let text = format!("{} {way} {}", node.name(), reader.line(packet, check));
+        if let Some(story) = &mut self.story {
+            story.push(Told { at: self.now, text, packet: true });
+        }
     }
 
     pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
         if let Some(story) = &mut self.story {
-            story.push((self.now, line()));
+            story.push(Told { at: self.now, text: line(), packet: false });
         }
     }
 
@@ -444,6 +461,9 @@ impl World {
             Stack::Own => Box::new(Own::new(now, &plan, ends, mtu, content, random)),
             Stack::Foreign => Box::new(Foreign::new(now, &plan, ends, mtu, content, random)),
         };
+        if plan.reads > 0 {
+            self.tally.add("slow reader", 1);
+        }
         self.say(|| format!("client {} connects: {:?} {:?}", plan.id, plan.stack, plan.job));
         self.install(client, endpoint);
     }
@@ -571,38 +591,9 @@ impl World {
         })
     }
 
-    /// The world as it is, for a person.
-    #[must_use]
-    pub fn portrait(&self) -> String {
-        use core::fmt::Write as _;
-        let mut text = String::new();
-        for (index, host) in self.hosts.iter().enumerate() {
-            let name = NodeId(index as u8).name();
-            let state = match (&host.engine, host.frozen) {
-                _ if !host.powered => "off",
-                (None, _) => "no process",
-                (Some(_), true) => "frozen",
-                (Some(_), false) => "runs",
-            };
-            let _ = writeln!(text, "node {name}: {state}, {:?}, routes {}", host.word, host.routes);
-            if let Some(engine) = &host.engine {
-                let _ = writeln!(text, "  {:?}", engine.status(host.clock.at(self.now)));
-            }
-            for line in &host.log {
-                let _ = writeln!(text, "  {line}");
-            }
-        }
-        for (index, client) in self.clients.iter().enumerate() {
-            let story = client.endpoint.as_ref().map_or("not yet".to_owned(), |e| e.story());
-            let excuse = client.excused.map_or(String::new(), |why| format!(" (excused: {why})"));
-            let _ = writeln!(text, "client {index}: {story}{excuse}");
-        }
-        text
-    }
-
     /// The story so far: when, and what.
     #[must_use]
-    pub fn story(&self) -> &[(u64, String)] {
+    pub fn story(&self) -> &[Told] {
         self.story.as_deref().unwrap_or_default()
     }
 }

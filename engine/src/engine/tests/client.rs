@@ -172,12 +172,19 @@ impl Client {
         Some(packet)
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.tuple.local.port()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.tcb.state(), State::TimeWait | State::Closed)
+    }
+
     pub(super) fn is_done(&self) -> bool {
-        let ended = matches!(self.tcb.state(), State::TimeWait | State::Closed);
         match self.mode {
             Mode::Chargen(total) => self.received >= total,
             Mode::Echo(_) | Mode::Upload(_) | Mode::Fetch | Mode::FetchHalfClosed | Mode::Talk => {
-                ended
+                self.has_ended()
             }
         }
     }

@@ -5,4 +5,5 @@ mod observer;
 mod properties;
 mod scenarios;
 mod traps;
+mod waking;
 mod world;

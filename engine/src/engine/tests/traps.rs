@@ -2,7 +2,7 @@
 
 use super::client::Mode;
 use super::world::{CHARGEN, DISCARD, ECHO, FILES, World, service_address};
-use crate::engine::{Action, PACKET_BUFFER};
+use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER};
 use crate::role::Role;
 use crate::time::Duration;
 use crate::wire::{
@@ -67,6 +67,41 @@ fn idle_connections_outlive_their_server() {
     world.kill(0);
     world.run_for(Duration::from_secs(30));
     say_goodbye(&mut world, &talkers);
+}
+
+/// A hundred thousand nudges take a second or more; who asks meanwhile must not stand behind them.
+#[test]
+fn who_asks_after_a_takeover_does_not_wait_for_the_idle_to_be_nudged() {
+    let mut world = World::duplex();
+    let talkers = idle(&mut world, 40);
+    let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+    // No turn of the world in between: it would send everything at once.
+    world.kill(0);
+    let mut engine = world.hosts[1].engine.take().expect("the standby");
+    engine.on_link(now, LinkInput::Closed);
+    let act = |engine: &mut Engine| -> Vec<Action> {
+        core::iter::from_fn(|| engine.poll_action(now)).collect()
+    };
+    assert!(act(&mut engine).contains(&Action::Dial), "it looks for a proof");
+    engine.on_link(now, LinkInput::Refused);
+    assert!(act(&mut engine).contains(&Action::InstallRoutes), "it owns");
+    let asks = talkers[0];
+    world.clients[asks].say(10, false);
+    let request = world.clients[asks].poll_packet(now).expect("a request");
+    let trusted = VnetHeader { flags: VnetHeader::DATA_VALID, ..VnetHeader::PLAIN };
+    engine.on_packet(now, trusted, &request);
+    let mut sent = Vec::new();
+    while let Some(range) = engine.poll_packet(now, &mut buffer) {
+        let packet = &buffer[range.start + VnetHeader::LEN..range.end];
+        let ip = parse_ip(packet).expect("IP");
+        let (_, to, segment) = parse_tcp(&ip, crate::wire::ChecksumState::Trusted).expect("TCP");
+        sent.push((to, segment.payload.len()));
+    }
+    let asking = world.clients[asks].port();
+    assert_eq!(sent[0], (asking, 10), "the answer comes first");
+    let nudged: std::collections::BTreeSet<u16> = sent.iter().map(|(to, _)| *to).collect();
+    assert_eq!((nudged.len(), sent.len()), (40, 40), "and everybody is nudged once");
+    assert!(!engine.has_packets());
 }
 
 #[test]

@@ -650,6 +650,9 @@ impl World {
         self.observer.watch(self.now, packet);
         for index in 0..self.clients.len() {
             if self.clients[index].on_packet(self.now, packet) {
+                if self.clients[index].has_ended() {
+                    self.observer.ended(self.clients[index].port());
+                }
                 self.serve_client(index);
             }
         }
@@ -673,6 +676,6 @@ impl World {
 }
 
 /// A virtio header that says "the checksum is fine".
-fn trusted() -> VnetHeader {
+pub(super) fn trusted() -> VnetHeader {
     VnetHeader { flags: VnetHeader::DATA_VALID, ..VnetHeader::PLAIN }
 }

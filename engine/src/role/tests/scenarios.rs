@@ -127,6 +127,23 @@ fn a_frozen_primary_never_speaks_after_its_lease() {
     }
 }
 
+/// What it finds in its buffers when it wakes was said before it slept.
+#[test]
+fn a_primary_that_slept_past_its_lease_protects_nobody_before_its_standbys_next_echo() {
+    let mut world = World::duplex(11);
+    world.freeze(A);
+    world.run(20);
+    world.cut_path(Path::Replication);
+    world.cut_path(Path::Lan);
+    world.set_lan(B, false);
+    world.run(400);
+    world.thaw(A);
+    assert!(world.is_duplex(A) && !world.protected(A), "I7\n{}", world.tell());
+    world.set_lan(B, true);
+    world.heal_paths();
+    world.run_until("duplex", 1500, World::has_converged);
+}
+
 #[test]
 fn a_primary_frozen_for_less_than_its_lease_stays() {
     let mut world = World::duplex(9);

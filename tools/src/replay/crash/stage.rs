@@ -41,6 +41,7 @@ pub(super) struct Outcome {
 fn plan(options: &Options) -> Plan {
     let clock = |origin_us| ClockPlan { origin_us, ppm: 0, wall: 1_700_000_000 };
     let machine = MachinePlan {
+        path_mtu: 0,
         ignores: 0,
         reachable_us: 30_000_000,
         doubt_us: 5_000_000,

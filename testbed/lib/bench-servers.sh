@@ -1,0 +1,112 @@
+# shellcheck shell=bash
+# Who stands beside the pair: kernel TCP with iperf3 and nginx in si-be1, and HAProxy in si-be2 in
+# front of them. One worker or thread each, no access log. Sourced after bench.sh.
+
+SERVERS=$LAB_STATE/servers
+
+serve_all() {
+    mkdir -p "$SERVERS"
+    local host
+    # A machine's default may be another, and the pair has CUBIC. A namespace's default cannot be
+    # set to every kind; a route's can.
+    for host in client:10 be1:21 be2:22; do
+        "$LAB" exec "si-${host%:*}" ip route replace 10.77.0.0/24 dev eth0 proto kernel scope link \
+            src "10.77.0.${host#*:}" congctl cubic
+    done
+    serve_kernel
+    serve_nginx
+    serve_haproxy
+}
+
+# All of them end with the lab at the latest.
+serve_kernel() {
+    ! iperf3_listens || return 0
+    "$LAB" exec si-be1 iperf3 --server --daemon --pidfile "$SCENE/iperf3.pid"
+    wait_until 5 "iperf3 to listen" iperf3_listens
+}
+
+iperf3_listens() { listens si-be1 5201; }
+listens() { "$LAB" exec "$1" ss -Hltn "sport = $2" | grep -q .; }
+
+serve_nginx() {
+    # One process that is master and worker: it serves as a worker does, has nobody's rights but
+    # ours, and one id.
+    cat > "$SERVERS/nginx.conf" << END
+master_process off;
+pid $SERVERS/nginx.pid;
+error_log $SERVERS/nginx.log warn;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 60s;
+    keepalive_requests 1000000000;
+    open_file_cache max=1000 inactive=60s;
+    default_type application/octet-stream;
+    client_body_temp_path $SERVERS/nginx-body;
+    proxy_temp_path $SERVERS/nginx-proxy;
+    fastcgi_temp_path $SERVERS/nginx-fastcgi;
+    uwsgi_temp_path $SERVERS/nginx-uwsgi;
+    scgi_temp_path $SERVERS/nginx-scgi;
+    server {
+        listen 80 backlog=4096;
+        root $LAB_FILES;
+    }
+}
+END
+    "$LAB" exec si-be1 nginx -e "$SERVERS/nginx.log" -c "$SERVERS/nginx.conf" \
+        2> "$SERVERS/nginx.out" || die "nginx: $(cat "$SERVERS/nginx.out")"
+    wait_until 5 "nginx to listen" listens si-be1 80
+}
+
+serve_haproxy() {
+    # Its default buffer of 16 KiB moves little more than half as much; splice-auto changes nothing.
+    cat > "$SERVERS/haproxy.cfg" << END
+global
+    nbthread 1
+    tune.bufsize 65536
+    maxconn 4000
+    pidfile $SERVERS/haproxy.pid
+defaults
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend bulk
+    mode tcp
+    bind :5201
+    default_backend iperf3
+backend iperf3
+    mode tcp
+    server be1 $DIRECT:5201
+frontend web
+    mode http
+    bind :80 backlog 4096
+    default_backend nginx
+backend nginx
+    mode http
+    http-reuse always
+    server be1 $DIRECT:80
+END
+    "$LAB" exec si-be2 haproxy -D -f "$SERVERS/haproxy.cfg" > "$SERVERS/haproxy.out" 2>&1 ||
+        die "haproxy: $(cat "$SERVERS/haproxy.out")"
+    wait_until 5 "haproxy to listen" listens si-be2 80
+}
+
+end_servers() {
+    local pair
+    for pair in "si-be2 $SERVERS/haproxy.pid" "si-be1 $SERVERS/nginx.pid" \
+        "si-be1 $SCENE/iperf3.pid"; do
+        end_server "${pair% *}" "${pair#* }"
+    done
+}
+
+end_server() { # NAMESPACE PIDFILE
+    local pid
+    [[ -s $2 ]] || return 0
+    # iperf3 ends its number with a zero byte.
+    pid=$(tr -dc '0-9' < "$2")
+    "$LAB" exec "$1" kill -TERM "$pid" 2> /dev/null || true
+    rm -f "$2"
+}
