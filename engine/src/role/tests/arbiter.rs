@@ -294,8 +294,10 @@ fn a_late_confirmation_gives_no_right_to_speak() {
         world.run_until("b follows", 200, |world| {
             world.role(B) == Some(Role::Standby { synced: false })
         });
-        // It gets everything; its answer waits.
+        // It dials, and gets everything; its answer waits.
+        world.run(3);
         world.cut_from(Path::Replication, B);
+        world.cut_from(Path::Lan, B);
         world.run(40);
         sever(&mut world);
         world.arbiter.cut[A] = true;
