@@ -20,6 +20,8 @@ pub enum Defect {
     PinNotLogged,
     /// I3: whoever owned a moment ago still speaks when it wakes.
     SpeakAfterLease,
+    /// I3: what an arbiter would have to grant is taken as granted.
+    TakeOverUnasked,
     /// I4: a carried connection's timestamps start a minute earlier.
     TimestampRegression,
     /// I4: a carried connection's window is an eighth of what it was.

@@ -37,8 +37,25 @@ const EDGES: &[(&str, &[&str])] = &[
 /// What the runtime may name of the modules that `engine` composes, and why. `engine`, `ids` and
 /// `time` are open to it.
 const RUNTIME_USES: &[(&str, &[&str])] = &[
-    // The heartbeats' two ways; the configured policy and times; the role, to report it.
-    ("role", &["LostPeer", "Path", "Policy", "Role", "Timing"]),
+    // The heartbeats' two ways; the configured policy and times; the role, to report it; what is
+    // asked of the arbiter and answered.
+    (
+        "role",
+        &[
+            "ArbiterPolicy",
+            "ArbiterStatus",
+            "Ask",
+            "Inquiry",
+            "LostArbiter",
+            "LostPeer",
+            "Path",
+            "Policy",
+            "Record",
+            "Reply",
+            "Role",
+            "Timing",
+        ],
+    ),
     // The content store is implemented on the disk, and the services are configured.
     (
         "service",

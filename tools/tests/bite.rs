@@ -74,6 +74,11 @@ fn a_sleeper_that_speaks_on() {
 }
 
 #[test]
+fn a_takeover_that_nobody_granted() {
+    bites(Defect::TakeOverUnasked, Invariant::I3, 60);
+}
+
+#[test]
 fn timestamps_that_step_back() {
     bites(Defect::TimestampRegression, Invariant::I4, 60);
 }

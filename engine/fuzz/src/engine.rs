@@ -459,6 +459,7 @@ impl World {
                     self.peer.heard = Some(beat);
                 }
                 Action::HangUp => self.peer.hang_up(),
+                Action::Ask(ask) => panic!("there is no arbiter to ask: {ask:?}"),
                 Action::Report(_, line) => assert!(line.len() < 2_000, "a line for a person"),
                 Action::Exit(_) => self.exited = true,
                 Action::Dial | Action::Knock | Action::InstallRoutes | Action::RemoveRoutes => {}
@@ -559,6 +560,7 @@ impl World {
             role,
             synced,
             lan_ok: true,
+            arbiter_ok: true,
             boot: peer.boot.wrapping_add_signed(boot.into()),
             epoch: Epoch(known.max(ours).saturating_add_signed(epoch.into())),
             sequence: peer.sequence,

@@ -17,11 +17,13 @@
 //! | [`http`] | requests | sound responses, an end, no hold left |
 //! | [`files`] | orders to a pair of instances, requests | the bytes of one instance, whatever the cuts |
 //! | [`config`] | a file | places in complaints; promises of what is accepted |
+//! | [`arbiter`] | an answer of etcd's | records that could have been written; a write only where one was asked |
 //! | [`pcap`] | a capture file | an end |
 //! | [`tcb`] | operations on one connection | RFC 9293's and the horizons' inequalities, after each |
 //! | [`pair`] | operations on two connections and a network | both streams arrive, or an end that is told |
 //! | [`engine`] | operations on a whole engine | bounds on everything; packets that parse; no turning in place |
 
+pub mod arbiter;
 pub mod config;
 pub mod control;
 pub mod engine;
@@ -46,7 +48,7 @@ mod segments;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("packets", packets::run),
     ("options", options::run),
     ("neighbour", neighbour::run),
@@ -57,6 +59,7 @@ pub const TARGETS: [Target; 14] = [
     ("http", http::run),
     ("files", files::run),
     ("config", config::run),
+    ("arbiter", arbiter::run),
     ("pcap", pcap::run),
     ("tcb", tcb::run),
     ("pair", pair::run),

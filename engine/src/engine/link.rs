@@ -289,12 +289,14 @@ impl Engine {
 
     /// What goes out with a beat besides what the role machine says.
     pub(super) fn heartbeat(&mut self, now: Instant, beat: &Beat) -> Vec<u8> {
-        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok } = *beat;
+        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok, arbiter_ok } =
+            *beat;
         Heartbeat {
             node,
             role: role.to_u8(),
             synced,
             lan_ok,
+            arbiter_ok,
             boot,
             epoch,
             sequence,
@@ -313,7 +315,18 @@ impl Engine {
 /// What the role machine needs of a heartbeat. `None`: a role that this version does not know.
 fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
     let Heartbeat {
-        node, role, synced, lan_ok, boot, epoch, sequence, sent, echo, echo_boot, ..
+        node,
+        role,
+        synced,
+        lan_ok,
+        arbiter_ok,
+        boot,
+        epoch,
+        sequence,
+        sent,
+        echo,
+        echo_boot,
+        ..
     } = *heartbeat;
     let echo = Echo { boot: echo_boot, sent: echo };
     Some(Beat {
@@ -326,5 +339,6 @@ fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
         echo,
         synced,
         lan_ok,
+        arbiter_ok,
     })
 }

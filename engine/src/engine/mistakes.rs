@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::setup::Setup;
 use crate::defects::Defect;
+use crate::role::{Ask, Inquiry, Reply};
 use crate::tcp::{Hard, Horizon, Settings};
 use crate::time::Instant;
 
@@ -60,6 +61,17 @@ impl Engine {
             self.announced = false;
             self.queue_frames_and_beats(now);
         }
+    }
+
+    /// A question that would have to be answered by the arbiter.
+    pub(super) fn answers_itself(&mut self, now: Instant, ask: Ask) -> bool {
+        let Inquiry::Swap { record, .. } = ask.what else { return false };
+        let unasked = self.setup.has(Defect::TakeOverUnasked);
+        if unasked {
+            let reply = Reply { record: Some(record), revision: ask.number, written: true };
+            self.roles.on_arbiter(now, ask.number, Some(reply));
+        }
+        unasked
     }
 
     /// When everything is in place.

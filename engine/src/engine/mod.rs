@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use crate::ids::ConnId;
 use crate::neighbour::{self, Neighbour};
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
-use crate::role::{Path, Role, Roles};
+use crate::role::{Path, Reply, Role, Roles};
 use crate::service::{PinBytes, Store};
 use crate::tcp::isn::Secret;
 use crate::tcp::wheel::Wheel;
@@ -222,6 +222,13 @@ impl Engine {
         for id in core::mem::take(&mut self.waiting) {
             self.on_content_for(now, id);
         }
+    }
+
+    /// The arbiter's answer to question `number`, or the news that there will be none. `now` is to
+    /// be read after the answer arrived.
+    pub fn on_arbiter(&mut self, now: Instant, number: u64, reply: Option<Reply>) {
+        self.roles.on_arbiter(now, number, reply);
+        self.follow_roles(now);
     }
 
     /// An operator asks for a planned hand-over. The reason for a refusal is for a person.

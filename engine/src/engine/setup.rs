@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::ids::Node;
-use crate::role::{Path, Policy, Timing};
+use crate::role::{Ask, Path, Policy, Timing};
 use crate::service::{Kind, Limits};
 use crate::tcp::Settings;
 use crate::time::{Duration, Instant};
@@ -156,6 +156,9 @@ pub enum Action {
     /// End the replication stream, after what [`super::Engine::link_output`] holds has been handed
     /// to it, and give up a dial under way.
     HangUp,
+    /// Put this question to the arbiter, in the place of one that is still open, and bring the answer
+    /// to [`super::Engine::on_arbiter`].
+    Ask(Ask),
     /// Tell the operator.
     Report(Level, String),
     /// Stop running.

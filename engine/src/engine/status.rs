@@ -5,7 +5,7 @@ use super::replicate::SnapshotEnd;
 use super::stats::Stats;
 use crate::ids::{Epoch, Node};
 use crate::replica::SnapshotProgress;
-use crate::role::{Path, Role};
+use crate::role::{ArbiterStatus, Path, Role};
 use crate::time::{Duration, Instant};
 
 /// What is known of the peer.
@@ -47,6 +47,8 @@ pub struct Status {
     pub backlog_bytes: u64,
     /// What is known of the peer.
     pub peer: PeerStatus,
+    /// What is known of the arbiter, if there is one.
+    pub arbiter: Option<ArbiterStatus>,
     /// Counters.
     pub stats: Stats,
 }
@@ -72,6 +74,7 @@ impl Engine {
             log: (self.log.appended().0, self.log.confirmed().0),
             backlog_bytes: self.log.backlog_bytes(),
             peer,
+            arbiter: self.roles.arbiter(now),
             stats: self.stats,
         }
     }

@@ -28,6 +28,9 @@ impl Engine {
             Do::Dial => self.actions.push_back(Action::Dial),
             Do::Knock => self.actions.push_back(Action::Knock),
             Do::HangUp => self.hang_up(now),
+            #[cfg(feature = "defects")]
+            Do::Ask(ask) if self.answers_itself(now, ask) => {}
+            Do::Ask(ask) => self.actions.push_back(Action::Ask(ask)),
             Do::Announce => self.neighbour.announce(now),
             Do::Own(change) => self.take_over(now, &change),
             Do::StandBy(change) => {

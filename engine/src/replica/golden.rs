@@ -171,11 +171,12 @@ fn ping_and_pong() {
 
 #[test]
 fn heartbeat() {
-    let heartbeat = |synced, lan_ok| Heartbeat {
+    let heartbeat = |synced, lan_ok, arbiter_ok| Heartbeat {
         node: Node::B,
         role: 2,
         synced,
         lan_ok,
+        arbiter_ok,
         boot: 0x11,
         epoch: Epoch(0x22),
         sequence: 0x33,
@@ -189,8 +190,13 @@ fn heartbeat() {
     let numbers = "1100000000000000 2200000000000000 3300000000000000 4400000000000000 \
                    5500000000000000 5600000000000000 6600000000000000 7700000000000000 \
                    88000000";
-    for (synced, lan_ok, flags) in [(false, false, 0), (true, false, 1), (false, true, 2)] {
-        let heartbeat = heartbeat(synced, lan_ok);
+    for (synced, lan_ok, arbiter_ok, flags) in [
+        (false, false, true, 0),
+        (true, false, true, 1),
+        (false, true, true, 2),
+        (false, false, false, 4),
+    ] {
+        let heartbeat = heartbeat(synced, lan_ok, arbiter_ok);
         expect(&heartbeat.encode(), &format!("01 01 02 {flags:02x} {numbers}"));
         assert_eq!(Heartbeat::decode(&heartbeat.encode()), Ok(heartbeat));
     }

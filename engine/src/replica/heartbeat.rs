@@ -14,6 +14,8 @@ const FORMAT: u8 = 1;
 
 const FLAG_SYNCED: u8 = 1;
 const FLAG_LAN_OK: u8 = 2;
+/// The odd way round: a pair without an arbiter says what it always said.
+const FLAG_NO_ARBITER: u8 = 4;
 
 /// One heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +28,8 @@ pub struct Heartbeat {
     pub synced: bool,
     /// The sender's interface on the service LAN has a carrier.
     pub lan_ok: bool,
+    /// The sender's arbiter answers, or it has none.
+    pub arbiter_ok: bool,
     /// A number drawn when the process started.
     pub boot: u64,
     /// The newest epoch the sender knows.
@@ -58,6 +62,7 @@ impl Heartbeat {
             role,
             synced,
             lan_ok,
+            arbiter_ok,
             boot,
             epoch,
             sequence,
@@ -68,7 +73,9 @@ impl Heartbeat {
             clock,
             unprotected,
         } = *self;
-        let flags = if synced { FLAG_SYNCED } else { 0 } | if lan_ok { FLAG_LAN_OK } else { 0 };
+        let flags = if synced { FLAG_SYNCED } else { 0 }
+            | if lan_ok { FLAG_LAN_OK } else { 0 }
+            | if arbiter_ok { 0 } else { FLAG_NO_ARBITER };
         let mut bytes = [0; Self::LEN];
         bytes[..4].copy_from_slice(&[FORMAT, node_code(node), role, flags]);
         let numbers = [boot, epoch.0, sequence, sent, echo, echo_boot, applied.0, clock];
@@ -90,12 +97,14 @@ impl Heartbeat {
             }
         }
         let (node, role) = (fields.node()?, fields.u8()?);
-        let flags = fields.flags("the flags of a heartbeat", FLAG_SYNCED | FLAG_LAN_OK)?;
+        let known = FLAG_SYNCED | FLAG_LAN_OK | FLAG_NO_ARBITER;
+        let flags = fields.flags("the flags of a heartbeat", known)?;
         Ok(Self {
             node,
             role,
             synced: flags & FLAG_SYNCED != 0,
             lan_ok: flags & FLAG_LAN_OK != 0,
+            arbiter_ok: flags & FLAG_NO_ARBITER == 0,
             boot: fields.u64()?,
             epoch: Epoch(fields.u64()?),
             sequence: fields.u64()?,

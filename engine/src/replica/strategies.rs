@@ -197,8 +197,8 @@ pub(super) fn frame() -> impl Strategy<Value = OwnedFrame> {
 
 /// Any heartbeat.
 pub(super) fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-    (node(), any::<(u8, bool, bool)>(), any::<[u64; 7]>(), lsn(), any::<u32>()).prop_map(
-        |(node, (role, synced, lan_ok), numbers, applied, unprotected)| {
+    (node(), any::<(u8, bool, bool, bool)>(), any::<[u64; 7]>(), lsn(), any::<u32>()).prop_map(
+        |(node, (role, synced, lan_ok, arbiter_ok), numbers, applied, unprotected)| {
             let [boot, epoch, sequence, sent, echo, echo_boot, clock] = numbers;
             let epoch = Epoch(epoch);
             Heartbeat {
@@ -206,6 +206,7 @@ pub(super) fn heartbeat() -> impl Strategy<Value = Heartbeat> {
                 role,
                 synced,
                 lan_ok,
+                arbiter_ok,
                 boot,
                 epoch,
                 sequence,

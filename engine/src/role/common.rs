@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::arbiter::LostArbiter;
+use super::claims::{Claims, Over, Title, Verdict};
 use super::detector::{Arrival, Detector};
 use super::peer::{Peer, Standing};
 use super::types::{
@@ -25,6 +27,8 @@ pub(super) struct Common {
     pub(super) link_heard: Instant,
     pub(super) peer: Option<Peer>,
     pub(super) detector: Detector,
+    /// What the arbiter grants; `None` without one.
+    pub(super) claims: Option<Claims>,
     /// The highest epoch ever owned or heard of.
     known: Epoch,
     /// The highest epoch that this process owned or followed.
@@ -32,6 +36,8 @@ pub(super) struct Common {
     /// A process that can no longer own up to this epoch: dead, or bound to a lease that we took
     /// over. Claims of its that were still under way, or are made before it notices, are void.
     superseded: Option<(u64, Epoch)>,
+    /// The last process of the peer's that is known to be dead.
+    dead: Option<u64>,
     /// When a process that cannot show to be the peer's successor last said that it owns.
     stranger: Option<Instant>,
     pub(super) next_dial: Instant,
@@ -110,9 +116,14 @@ impl Common {
             link_heard: now,
             peer: None,
             detector: Detector::new(now, &timing),
+            claims: policy
+                .arbiter
+                .filter(|_| policy.paired)
+                .map(|arbiter| Claims::new(now, arbiter, timing.redial)),
             known: Epoch::NONE,
             served: Epoch::NONE,
             superseded: None,
+            dead: None,
             stranger: None,
             next_dial: now,
             next_beat: now,
@@ -121,12 +132,80 @@ impl Common {
         }
     }
 
-    /// The next epoch for this node: the one place where ownership is granted. Parity keeps two
-    /// nodes that claim unheard by each other apart.
-    pub(super) fn claim(&mut self) -> Epoch {
-        self.known = self.known.next_for(self.node);
-        self.served = self.known;
-        self.known
+    /// Whether this node may own now: without an arbiter always, otherwise once that grants it.
+    /// `bound` is the process, and the epoch, that is bound to our lease.
+    pub(super) fn permit(&mut self, now: Instant, bound: Option<(u64, Epoch)>) -> bool {
+        let title = self.title(now, bound);
+        let Some(claims) = &mut self.claims else { return true };
+        let (node, boot) = (self.node, self.boot);
+        let verdict = claims.pursue(now, node, boot, title, &mut self.known, &mut self.actions);
+        verdict != Verdict::Wait
+    }
+
+    /// The next epoch for this node, and what a grant of it was written over. Where nobody grants
+    /// it, parity keeps two nodes that claim unheard by each other apart.
+    pub(super) fn claim(&mut self) -> (Epoch, Option<Over>) {
+        let won = self.claims.as_mut().and_then(Claims::take_won);
+        let unanswered = self.claims.as_mut().and_then(Claims::take_unanswered);
+        let (epoch, over) = match (won, unanswered) {
+            (Some((epoch, over)), _) => (epoch, Some(over)),
+            // It may be in the record already.
+            (None, Some(epoch)) if epoch >= self.known => (epoch, None),
+            (None, _) => (self.known.next_for(self.node), None),
+        };
+        self.known = epoch;
+        self.served = epoch;
+        (epoch, over)
+    }
+
+    /// Why the arbiter's record, as last seen, may be written over.
+    pub(super) fn title(&self, now: Instant, bound: Option<(u64, Epoch)>) -> Title {
+        let Some(seen) = self.claims.as_ref().and_then(|claims| claims.seen) else {
+            return Title::None;
+        };
+        // Who renounces has no claim open, and renounced after the record was written.
+        let recently = seen.since.max(now - self.timing.detection);
+        let consents = self.peer.is_some_and(|peer| {
+            peer.role == BeatRole::Renounced && peer.has_answered_since(recently)
+        });
+        let Some(record) = seen.record else {
+            return if consents { Title::Free } else { Title::Age };
+        };
+        let is_bound = |(boot, epoch)| record.boot == boot && record.epoch <= epoch;
+        // Of two processes of a node the one that is heard after both have lived is the later.
+        let replaced = self
+            .peer
+            .is_some_and(|peer| peer.boot != record.boot && peer.has_answered_since(seen.since));
+        let free = record.owner == self.node
+            || bound.is_some_and(is_bound)
+            || self.superseded.is_some_and(is_bound)
+            || self.dead == Some(record.boot)
+            || replaced
+            || consents;
+        if free { Title::Free } else { Title::Age }
+    }
+
+    /// Until when this node may speak without a standby.
+    pub(super) fn granted_until(&self) -> Instant {
+        self.claims.as_ref().map_or(Instant::NEVER, Claims::granted_until)
+    }
+
+    /// Whether the truth table, and not an arbiter, decides about a peer that is silent.
+    pub(super) fn asks_nobody(&self) -> bool {
+        self.claims
+            .as_ref()
+            .is_none_or(|claims| claims.is_lost() && claims.policy.lost == LostArbiter::Table)
+    }
+
+    /// Whether this node could not own now, since the arbiter does not answer.
+    pub(super) fn is_barred(&self) -> bool {
+        self.claims.as_ref().is_some_and(Claims::is_barred)
+    }
+
+    /// Whether the peer could not.
+    pub(super) fn is_peer_barred(&self) -> bool {
+        let waits = |claims: &Claims| claims.policy.lost == LostArbiter::Stop;
+        self.claims.as_ref().is_some_and(waits) && self.peer.is_some_and(|peer| !peer.arbiter_ok)
     }
 
     /// Somebody owned `epoch`.
@@ -171,10 +250,10 @@ impl Common {
                 self.note_epoch(beat.epoch);
                 Heard::News
             }
-            Standing::Successor => self.meet(now, path, beat, Heard::Successor),
+            Standing::Successor => self.succeed(now, path, beat),
             // Silent for longer than any beat is under way: whoever speaks now is the successor.
             Standing::Unproven if self.detector.silence_on_both(now) >= self.timing.startup() => {
-                self.meet(now, path, beat, Heard::Successor)
+                self.succeed(now, path, beat)
             }
             Standing::Unproven => {
                 if beat.role.owns() {
@@ -183,6 +262,12 @@ impl Common {
                 Heard::Nothing
             }
         }
+    }
+
+    /// Another process speaks for the peer.
+    fn succeed(&mut self, now: Instant, path: Path, beat: &Beat) -> Heard {
+        self.dead = self.peer.map(|peer| peer.boot);
+        self.meet(now, path, beat, Heard::Successor)
     }
 
     fn meet(&mut self, now: Instant, path: Path, beat: &Beat, heard: Heard) -> Heard {
@@ -243,6 +328,7 @@ impl Common {
         }
         self.peer = Some(Peer::greet(now, boot, epoch, role));
         self.detector.forget_sequences();
+        self.dead = known.or(self.dead);
         if known.is_some() { LinkNews::UpWithSuccessor } else { LinkNews::Up }
     }
 
@@ -262,6 +348,7 @@ impl Common {
                 *refused = Some(now);
                 if lost.is_some() && *lost == boot {
                     *lost = None;
+                    self.dead = boot;
                     LinkNews::PeerDead
                 } else {
                     LinkNews::Nothing
@@ -377,6 +464,7 @@ impl Common {
             echo: self.peer.map_or(Echo::default(), Peer::to_echo),
             synced,
             lan_ok: self.lan_ok,
+            arbiter_ok: !self.claims.as_ref().is_some_and(Claims::is_lost),
         }
     }
 }

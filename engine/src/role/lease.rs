@@ -20,10 +20,11 @@ pub struct Lease {
 
 impl Lease {
     /// The lease of a primary that enters duplex at `now`. The standby arms itself only by a beat
-    /// that says so, and no such beat was sent before `now`.
+    /// that says so, and no such beat was sent before `now`. Until it echoes one, it may as well
+    /// have left: an arbiter's grant, which ends at `granted`, is not prolonged by what it said.
     #[must_use]
-    pub fn begin(now: Instant, timing: &Timing) -> Self {
-        Self { until: term(now, timing) }
+    pub fn begin(now: Instant, timing: &Timing, granted: Instant) -> Self {
+        Self { until: term(now, timing).min(granted) }
     }
 
     /// The standby has heard what was sent at `sent` (own clock).
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn a_lease_counts_from_what_was_sent_and_is_never_shortened() {
         let timing = Timing::default();
-        let mut lease = Lease::begin(Instant::from_millis(100), &timing);
+        let mut lease = Lease::begin(Instant::from_millis(100), &timing, Instant::NEVER);
         assert_eq!(lease.until(), Instant::from_millis(145));
         lease.renew(Instant::from_millis(130), &timing);
         lease.renew(Instant::from_millis(90), &timing);

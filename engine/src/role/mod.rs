@@ -16,7 +16,7 @@
 //! paths, and hands [`Roles::speak_until`] to the writer, which compares it with a *fresh* clock
 //! before every packet (I3).
 //!
-//! Four promises carry all of it. Each is enforced where its name stands.
+//! Five promises carry all of it. Each is enforced where its name stands.
 //!
 //! * **Lease** ([`lease`]): in duplex the primary speaks until `detection − margin` after it *sent*
 //!   the beat that the standby last echoed; the standby takes over by silence no earlier than
@@ -31,10 +31,16 @@
 //! * **Pauses**: a gap between two events means that this process stood still. Silence is then
 //!   counted anew from `now`; a simplex owner that slept past its gate looks around first.
 //!
+//! * **Grant** ([`ArbiterPolicy`], `claims.rs`): with an arbiter, every ownership and every step
+//!   from duplex to alone is a write of the arbiter's record, and who is alone has it written again
+//!   and again. Duplex needs nothing of it.
+//!
 //! What is left when both paths are silent and both LAN carriers are up is the truth table of
-//! `docs/ownership.md`; each of its rows is a test in `tests/truth_table.rs`. Ownership is granted
-//! in one place, `Common::claim`; an arbiter would be asked there.
+//! `docs/ownership.md`; each of its rows is a test in `tests/truth_table.rs`. An arbiter decides them
+//! instead. Ownership is granted in one place, `Roles::permit`.
 
+mod arbiter;
+mod claims;
 mod common;
 mod detector;
 mod joining;
@@ -49,6 +55,7 @@ mod yielding;
 #[cfg(test)]
 mod tests;
 
+pub use arbiter::{ArbiterPolicy, ArbiterStatus, Ask, Inquiry, LostArbiter, Record, Reply};
 pub use roles::Roles;
 pub use types::{
     Action, Beat, BeatRole, Cause, Change, Echo, Exit, Held, LinkEvent, LostPeer, Path, Policy,

@@ -28,6 +28,8 @@ pub(super) struct Peer {
     pub(super) synced: bool,
     /// Its LAN carrier.
     pub(super) lan_ok: bool,
+    /// Its arbiter answers.
+    pub(super) arbiter_ok: bool,
     /// The latest of our own beats that this boot has heard (own clock).
     pub(super) echo: Option<Instant>,
 }
@@ -64,6 +66,7 @@ impl Peer {
             epoch,
             synced: false,
             lan_ok: true,
+            arbiter_ok: true,
             echo: None,
         }
     }
@@ -87,6 +90,7 @@ impl Peer {
         self.epoch = beat.epoch;
         self.synced = beat.synced;
         self.lan_ok = beat.lan_ok;
+        self.arbiter_ok = beat.arbiter_ok;
         self.echo = self.echo.max(own_echo(now, beat.echo, own_boot));
     }
 

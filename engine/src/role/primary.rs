@@ -46,6 +46,8 @@ pub(super) struct Duplex {
     claimed: Option<Instant>,
     /// The policy's stop has been reported.
     stopped: bool,
+    /// Why the standby will not take over in this epoch: it is dead, or has said so.
+    gone: Option<Cause>,
 }
 
 impl Primary {
@@ -60,10 +62,11 @@ impl Primary {
     pub(super) fn with_standby(self, now: Instant, common: &Common) -> Self {
         let duplex = Duplex {
             since: now,
-            lease: Lease::begin(now, &common.timing),
+            lease: Lease::begin(now, &common.timing, common.granted_until()),
             parting: None,
             claimed: None,
             stopped: false,
+            gone: None,
         };
         Self { held: Held::Whole, mode: Mode::Duplex(duplex), ..self }
     }
@@ -94,7 +97,7 @@ impl Primary {
             return Instant::ZERO;
         }
         match self.mode {
-            Mode::Simplex => now + common.timing.detection,
+            Mode::Simplex => (now + common.timing.detection).min(common.granted_until()),
             Mode::Duplex(duplex) => duplex.lease.until(),
         }
     }
@@ -135,7 +138,10 @@ impl Primary {
         self.note_conflict(common);
         let Mode::Duplex(duplex) = &mut self.mode else { return Outcome::Stay };
         if heard == Heard::Successor {
-            return Outcome::GoSimplex(Cause::PeerRestarted);
+            duplex.gone.get_or_insert(Cause::PeerRestarted);
+        }
+        if duplex.gone.is_some() {
+            return Outcome::Stay;
         }
         // Every beat after `since` said "duplex": a standby that has heard one and is not armed
         // never will be in this epoch.
@@ -152,11 +158,9 @@ impl Primary {
             }
             let asked = duplex.parting.is_some_and(|asked| peer.has_answered_since(asked));
             let renounced = asked && peer.role == BeatRole::Renounced;
-            return Outcome::GoSimplex(if renounced {
-                Cause::StandbyRenounced
-            } else {
-                Cause::StandbyLeft
-            });
+            duplex.gone =
+                Some(if renounced { Cause::StandbyRenounced } else { Cause::StandbyLeft });
+            return Outcome::Stay;
         }
         if peer.role == BeatRole::Standby
             && let Some(echo) = peer.echo
@@ -182,8 +186,11 @@ impl Primary {
     }
 
     /// The peer's process is dead.
-    pub(super) const fn on_proof(&self, cause: Cause) -> Outcome {
-        if self.is_duplex() { Outcome::GoSimplex(cause) } else { Outcome::Stay }
+    pub(super) fn on_proof(&mut self, cause: Cause) -> Outcome {
+        if let Mode::Duplex(duplex) = &mut self.mode {
+            duplex.gone.get_or_insert(cause);
+        }
+        Outcome::Stay
     }
 
     /// Somebody else announced the address.
@@ -207,8 +214,16 @@ impl Primary {
 
     /// What is due.
     pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        if let Mode::Duplex(Duplex { gone: Some(cause), .. }) = self.mode {
+            return Outcome::GoSimplex(cause);
+        }
         common.check_stall(now);
-        let Mode::Duplex(duplex) = &mut self.mode else { return Outcome::Stay };
+        let Mode::Duplex(duplex) = &mut self.mode else {
+            let claims = common.claims.as_ref();
+            let overruled = claims.and_then(|claims| claims.overruled(common.node, self.epoch));
+            let outcome = Outcome::StandDown(Cause::Overruled);
+            return if overruled.is_some() { outcome } else { Outcome::Stay };
+        };
         let outcome = duplex.leave_dead_lan(common, now);
         if outcome != Outcome::Stay {
             return outcome;
@@ -224,7 +239,11 @@ impl Duplex {
         let able = common
             .peer
             .is_some_and(|peer| peer.lan_ok && peer.synced && peer.role == BeatRole::Standby);
-        if common.lan_ok || !able || !common.detector.is_heard_on_any(now) {
+        if common.lan_ok
+            || !able
+            || common.is_peer_barred()
+            || !common.detector.is_heard_on_any(now)
+        {
             Outcome::Stay
         } else if self.keeps_link(common) {
             Outcome::HandOver(Cause::LanLost)
@@ -267,15 +286,13 @@ impl Duplex {
         {
             return Outcome::Stay;
         }
-        match common.policy.lost_peer {
-            LostPeer::Continue => Outcome::GoSimplex(Cause::PeerSilent),
-            LostPeer::Stop => {
-                if !self.stopped {
-                    self.stopped = true;
-                    common.report(Report::StoppedByPolicy);
-                }
-                Outcome::Stay
-            }
+        if common.policy.lost_peer == LostPeer::Continue || !common.asks_nobody() {
+            return Outcome::GoSimplex(Cause::PeerSilent);
         }
+        if !self.stopped {
+            self.stopped = true;
+            common.report(Report::StoppedByPolicy);
+        }
+        Outcome::Stay
     }
 }

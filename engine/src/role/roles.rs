@@ -1,5 +1,7 @@
 //! The machine: events in, one transition function, actions out.
 
+use super::arbiter::{ArbiterStatus, LostArbiter, Record, Reply};
+use super::claims::Over;
 use super::common::{Common, Heard, LinkNews, Pause};
 use super::joining::Joining;
 use super::peer::Peer;
@@ -50,6 +52,13 @@ pub(super) enum Outcome {
     GoDuplex,
     /// Give the address to the standby.
     HandOver(Cause),
+}
+
+impl Outcome {
+    /// Whether it needs the next epoch.
+    const fn owns(self) -> bool {
+        matches!(self, Self::Own(..) | Self::GoSimplex(_))
+    }
 }
 
 impl Roles {
@@ -163,10 +172,21 @@ impl Roles {
     pub fn on_handover(&mut self, now: Instant) {
         self.advance(now);
         let outcome = match &mut self.state {
-            State::Standby(standby) => standby.on_handover(&mut self.common, now),
+            State::Standby(standby) => standby.on_handover(now),
             State::Joining(_) | State::Primary(_) | State::Yielding(_) => Outcome::Stay,
         };
         self.apply(now, outcome);
+    }
+
+    /// The arbiter's answer to the [`Action::Ask`] of this number; `None`: there will be none. `now`
+    /// is to be read after the answer has arrived: what it shows was written before.
+    pub fn on_arbiter(&mut self, now: Instant, number: u64, reply: Option<Reply>) {
+        self.advance(now);
+        let Common { claims, actions, .. } = &mut self.common;
+        if let Some(claims) = claims {
+            claims.on_answer(now, number, reply, actions);
+        }
+        self.apply(now, Outcome::Stay);
     }
 
     /// An operator wants the standby to own.
@@ -279,6 +299,12 @@ impl Roles {
         self.common.detector.silence(now, path)
     }
 
+    /// What is known of the arbiter; `None` without one.
+    #[must_use]
+    pub fn arbiter(&self, now: Instant) -> Option<ArbiterStatus> {
+        self.common.claims.as_ref().map(|claims| claims.status(now))
+    }
+
     fn as_beat(&self) -> (BeatRole, Epoch, bool) {
         match &self.state {
             State::Joining(joining) => (joining.beat_role(), self.common.served, false),
@@ -340,6 +366,7 @@ impl Roles {
             () if !primary.is_duplex() || !armed => Err(Refusal::NotDuplex),
             () if !primary.keeps_link(&self.common) => Err(Refusal::NoLink),
             () if !peer.lan_ok => Err(Refusal::PeerLanDown),
+            () if self.common.is_peer_barred() => Err(Refusal::PeerBarred),
             () => Ok(()),
         }
     }
@@ -348,7 +375,10 @@ impl Roles {
     /// entered has its say too, hence the loop; it ends because roles only lead on, and is bounded
     /// all the same.
     fn apply(&mut self, now: Instant, outcome: Outcome) {
+        // A wish may have to be repeated until it is granted: only what is due can be one.
+        assert!(!outcome.owns(), "no event makes an owner by itself");
         self.transition(now, outcome);
+        let mut wishes = false;
         for _ in 0..TRANSITIONS_PER_EVENT {
             let common = &mut self.common;
             let due = match &mut self.state {
@@ -360,14 +390,47 @@ impl Roles {
                 State::Primary(primary) => primary.on_time(common, now),
                 State::Yielding(yielding) => yielding.on_time(common, now),
             };
-            if due == Outcome::Stay {
+            wishes = due.owns() && !self.permit(now);
+            if due == Outcome::Stay || wishes {
                 break;
             }
             self.transition(now, due);
         }
+        self.attend_arbiter(now, wishes);
         while let Some(report) = self.common.detector.poll_report(now) {
             self.common.report(report);
         }
+    }
+
+    /// Whether this node may become owner, or go on alone, now. What is wished and not granted is
+    /// wished again at the next event, if it still is.
+    fn permit(&mut self, now: Instant) -> bool {
+        let bound = match &self.state {
+            State::Standby(standby) => standby.bound(),
+            State::Joining(_) | State::Primary(_) | State::Yielding(_) => None,
+        };
+        self.common.permit(now, bound)
+    }
+
+    /// Asks the arbiter what is to be asked without, or besides, a wish.
+    fn attend_arbiter(&mut self, now: Instant, wishes: bool) {
+        let title = self.common.title(now, None);
+        let Common { claims: Some(claims), actions, node, boot, .. } = &mut self.common else {
+            return;
+        };
+        if !wishes {
+            claims.give_up();
+        }
+        let alone = match &self.state {
+            State::Primary(Primary { epoch, mode: Mode::Simplex, .. }) => {
+                Some((Record { owner: *node, epoch: *epoch, boot: *boot }, title))
+            }
+            State::Primary(_) | State::Joining(_) | State::Standby(_) | State::Yielding(_) => {
+                claims.drop_grant();
+                None
+            }
+        };
+        claims.attend(now, alone, actions);
     }
 
     /// The only place where a role begins.
@@ -395,13 +458,19 @@ impl Roles {
         match outcome {
             Outcome::Stay => None,
             Outcome::Own(cause, held) => {
-                let epoch = self.common.claim();
+                let (epoch, over) = self.common.claim();
+                let held = over.map_or(held, |over| self.judge(held, over));
+                if let State::Standby(standby) = &self.state {
+                    let (boot, epoch) = standby.followed();
+                    self.common.supersede(boot, epoch);
+                }
                 Some((State::Primary(Primary::alone(epoch, held, &self.common)), cause, held))
             }
             Outcome::GoSimplex(cause) => {
                 let State::Primary(primary) = &self.state else { return None };
                 let held = primary.held;
-                let epoch = self.common.claim();
+                let (epoch, over) = self.common.claim();
+                let held = over.map_or(held, |over| self.judge(held, over));
                 Some((State::Primary(Primary::alone(epoch, held, &self.common)), cause, held))
             }
             Outcome::GoDuplex => {
@@ -423,6 +492,39 @@ impl Roles {
                 Some((State::Joining(Joining::from(now)), cause, Held::Nothing))
             }
         }
+    }
+
+    /// What a new owner holds, now that the arbiter has said over whose record it owns.
+    ///
+    /// A primary that finds a later one of its standby's may have been replaced, unless the standby
+    /// has said since that it never used it. Where nobody owns without a record, one that is not
+    /// later than what was held shows that nobody has owned since.
+    fn judge(&self, held: Held, over: Over) -> Held {
+        let (node, boot) = (self.common.node, self.common.boot);
+        let strict =
+            self.common.policy.arbiter.is_some_and(|arbiter| arbiter.lost == LostArbiter::Stop);
+        let Some(record) = over.record else { return held };
+        let ours = record.owner == node && record.boot == boot;
+        let current = match &self.state {
+            State::Joining(_) => false,
+            State::Standby(standby) => {
+                let (boot, epoch) = standby.followed();
+                standby.is_armed() && (ours || (record.boot == boot && record.epoch <= epoch))
+            }
+            State::Primary(_) | State::Yielding(_) if record.owner == node => ours,
+            State::Primary(_) | State::Yielding(_) => {
+                let unused = self.common.peer.is_some_and(|peer| {
+                    peer.boot == record.boot
+                        && peer.epoch <= self.epoch()
+                        && peer.has_answered_since(over.since)
+                });
+                if record.epoch > self.epoch() && !unused {
+                    return Held::Doubtful;
+                }
+                unused
+            }
+        };
+        if strict && current { Held::Whole } else { held }
     }
 
     /// Tells the engine. A link serves one relation: whoever changes it begins a new one.

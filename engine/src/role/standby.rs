@@ -29,6 +29,8 @@ pub(super) struct Standby {
     blocked: bool,
     /// Since when the primary says that it is handing over.
     yielding: Option<Instant>,
+    /// It is silent by its own word, which is good as long as it is prompt.
+    word: Option<Cause>,
 }
 
 /// How much of the followed epoch this node holds.
@@ -54,6 +56,7 @@ impl Standby {
             proof: None,
             blocked: false,
             yielding: None,
+            word: None,
         }
     }
 
@@ -74,12 +77,10 @@ impl Standby {
 
     /// The primary's last record has been applied; it is silent. That may have lain in a buffer
     /// while we slept, and the primary may have asked the address back since.
-    pub(super) fn on_handover(&mut self, common: &mut Common, now: Instant) -> Outcome {
-        if self.is_prompt(common, now) && common.lan_ok {
-            return self.own(common, Cause::HandedOver, Held::Whole);
-        }
+    pub(super) fn on_handover(&mut self, now: Instant) -> Outcome {
         if self.is_armed() {
             self.yielding.get_or_insert(now);
+            self.word = Some(Cause::HandedOver);
         }
         Outcome::Stay
     }
@@ -102,6 +103,11 @@ impl Standby {
             }
             BeatRole::Yielding => {
                 self.yielding.get_or_insert(now);
+                Outcome::Stay
+            }
+            // It asks for the address back, and holds more than we, or may get it where we cannot.
+            BeatRole::Candidate if !self.is_armed() || common.is_barred() => {
+                self.renounce(common, now);
                 Outcome::Stay
             }
             BeatRole::Joining | BeatRole::Candidate | BeatRole::Standby | BeatRole::Renounced => {
@@ -131,6 +137,7 @@ impl Standby {
         }
         self.renounced = false;
         self.yielding = None;
+        self.word = None;
         let Some(peer) = common.peer else { return Outcome::Stay };
         if !peer.synced {
             return Outcome::Stay;
@@ -152,8 +159,12 @@ impl Standby {
     fn renounce(&mut self, common: &mut Common, now: Instant) {
         if !self.renounced {
             self.renounced = true;
+            // What came by this link is void. One that has brought nothing yet may stay, or the two
+            // would begin anew for as long as the primary asks.
+            if self.sync != Sync::Partial {
+                common.hang_up(now);
+            }
             self.sync = Sync::Void;
-            common.hang_up(now);
             common.next_beat = now;
         }
     }
@@ -163,10 +174,8 @@ impl Standby {
         if !self.is_armed() || epoch > self.epoch || !common.lan_ok {
             return Outcome::Join(Cause::PeerStoodDown);
         }
-        if self.is_prompt(common, now) {
-            return self.own(common, Cause::PeerStoodDown, self.held(now));
-        }
         self.yielding.get_or_insert(now);
+        self.word.get_or_insert(Cause::PeerStoodDown);
         Outcome::Stay
     }
 
@@ -197,7 +206,7 @@ impl Standby {
         }
         if let Some((cause, held)) = self.due(common, now) {
             if common.lan_ok {
-                return self.own(common, cause, held);
+                return Outcome::Own(cause, held);
             }
             if !self.blocked {
                 self.blocked = true;
@@ -224,6 +233,9 @@ impl Standby {
         if common.detector.is_silent_on_both(now) && !common.hears_stranger(now) {
             return Some((Cause::PeerSilent, self.held(now)));
         }
+        if let Some(cause) = self.word.filter(|_| common.lan_ok && self.is_prompt(common, now)) {
+            return Some((cause, self.held(now)));
+        }
         // Heard to yield, and nothing else, for as long as silence would take.
         let since = self.yielding?.max(awake_since);
         (now.since(since) >= detection).then(|| (Cause::PeerStoodDown, self.held(now)))
@@ -238,10 +250,14 @@ impl Standby {
         }
     }
 
+    /// Who is bound to our lease, and in which epoch.
+    pub(super) fn bound(&self) -> Option<(u64, Epoch)> {
+        self.is_armed().then_some((self.boot, self.epoch))
+    }
+
     /// Takes over: what the old owner still says of this epoch is void from here on.
-    fn own(&self, common: &mut Common, cause: Cause, held: Held) -> Outcome {
-        common.supersede(self.boot, self.epoch);
-        Outcome::Own(cause, held)
+    pub(super) const fn followed(&self) -> (u64, Epoch) {
+        (self.boot, self.epoch)
     }
 
     /// What this node would carry on with.

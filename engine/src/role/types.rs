@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::arbiter::{ArbiterPolicy, Ask, Record};
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
 
@@ -76,11 +77,13 @@ pub struct Policy {
     pub lost_peer: LostPeer,
     /// Whether a peer is configured at all.
     pub paired: bool,
+    /// The third party that grants epochs, if there is one.
+    pub arbiter: Option<ArbiterPolicy>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { lost_peer: LostPeer::Continue, paired: true }
+        Self { lost_peer: LostPeer::Continue, paired: true, arbiter: None }
     }
 }
 
@@ -189,6 +192,8 @@ pub struct Beat {
     pub synced: bool,
     /// The sender's LAN interface has carrier.
     pub lan_ok: bool,
+    /// The sender's arbiter answers, or it has none.
+    pub arbiter_ok: bool,
 }
 
 /// What happens to the replication link.
@@ -290,6 +295,8 @@ pub enum Cause {
     StandbySynced,
     /// The link to the primary began anew.
     LinkAgain,
+    /// The arbiter has granted a later epoch to the peer.
+    Overruled,
 }
 
 impl fmt::Display for Cause {
@@ -312,6 +319,7 @@ impl fmt::Display for Cause {
             Self::StandbyLeft => "standby can no longer take over",
             Self::StandbySynced => "standby holds everything",
             Self::LinkAgain => "link to the primary began anew",
+            Self::Overruled => "arbiter granted a later epoch to the peer",
         })
     }
 }
@@ -417,13 +425,33 @@ pub enum Report {
     },
     /// The standby is silent and the policy forbids going on alone.
     StoppedByPolicy,
+    /// The arbiter does not answer.
+    ArbiterLost,
+    /// The arbiter answers again.
+    ArbiterBack {
+        /// How long it had not.
+        silent_for: Duration,
+    },
+    /// The address is wanted, the arbiter does not answer, and the policy is to wait for it.
+    Barred,
+    /// The address is wanted, and the arbiter's record names another that may be speaking.
+    NotGranted {
+        /// Whom.
+        record: Record,
+    },
 }
 
 impl Report {
     /// Whether something that was wrong no longer is.
     #[must_use]
     pub const fn is_good_news(&self) -> bool {
-        matches!(self, Self::PathBack { .. } | Self::LanUp | Self::PeerLan { up: true })
+        matches!(
+            self,
+            Self::PathBack { .. }
+                | Self::LanUp
+                | Self::PeerLan { up: true }
+                | Self::ArbiterBack { .. }
+        )
     }
 }
 
@@ -455,6 +483,16 @@ impl fmt::Display for Report {
             Self::StoppedByPolicy => {
                 f.write_str("stopped: standby silent, policy forbids going on alone")
             }
+            Self::ArbiterLost => f.write_str("arbiter does not answer"),
+            Self::ArbiterBack { silent_for } => {
+                write!(f, "arbiter answers again, after {silent_for:.1?}")
+            }
+            Self::Barred => {
+                f.write_str("stopped: cannot own without the arbiter, and it does not answer")
+            }
+            Self::NotGranted { record } => {
+                write!(f, "waiting: the arbiter's record names {record}, which may be speaking")
+            }
         }
     }
 }
@@ -481,6 +519,9 @@ pub enum Refusal {
     /// The standby could not be reached by clients.
     #[error("the standby's LAN carrier is down")]
     PeerLanDown,
+    /// The standby could not own: the arbiter does not answer it, and the policy is to wait.
+    #[error("the arbiter does not answer the standby")]
+    PeerBarred,
 }
 
 /// What the engine is to do, in order.
@@ -514,6 +555,8 @@ pub enum Action {
         /// The change for the log.
         change: Change,
     },
+    /// Put this question to the arbiter.
+    Ask(Ask),
     /// A line for the log.
     Report(Report),
     /// End with this reason.

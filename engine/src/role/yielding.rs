@@ -22,11 +22,13 @@ pub(super) struct Yielding {
     since: Instant,
     /// Since when it asks the peer to give the address back.
     asking: Option<Instant>,
+    /// Why the address is ours again, and what we know of the connections.
+    back: Option<(Cause, Held)>,
 }
 
 impl Yielding {
     pub(super) const fn new(now: Instant, boot: u64, epoch: Epoch, cause: Cause) -> Self {
-        Self { boot, epoch, cause, since: now, asking: None }
+        Self { boot, epoch, cause, since: now, asking: None, back: None }
     }
 
     pub(super) const fn beat_role(&self) -> BeatRole {
@@ -44,7 +46,8 @@ impl Yielding {
                 if self.asking.is_some_and(|asked| peer.has_answered_since(asked)) =>
             {
                 // It never owned: a node renounces only as what it was when it was asked.
-                Outcome::Own(Cause::StandbyRenounced, Held::Whole)
+                self.back.get_or_insert((Cause::StandbyRenounced, Held::Whole));
+                Outcome::Stay
             }
             (Heard::News, BeatRole::Joining | BeatRole::Candidate) if peer.epoch > self.epoch => {
                 // It owned and has stood down, or follows nobody: what we hold is of the past.
@@ -64,14 +67,18 @@ impl Yielding {
     }
 
     /// The peer's process is dead. It may have owned for a moment.
-    pub(super) fn on_proof(&self, common: &mut Common, cause: Cause) -> Outcome {
+    pub(super) fn on_proof(&mut self, common: &mut Common, cause: Cause) -> Outcome {
         // It may have claimed the epoch it was given before it died.
         common.supersede(self.boot, EPOCH_LIMIT);
-        Outcome::Own(cause, Held::Doubtful)
+        self.back = Some((cause, Held::Doubtful));
+        Outcome::Stay
     }
 
     /// What is due.
     pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
+        if let Some((cause, held)) = self.back {
+            return Outcome::Own(cause, held);
+        }
         common.check_stall(now);
         common.reach_out(now, Action::Knock);
         if now.since(self.since) < common.timing.handover() {
@@ -85,7 +92,8 @@ impl Yielding {
             return Outcome::Stay;
         }
         common.hang_up(now);
-        if common.lan_ok && common.policy.lost_peer == LostPeer::Continue {
+        if common.lan_ok && (common.policy.lost_peer == LostPeer::Continue || !common.asks_nobody())
+        {
             return Outcome::Own(Cause::PeerSilent, Held::Doubtful);
         }
         Outcome::Stay

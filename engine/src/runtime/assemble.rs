@@ -17,6 +17,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use super::arbiter::ArbiterClient;
 use super::beat::{BeatPath, Beats};
 use super::clock::Clock;
 use super::config::{self, Config, NodeConfig, ServiceKind};
@@ -33,7 +34,7 @@ use super::secure::Identity;
 use super::tun::{Tun, TunOffload};
 use crate::engine::{Engine, ServicePort, Setup};
 use crate::ids::Node;
-use crate::role::{LostPeer, Policy, Timing};
+use crate::role::{ArbiterPolicy, LostArbiter, LostPeer, Policy, Timing};
 use crate::service::{Kind, Limits};
 use crate::tcp;
 use crate::time::Duration;
@@ -73,6 +74,7 @@ pub(super) struct Assembly {
     pub(super) host: HostSetup,
     pub(super) tun: Tun,
     pub(super) carrier: CarrierWatch,
+    pub(super) arbiter: Option<ArbiterClient>,
     pub(super) control: Control<Report>,
     pub(super) news: DiskNews,
     pub(super) signals: Signals,
@@ -109,6 +111,12 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
     let boot = random_boot().map_err(|error| error.to_string())?;
     let pair = open_pair(config, node, own, &key, boot, &poll)?;
     let roots: Vec<PathBuf> = config.services.iter().filter_map(root).map(PathBuf::from).collect();
+    let arbiter = config.arbiter.as_ref().map(|arbiter| {
+        let name = key.derive(Purpose::Name);
+        let name: String = name[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        ArbiterClient::start(arbiter, &name, Arc::clone(&waker))
+    });
+    let arbiter = arbiter.transpose()?;
     let (store, news) =
         DiskStore::open(&roots, waker).map_err(|error| format!("document root: {error}"))?;
     let setup = Setup {
@@ -119,7 +127,11 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         tcp: Arc::new(tcp_settings(&config.tcp)),
         limits: Limits { output_buffer: config.tcp.send_buffer },
         timing: Timing::new(config.timing.heartbeat, config.timing.detection),
-        policy: Policy { lost_peer: lost_peer(config.lost_peer), paired: config.is_pair() },
+        policy: Policy {
+            lost_peer: lost_peer(config.lost_peer),
+            paired: config.is_pair(),
+            arbiter: config.arbiter.as_ref().map(arbiter_policy),
+        },
         isn_key: half(key.derive(Purpose::Isn)),
         table_key: half(random()?),
         parts: config.parts().into_iter().map(|(name, digest)| (name.to_owned(), digest)).collect(),
@@ -136,7 +148,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         defect: None,
     };
     let engine = Engine::new(setup, Box::new(store), Clock.now());
-    Ok(Assembly { pair, engine, lan, host, tun, carrier, control, news, signals, poll })
+    Ok(Assembly { pair, engine, lan, host, tun, carrier, arbiter, control, news, signals, poll })
 }
 
 fn watch_signals(poll: &Poll) -> io::Result<Signals> {
@@ -255,6 +267,14 @@ const fn lost_peer(policy: config::LostPeer) -> LostPeer {
         config::LostPeer::Continue => LostPeer::Continue,
         config::LostPeer::Stop => LostPeer::Stop,
     }
+}
+
+fn arbiter_policy(arbiter: &config::Arbiter) -> ArbiterPolicy {
+    let lost = match arbiter.lost {
+        config::LostArbiter::Stop => LostArbiter::Stop,
+        config::LostArbiter::Table => LostArbiter::Table,
+    };
+    ArbiterPolicy { lost, lease: arbiter.lease, timeout: arbiter.timeout }
 }
 
 fn random() -> Result<[u8; 32], String> {

@@ -42,6 +42,8 @@ pub enum Purpose {
     },
     /// Initial sequence numbers, RFC 6528.
     Isn,
+    /// The pair's name at the arbiter, which is no secret.
+    Name,
 }
 
 impl Purpose {
@@ -56,6 +58,7 @@ impl Purpose {
                 label
             }
             Self::Isn => b"isn".to_vec(),
+            Self::Name => b"name".to_vec(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `mio` loop for the whole data path. What may block (disk, control requests, log output) lives on
 //! helper threads that answer through a bounded channel and a waker.
 //!
+//! * [`arbiter`]: the thread that asks the third party.
 //! * `capture`: what passes through an engine, into a pcapng file.
 //! * [`cli`]: the `standin` command. [`config`]: the one file that both nodes read.
 //! * [`clock`]: where time comes from. [`logging`]: log lines that can never block the loop.
@@ -15,6 +16,7 @@
 //! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
 //!   back.
 
+pub mod arbiter;
 mod assemble;
 pub mod beat;
 pub mod capture;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::engine::{PeerStatus, Stats, Status};
 use crate::replica::SnapshotProgress;
-use crate::role::Role;
+use crate::role::{ArbiterStatus, Role};
 use crate::time::Duration;
 
 /// What `standin status --json` prints.
@@ -35,6 +35,8 @@ pub struct Report {
     pub log: LogReport,
     /// The other node.
     pub peer: PeerReport,
+    /// The arbiter, if there is one.
+    pub arbiter: Option<ArbiterReport>,
     /// Packets that were ready and not sent because the right to speak had run out (I3).
     pub gated: u64,
     /// The capture that runs, or the last one if it ended by itself.
@@ -76,6 +78,22 @@ pub struct PeerReport {
     pub lan_ok: bool,
     /// Connections that it could not continue byte for byte.
     pub unprotected: u32,
+}
+
+/// The arbiter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ArbiterReport {
+    /// Whether it answered the last question.
+    pub answers: bool,
+    /// Milliseconds since its last answer; none if there was none yet.
+    pub answered_ms: Option<u64>,
+    /// The node that its record names.
+    pub owner: Option<String>,
+    /// The epoch that it granted to that node.
+    pub epoch: Option<u64>,
+    /// How many milliseconds longer this node may speak without a standby; none without a grant,
+    /// and in duplex, which needs none.
+    pub granted_ms: Option<u64>,
 }
 
 /// A capture.
@@ -127,10 +145,22 @@ impl Report {
                 lan_ok,
                 unprotected,
             },
+            arbiter: status.arbiter.as_ref().map(arbiter),
             gated,
             capture,
             counters: counters(&status.stats),
         }
+    }
+}
+
+fn arbiter(status: &ArbiterStatus) -> ArbiterReport {
+    let ArbiterStatus { answers, answered, record, granted_for } = *status;
+    ArbiterReport {
+        answers,
+        answered_ms: answered.map(millis),
+        owner: record.map(|record| record.owner.to_string()),
+        epoch: record.map(|record| record.epoch.0),
+        granted_ms: granted_for.map(millis),
     }
 }
 

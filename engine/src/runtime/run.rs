@@ -18,6 +18,7 @@ use crossbeam_channel::bounded;
 use mio::{Events, Token};
 use signal_hook::consts::SIGHUP;
 
+use super::arbiter::ArbiterClient;
 use super::assemble::{
     self, Assembly, BEAT_LAN, BEAT_REPLICATION, CARRIER, LAN, LINK, SIGNALS, TUN, WAKER,
 };
@@ -103,6 +104,7 @@ struct Devices {
     host: super::host::HostSetup,
     tun: super::tun::Tun,
     carrier: super::netlink::CarrierWatch,
+    arbiter: Option<super::arbiter::ArbiterClient>,
     control: super::control::Control<Report>,
     news: super::disk::DiskNews,
     signals: signal_hook_mio::v1_0::Signals,
@@ -111,9 +113,21 @@ struct Devices {
 
 impl Run {
     fn new(assembly: Assembly) -> Self {
-        let Assembly { pair, engine, lan, host, tun, carrier, control, news, signals, poll } =
-            assembly;
-        let assembly = Devices { pair, lan, host, tun, carrier, control, news, signals, poll };
+        let Assembly {
+            pair,
+            engine,
+            lan,
+            host,
+            tun,
+            carrier,
+            arbiter,
+            control,
+            news,
+            signals,
+            poll,
+        } = assembly;
+        let assembly =
+            Devices { pair, lan, host, tun, carrier, arbiter, control, news, signals, poll };
         let outside = Outside {
             assembly,
             clock: Clock,
@@ -240,6 +254,11 @@ impl Run {
                     }
                 }
                 Action::Dial | Action::Knock | Action::HangUp => self.on_link_action(&action),
+                Action::Ask(ask) => {
+                    if let Some(arbiter) = &self.outside.assembly.arbiter {
+                        arbiter.ask(ask);
+                    }
+                }
                 Action::Report(level, line) => {
                     self.outside.tap.mark(format_args!("report: {line}"));
                     match level {
@@ -443,8 +462,15 @@ impl Run {
         }
     }
 
-    /// News from the disk, and commands from the control socket.
+    /// News from the arbiter and the disk, and commands from the control socket.
     fn on_wake(&mut self) {
+        while let Some((number, reply)) =
+            self.outside.assembly.arbiter.as_ref().and_then(ArbiterClient::next_answer)
+        {
+            self.outside.changed = true;
+            // Read when the answer is here: what it shows was written before.
+            self.engine.on_arbiter(self.now(), number, reply);
+        }
         let now = self.now();
         if self.outside.assembly.news.take() {
             self.engine.on_content(now);

@@ -18,6 +18,10 @@ pub(super) enum Place {
     Beats(usize),
     /// Packets and frames from one host to the other.
     Between(usize),
+    /// Whether there is an arbiter, and what goes wrong with it.
+    ArbiterPlan,
+    /// The ways to the arbiter.
+    Arbiter,
     /// What the paths of a plan's machines are like.
     Paths,
     /// A client's own randomness.
@@ -33,6 +37,8 @@ pub(super) fn dice(seed: u64, place: Place) -> Rng {
         Place::Stream(index) => 0x300 + index as u64,
         Place::Beats(index) => 0x400 + index as u64,
         Place::Between(index) => 0x500 + index as u64,
+        Place::ArbiterPlan => 0x601,
+        Place::Arbiter => 0x602,
         Place::Paths => 0x600,
         Place::Client(id) => 0x1_0000 + u64::from(id),
     };

@@ -3,8 +3,8 @@
 use super::content::LENGTHS;
 use super::dice::{Place, dice, up_to};
 use super::plan::{
-    ClientPlan, ClockPlan, Fault, Job, LinkPlan, MachinePlan, PairPlan, Plan, Request, Stack,
-    Target, Trouble, Way, Weather, Wire,
+    ArbiterPlan, ClientPlan, ClockPlan, Fault, Job, LinkPlan, MachinePlan, PairPlan, Plan, Request,
+    Stack, Target, Trouble, Way, Weather, Wire,
 };
 use fastrand::Rng;
 
@@ -32,7 +32,24 @@ impl Plan {
         };
         plan.spare_speechless();
         plan.narrow_paths(&mut dice(seed, Place::Paths));
+        plan.appoint_arbiter(&mut dice(seed, Place::ArbiterPlan), lasts);
         plan
+    }
+
+    /// A share of the worlds has an arbiter. Where it is waited for, what it is there for happens,
+    /// too: both networks between the nodes fail at once, and clients reach both. Drawn apart, so
+    /// that the other worlds are what they were.
+    fn appoint_arbiter(&mut self, rng: &mut Rng, lasts: u64) {
+        if !rarely(rng, 3) {
+            return;
+        }
+        let arbiter = arbiter(rng);
+        self.pair.arbiter = Some(arbiter);
+        for _ in 0..rng.usize(..4) {
+            let at_us = rng.u64(CALM_US - 200_000..lasts);
+            self.faults.push(Fault { at_us, what: estrangement(rng, arbiter.stop) });
+        }
+        self.faults.sort_by_key(|fault| fault.at_us);
     }
 
     fn narrow_paths(&mut self, rng: &mut Rng) {
@@ -79,6 +96,7 @@ fn pair(rng: &mut Rng) -> PairPlan {
         receive_buffer: one(rng, &[1 << 20, 1 << 20, 64 << 10, 16 << 10, 4 << 10]),
         sack: !rarely(rng, 8),
         timestamps: !rarely(rng, 8),
+        arbiter: None,
         time_wait_us: one(rng, &[1_000_000, 3_000_000, 60_000_000]),
         hashing: rng.bool(),
         clocks: [clock(rng), clock(rng)],
@@ -86,6 +104,35 @@ fn pair(rng: &mut Rng) -> PairPlan {
         turn_us: one(rng, &[0, 5, 20, 200, 1500]),
         #[cfg(feature = "defects")]
         defect: None,
+    }
+}
+
+fn arbiter(rng: &mut Rng) -> ArbiterPlan {
+    let lease_us = one(rng, &[300_000, 500_000]);
+    ArbiterPlan {
+        stop: !rarely(rng, 4),
+        lease_us,
+        timeout_us: lease_us / one(rng, &[4, 10]),
+        delay_us: one(rng, &[50, 200, 1000, 10_000]),
+        jitter_us: one(rng, &[0, 100, 3000]),
+        loss: one(rng, &[0, 0, 10_000, 200_000]),
+    }
+}
+
+/// What an arbiter is for, or what befalls it.
+fn estrangement(rng: &mut Rng, stop: bool) -> Trouble {
+    let node = one(rng, &[Target::A, Target::B, Target::Primary, Target::Standby]);
+    let for_us = match rng.u32(..3) {
+        0 => rng.u64(20_000..150_000),
+        1 => rng.u64(100_000..500_000),
+        _ => rng.u64(400_000..2_500_000),
+    };
+    match rng.u32(..4) {
+        0 => Trouble::CutArbiter { node, for_us },
+        1 => Trouble::Outage { for_us },
+        _ if stop => Trouble::Estranged { for_us },
+        2 => Trouble::CutArbiter { node, for_us },
+        _ => Trouble::Outage { for_us },
     }
 }
 

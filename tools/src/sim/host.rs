@@ -33,6 +33,7 @@ const LOG: usize = 400;
 pub(super) struct Inbox {
     pub(super) beats: VecDeque<(Path, Vec<u8>)>,
     pub(super) carrier: Option<bool>,
+    pub(super) answers: super::arbiter::Answers,
     pub(super) content: bool,
     pub(super) switchover: bool,
     pub(super) links: VecDeque<LinkNews>,
@@ -228,7 +229,10 @@ pub(super) fn setup(plan: &PairPlan, host: usize, boot: u64, random: u64) -> Set
         tcp: Arc::new(tcp),
         limits: Limits { output_buffer: plan.output_buffer },
         timing: Timing::default(),
-        policy: Policy::default(),
+        policy: Policy {
+            arbiter: plan.arbiter.map(|arbiter| arbiter.policy()),
+            ..Policy::default()
+        },
         isn_key: [7; 16],
         table_key: [(random >> 8) as u8; 16],
         parts: vec![("services".to_owned(), 1)],

@@ -239,7 +239,7 @@ impl World {
             self.tally.add("packet to a place that has moved", 1);
         }
         let ipv4 = packet.packet.first().is_some_and(|byte| byte >> 4 == 4);
-        if ipv4 && !stray && !self.cuts.lan_out(host) {
+        if ipv4 && !stray && !self.cuts.lan_out(host) && !self.cuts.estranged() {
             // DESIGN §5: passed on to the new owner. IPv6 is dropped (redirects cannot be kept in).
             self.tally.add("strays passed on", 1);
             self.post(STRAY, Event::Packet { host: 1 - host, packet, stray: true });
@@ -292,7 +292,7 @@ impl World {
         }
         let to = destination(frame);
         let other = 1 - host;
-        if to.is_multicast() || to == mac(other) {
+        if (to.is_multicast() || to == mac(other)) && !self.cuts.estranged() {
             let Self { lines, weather, tally, now, .. } = self;
             let arrivals = lines[host].carry(*now, weather, frame.len(), tally);
             for arrival in arrivals.into_iter().flatten() {

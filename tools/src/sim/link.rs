@@ -509,7 +509,7 @@ impl World {
     pub(super) fn send_beat(&mut self, host: usize, path: Path, bytes: &[u8]) {
         let (cut, index) = match path {
             Path::Replication => (self.cuts.link_out(host), 0),
-            Path::Lan => (self.cuts.lan_out(host), 1),
+            Path::Lan => (self.cuts.lan_out(host) || self.cuts.estranged(), 1),
         };
         if cut {
             return;

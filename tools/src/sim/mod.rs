@@ -24,6 +24,7 @@
 //! backend here: an arbiter will be another host of [`world`] whose answers travel like heartbeats,
 //! a backend an endpoint ([`client::Endpoint`]) that listens.
 
+mod arbiter;
 pub mod client;
 mod clock;
 mod content;

@@ -178,6 +178,9 @@ impl World {
         if let Some(up) = state.inbox.carrier.take() {
             engine.on_carrier(now, up);
         }
+        while let Some((number, reply)) = state.inbox.answers.pop_front() {
+            engine.on_arbiter(now, number, Some(reply));
+        }
         if core::mem::take(&mut state.inbox.content) {
             engine.on_content(now);
         }
@@ -285,6 +288,7 @@ impl World {
                 self.hosts[host].fuse = fuse;
                 self.hang_up(host);
             }
+            Action::Ask(ask) => self.ask_arbiter(host, ask),
             Action::Report(level, line) => self.report(host, level, &line),
             Action::Exit(reason) => {
                 let line = format!("exits: {reason}");

@@ -63,10 +63,30 @@ pub struct PairPlan {
     pub start_us: [u64; 2],
     /// How long a turn of a loop may take to begin.
     pub turn_us: u64,
+    /// The third party, if there is one.
+    #[serde(default)]
+    pub arbiter: Option<ArbiterPlan>,
     /// The mistake that both engines make.
     #[cfg(feature = "defects")]
     #[serde(skip)]
     pub defect: Option<standin::defects::Defect>,
+}
+
+/// The arbiter and the ways to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArbiterPlan {
+    /// What does without an answer: nobody owns, or else the truth table decides.
+    pub stop: bool,
+    /// How long a grant holds.
+    pub lease_us: u64,
+    /// How long an answer may take.
+    pub timeout_us: u64,
+    /// Each way at least.
+    pub delay_us: u64,
+    /// And at most this more.
+    pub jitter_us: u64,
+    /// Words lost each way, per million.
+    pub loss: u32,
 }
 
 /// One host's clock.
@@ -407,6 +427,23 @@ pub enum Trouble {
         /// How long.
         for_us: u64,
     },
+    /// The nodes do not reach each other on either network. Everybody else reaches them.
+    Estranged {
+        /// How long.
+        for_us: u64,
+    },
+    /// The arbiter is out of a node's reach, both ways.
+    CutArbiter {
+        /// Whose.
+        node: Target,
+        /// How long.
+        for_us: u64,
+    },
+    /// The arbiter is out of everybody's reach. What it knows stays.
+    Outage {
+        /// How long.
+        for_us: u64,
+    },
     /// An operator asks for a switchover. No fault, and no excuse.
     Switchover,
 }
@@ -433,12 +470,15 @@ impl Trouble {
             Self::BeatLoss { .. } => "beat loss",
             Self::WallJump { .. } => "wall jump",
             Self::BusyDisk { .. } => "busy disk",
+            Self::Estranged { .. } => "estranged",
+            Self::CutArbiter { .. } => "cut arbiter",
+            Self::Outage { .. } => "outage",
             Self::Switchover => "switchover",
         }
     }
 
     /// Every name that [`Trouble::kind`] can give.
-    pub const KINDS: [&'static str; 18] = [
+    pub const KINDS: [&'static str; 21] = [
         "crash",
         "poweroff",
         "freeze process",
@@ -456,6 +496,9 @@ impl Trouble {
         "beat loss",
         "wall jump",
         "busy disk",
+        "estranged",
+        "cut arbiter",
+        "outage",
         "switchover",
     ];
 }

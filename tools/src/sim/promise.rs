@@ -12,7 +12,10 @@
 //!   9 and 11), or lost it a moment before the primary failed;
 //! * the owner slept past its lease and hears nobody when it wakes: it cannot know whether the other
 //!   has owned meanwhile (rule 11);
-//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table).
+//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table). With
+//!   an arbiter that is waited for, that is no excuse.
+//! * a node was granted the address while the nodes did not hear each other, and was not told: who
+//!   goes on after it cannot know whether it spoke.
 //!
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
 //! still never see a wrong byte (I6), and connections made later are not excused.
@@ -20,7 +23,7 @@
 use super::host::Word;
 use super::world::World;
 use crate::oracle::{Invariant, NodeId};
-use standin::role::Role;
+use standin::role::{Record, Role};
 
 /// Silence of a living peer beyond which the truth table may come to two owners: the detection
 /// time, less what clocks and loops may differ by.
@@ -232,6 +235,16 @@ impl World {
         }
     }
 
+    /// The arbiter writes `record` over what another node was granted.
+    pub(super) fn promise_after_grant(&mut self, before: Option<Record>, record: Record) {
+        let unused = before.is_some_and(|before| {
+            before.owner != record.owner && before.epoch.0 > self.promise.epoch
+        });
+        if unused && self.promise.severed {
+            self.excuse_all("a grant was not used, and who goes on cannot know");
+        }
+    }
+
     fn watch_for_split(&mut self) {
         if !self.hosts.iter().all(super::host::Host::runs) {
             return;
@@ -239,6 +252,9 @@ impl World {
         let now = self.now;
         if self.hosts.iter().any(|host| now - host.heard_at > SEVERED) {
             self.promise.severed = true;
+        }
+        if self.is_strict() {
+            return;
         }
         if self.promise.severed && self.hosts.iter().all(|host| host.may_speak(now)) {
             self.tally.add("splits", 1);

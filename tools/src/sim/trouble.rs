@@ -12,6 +12,9 @@ pub(super) struct Cuts {
     lan: [[u32; 2]; 2],
     link: [[u32; 2]; 2],
     carrier: [u32; 2],
+    arbiter: [u32; 2],
+    /// Between the two nodes, on both networks.
+    estranged: u32,
     /// By machine and way.
     machines: Vec<[u32; 2]>,
 }
@@ -22,6 +25,8 @@ impl Cuts {
             lan: [[0; 2]; 2],
             link: [[0; 2]; 2],
             carrier: [0; 2],
+            arbiter: [0; 2],
+            estranged: 0,
             machines: vec![[0; 2]; machines],
         }
     }
@@ -35,15 +40,23 @@ impl Cuts {
     }
 
     pub(super) const fn link_out(&self, host: usize) -> bool {
-        self.link[host][0] > 0
+        self.link[host][0] > 0 || self.estranged > 0
     }
 
     pub(super) const fn link_in(&self, host: usize) -> bool {
-        self.link[host][1] > 0
+        self.link[host][1] > 0 || self.estranged > 0
     }
 
     pub(super) const fn carrier_lost(&self, host: usize) -> bool {
         self.carrier[host] > 0
+    }
+
+    pub(super) const fn estranged(&self) -> bool {
+        self.estranged > 0
+    }
+
+    pub(super) const fn no_arbiter(&self, host: usize) -> bool {
+        self.arbiter[host] > 0
     }
 
     pub(super) fn machine_out(&self, machine: usize) -> bool {
@@ -143,6 +156,19 @@ impl World {
                 let host = self.resolve(node);
                 self.hosts[host].disk_busy.set(true);
                 self.relief_after(fault, host, for_us);
+            }
+            Trouble::Estranged { for_us } => {
+                self.cuts.estranged += 1;
+                self.relief_after(fault, 0, for_us);
+            }
+            Trouble::CutArbiter { node, for_us } => {
+                let host = self.resolve(node);
+                self.cuts.arbiter[host] += 1;
+                self.relief_after(fault, host, for_us);
+            }
+            Trouble::Outage { for_us } => {
+                self.cuts.arbiter.iter_mut().for_each(|cut| *cut += 1);
+                self.relief_after(fault, 0, for_us);
             }
             Trouble::Switchover => {
                 let host = self.resolve(Target::Primary);
@@ -271,6 +297,16 @@ impl World {
             Trouble::Storm { .. } => self.weather = self.plan.lan,
             Trouble::BeatLoss { wire, .. } => self.set_beat_loss(wire, 0),
             Trouble::BusyDisk { .. } => self.free_disk(host),
+            Trouble::Estranged { .. } => {
+                self.cuts.estranged = self.cuts.estranged.saturating_sub(1);
+                self.kick_streams();
+            }
+            Trouble::CutArbiter { .. } => {
+                self.cuts.arbiter[host] = self.cuts.arbiter[host].saturating_sub(1);
+            }
+            Trouble::Outage { .. } => {
+                self.cuts.arbiter.iter_mut().for_each(|cut| *cut = cut.saturating_sub(1));
+            }
             Trouble::Crash { .. }
             | Trouble::Poweroff { .. }
             | Trouble::ResetLink

@@ -75,6 +75,13 @@ impl fmt::Display for Trouble {
             Self::BusyDisk { node, for_us } => {
                 write!(f, "the disk of {node} keeps everybody waiting{}", For(for_us))
             }
+            Self::Estranged { for_us } => {
+                write!(f, "the nodes do not reach each other on either network{}", For(for_us))
+            }
+            Self::CutArbiter { node, for_us } => {
+                write!(f, "{node} does not reach the arbiter{}", For(for_us))
+            }
+            Self::Outage { for_us } => write!(f, "nobody reaches the arbiter{}", For(for_us)),
             Self::Switchover => f.write_str("an operator asks for a switchover"),
         }
     }

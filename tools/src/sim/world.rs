@@ -13,6 +13,7 @@ use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::arbiter::Arbiter;
 use super::client::{Endpoint, Foreign, Outgoing, Own, Standing};
 use super::content::Content;
 use super::dice::{Place, dice};
@@ -31,7 +32,7 @@ use super::watch::Watch;
 use super::weather::Line;
 use crate::oracle::{Facts, File, Invariant, Kind as Answers, NodeId, Service, Sight};
 use standin::engine::PACKET_BUFFER;
-use standin::role::Path;
+use standin::role::{Ask, Path, Reply};
 use standin::wire::ChecksumState;
 
 /// One second in the world's time.
@@ -70,6 +71,10 @@ pub(super) enum Event {
     Strike { fault: usize },
     /// It is over.
     Relief { fault: usize, host: usize, serial: u64 },
+    /// A question reaches the arbiter, from a host's process of this number.
+    Ask { host: usize, boot: u64, ask: Ask },
+    /// Its answer reaches the host.
+    Answer { host: usize, boot: u64, number: u64, reply: Reply },
     /// A host's engine is started.
     Start { host: usize },
 }
@@ -124,6 +129,7 @@ pub struct World {
     pub(super) clients: Vec<Client>,
     pub(super) by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
     pub(super) streams: Streams,
+    pub(super) arbiter: Arbiter,
     /// Packets in pieces.
     pub(super) jigsaw: Jigsaw,
     pub(super) cuts: Cuts,
@@ -169,6 +175,7 @@ impl World {
             clients: Vec::new(),
             by_ends: BTreeMap::new(),
             streams: Streams::new(seed),
+            arbiter: Arbiter::new(seed),
             jigsaw: Jigsaw::default(),
             cuts: Cuts::new(plan.machines.len()),
             weather: plan.lan,
@@ -358,7 +365,7 @@ impl World {
         self.tell_of_packet(sight);
         self.watch.see(self.now, sight);
         while let Some((invariant, text)) = self.watch.complaint() {
-            if invariant == Invariant::I3 && self.promise.is_split() {
+            if invariant == Invariant::I3 && self.promise.is_split() && !self.is_strict() {
                 // Row 15 of the truth table: no two nodes can tell it from a dead peer.
                 self.tally.add("two speakers in a split", 1);
             } else {
@@ -425,6 +432,10 @@ impl World {
             Event::Pipe { stream, from } => self.pipe_delivers(stream, from),
             Event::Strike { fault } => self.strike_planned(fault),
             Event::Relief { fault, host, serial } => self.relieve(fault, host, serial),
+            Event::Ask { host, boot, ask } => self.arbiter_is_asked(host, boot, ask),
+            Event::Answer { host, boot, number, reply } => {
+                self.arbiter_answers(host, boot, number, reply);
+            }
             Event::Start { host } => self.start(host),
         }
         true

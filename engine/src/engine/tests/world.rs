@@ -581,6 +581,7 @@ impl World {
                 let line = format!("{now:?} {line}");
                 self.hosts[host].log.push(line);
             }
+            Action::Ask(ask) => panic!("host {host} has no arbiter to ask: {ask:?}"),
             Action::Exit(reason) => panic!("host {host} exits: {reason}\n{}", self.story()),
         }
     }

@@ -434,6 +434,7 @@ fn beat(role: BeatRole, epoch: u64, sequence: u64, echo: u64) -> Beat {
         echo: Echo { boot: 1, sent: at(echo).as_nanos() },
         synced: role == BeatRole::Standby,
         lan_ok: true,
+        arbiter_ok: true,
     }
 }
 
@@ -517,7 +518,7 @@ fn a_refusal_without_a_lost_link_is_no_proof() {
 
 #[test]
 fn policy_stop_keeps_a_primary_silent_that_hears_nothing() {
-    let mut roles = duplex_a(Policy { lost_peer: LostPeer::Stop, paired: true });
+    let mut roles = duplex_a(Policy { lost_peer: LostPeer::Stop, ..Policy::default() });
     tick(&mut roles, 1001, 3000);
     assert_eq!(roles.role(), Role::Primary { duplex: true });
     assert!(roles.speak_until() <= at(1045));

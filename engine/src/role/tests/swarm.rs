@@ -1,6 +1,6 @@
 //! Thousands of random worlds: first anything may fail, then everything heals.
 
-use super::super::Path;
+use super::super::{Path, Policy};
 use super::world::{A, B, World};
 
 /// What the roles promise after the last failure: one owner and one armed standby within this.
@@ -10,6 +10,21 @@ const CONVERGENCE_MS: u64 = 4000;
 /// is never needed and I3 is strict.
 fn storm(seed: u64, gentle: bool) -> World {
     let mut world = World::new(seed);
+    rage(&mut world, gentle);
+    world
+}
+
+/// A storm over a pair with an arbiter that fails, too.
+pub(super) fn storm_with(seed: u64, policy: Policy) -> World {
+    let mut world = World::new(seed);
+    world.policy = policy;
+    world.arbiter.delay = [(100, 200), (1000, 5000), (5000, 60_000)][world.rng.below(3) as usize];
+    world.arbiter.loss = [0, 0, 50, 300][world.rng.below(4) as usize];
+    rage(&mut world, false);
+    world
+}
+
+fn rage(world: &mut World, gentle: bool) {
     world.loss = [0, 0, 20, 100][world.rng.below(4) as usize];
     world.delay = [(50, 100), (100, 2000), (200, 8000)][world.rng.below(3) as usize];
     let start = world.rng.below(300);
@@ -19,12 +34,28 @@ fn storm(seed: u64, gentle: bool) -> World {
     let calm = world.rng.below(900);
     world.run(calm);
     for _ in 0..2 + world.rng.below(10) {
-        misfortune(&mut world, gentle);
+        if world.policy.arbiter.is_some() && world.rng.below(4) == 0 {
+            outage(world);
+        }
+        misfortune(world, gentle);
         let pause = [1, 5, 40, 120, 500][world.rng.below(5) as usize];
         let pause = world.rng.below(pause) + 1;
         world.run(pause);
     }
-    world
+}
+
+/// The arbiter's answers stop, or come back.
+fn outage(world: &mut World) {
+    match world.rng.below(4) {
+        0 => world.arbiter.down ^= true,
+        1 => world.arbiter.cut[A] ^= true,
+        2 => world.arbiter.cut[B] ^= true,
+        _ => {
+            // A slow store: what is asked now is written when others have been, or never answered.
+            world.arbiter.loss = [0, 300][world.rng.below(2) as usize];
+            world.arbiter.delay = [(100, 200), (20_000, 90_000)][world.rng.below(2) as usize];
+        }
+    }
 }
 
 fn misfortune(world: &mut World, gentle: bool) {

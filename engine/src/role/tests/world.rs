@@ -8,11 +8,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::super::{
-    Action, Beat, BeatRole, Cause, Change, LinkEvent, Path, Policy, ProbeResult, Role, Roles,
-    Timing,
+    Action, ArbiterPolicy, Ask, Beat, BeatRole, Cause, Change, Inquiry, LinkEvent, LostArbiter,
+    Path, Policy, ProbeResult, Record, Refusal, Reply, Role, Roles, Timing,
 };
 use crate::ids::{Epoch, Node};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -33,6 +33,7 @@ enum Input {
     Claimed,
     Probed(ProbeResult),
     Lan(bool),
+    Arbiter { number: u64, reply: Reply },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,8 @@ enum Event {
     Stream { from: usize, input: Input, boot: u64 },
     /// A SYN arrives.
     Syn { from: usize, link: u64, boot: u64, hello: Hello },
+    /// A question reaches the arbiter.
+    Ask { host: usize, boot: u64, ask: Ask },
     /// A local answer to the process with this boot.
     Local { host: usize, boot: u64, input: Input },
 }
@@ -92,6 +95,7 @@ pub(super) struct World {
     pub(super) policy: Policy,
     /// Set while the truth table allows two owners.
     pub(super) split: bool,
+    pub(super) arbiter: Arbiter,
     pub(super) log: Vec<String>,
     /// Sent on the link while its path was cut.
     backlog: [Vec<Event>; 2],
@@ -100,6 +104,44 @@ pub(super) struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     count: u64,
+}
+
+/// The third party.
+#[derive(Debug, Default)]
+pub(super) struct Arbiter {
+    pub(super) record: Option<Record>,
+    pub(super) revision: u64,
+    /// It does not answer a host, or not anybody.
+    pub(super) cut: [bool; 2],
+    pub(super) down: bool,
+    /// Questions and answers lost, per mille of each.
+    pub(super) loss: u64,
+    /// One-way delay: at least, and at most this more (µs).
+    pub(super) delay: (u64, u64),
+    /// Writes so far.
+    pub(super) writes: u64,
+}
+
+impl Arbiter {
+    fn answer(&mut self, what: Inquiry) -> Reply {
+        let mut written = false;
+        if let Inquiry::Swap { expected, revision, record } = what
+            && expected == self.record
+            && revision.is_none_or(|revision| revision == self.revision)
+        {
+            written = true;
+            self.record = Some(record);
+            self.revision += 1;
+            self.writes += 1;
+        }
+        Reply { record: self.record, revision: self.revision, written }
+    }
+}
+
+/// How the pairs of the tests use their arbiter.
+pub(super) fn arbitrated(lost: LostArbiter) -> Policy {
+    let (lease, timeout) = (Duration::from_millis(500), Duration::from_millis(100));
+    Policy { arbiter: Some(ArbiterPolicy { lost, lease, timeout }), ..Policy::default() }
 }
 
 /// SplitMix64: enough for a world.
@@ -161,6 +203,7 @@ impl World {
             delay: (100, 200),
             policy: Policy::default(),
             split: false,
+            arbiter: Arbiter { delay: (100, 200), ..Arbiter::default() },
             log: Vec::new(),
             backlog: [Vec::new(), Vec::new()],
             arrives: [0; 2],
@@ -172,9 +215,16 @@ impl World {
 
     /// Both nodes up, `a` primary, `b` its armed standby.
     pub(super) fn duplex(seed: u64) -> Self {
+        Self::duplex_with(seed, Policy::default())
+    }
+
+    /// The same with another policy.
+    pub(super) fn duplex_with(seed: u64, policy: Policy) -> Self {
         let mut world = Self::new(seed);
+        world.policy = policy;
         world.start(A);
-        world.run_until("a owns alone", 600, |world| world.is_primary(A));
+        // The arbiter's first record is to be waited for.
+        world.run_until("a owns alone", 1200, |world| world.is_primary(A));
         world.start(B);
         world.run_until("b protects a", 600, |world| world.is_duplex(A));
         world.run(50);
@@ -319,7 +369,17 @@ impl World {
         accepted
     }
 
+    /// Why a switchover is refused, which it is to be.
+    pub(super) fn refusal(&mut self, host: usize) -> Option<Refusal> {
+        let now = self.clock(host);
+        self.hosts[host].roles.as_mut().and_then(|roles| roles.on_switchover(now).err())
+    }
+
     // What a test asks.
+
+    pub(super) fn epoch(&self, host: usize) -> Option<Epoch> {
+        self.hosts[host].roles.as_ref().map(Roles::epoch)
+    }
 
     pub(super) fn role(&self, host: usize) -> Option<Role> {
         self.hosts[host].roles.as_ref().map(Roles::role)
@@ -432,6 +492,7 @@ impl World {
                 }
             }
             Event::Syn { from, link, boot, hello } => self.arrive_syn(from, link, boot, hello),
+            Event::Ask { host, boot, ask } => self.arrive_ask(host, boot, ask),
             Event::Stream { from, input, boot } => {
                 if self.cut[0][from] {
                     self.backlog[from].push(event);
@@ -440,6 +501,32 @@ impl World {
                 }
             }
         }
+    }
+
+    fn arrive_ask(&mut self, host: usize, boot: u64, ask: Ask) {
+        if self.arbiter.down || self.arbiter.cut[host] || self.is_lost_by_arbiter() {
+            return;
+        }
+        let before = self.arbiter.record;
+        let reply = self.arbiter.answer(ask.what);
+        if reply.record != before {
+            self.note(host, &format!("arbiter's record: {:?}", reply.record));
+        }
+        if !self.is_lost_by_arbiter() {
+            let delay = self.ask_transit();
+            let input = Input::Arbiter { number: ask.number, reply };
+            self.later(delay, Event::Local { host, boot, input });
+        }
+    }
+
+    fn is_lost_by_arbiter(&mut self) -> bool {
+        let loss = self.arbiter.loss;
+        loss > 0 && self.rng.below(1000) < loss
+    }
+
+    fn ask_transit(&mut self) -> u64 {
+        let (least, spread) = self.arbiter.delay;
+        least + self.rng.below(spread)
     }
 
     fn arrive_syn(&mut self, from: usize, link: u64, boot: u64, hello: Hello) {
@@ -468,8 +555,10 @@ impl World {
             return;
         }
         if self.hosts[host].frozen {
-            // What a kernel buffers for a sleeping process is bounded; the carrier is a state.
-            if self.hosts[host].inbox.len() < 64 || matches!(input, Input::Lan(_)) {
+            // What a kernel buffers for a sleeping process is bounded; the carrier is a state, and a
+            // stream waits.
+            let datagram = matches!(input, Input::Beat(..) | Input::Claimed);
+            if self.hosts[host].inbox.len() < 64 || !datagram {
                 self.hosts[host].inbox.push(input);
             }
             return;
@@ -520,6 +609,7 @@ impl World {
             Input::Claimed => roles.on_claimed(now),
             Input::Probed(result) => roles.on_probe(now, result),
             Input::Lan(up) => roles.on_lan(now, up),
+            Input::Arbiter { number, reply } => roles.on_arbiter(now, number, Some(reply)),
             _ => {}
         }
     }
@@ -614,7 +704,7 @@ impl World {
     }
 
     fn act(&mut self, host: usize, action: Action) {
-        if !matches!(action, Action::Dial | Action::Knock) {
+        if !matches!(action, Action::Dial | Action::Knock | Action::Ask(_)) {
             self.note(host, &describe(action));
         }
         if change_of(action).is_some() {
@@ -635,6 +725,10 @@ impl World {
                 self.later(delay, Event::Syn { from: host, link, boot, hello });
             }
             Action::HangUp => self.close_link(host),
+            Action::Ask(ask) => {
+                let delay = self.ask_transit();
+                self.later(delay, Event::Ask { host, boot, ask });
+            }
             Action::Probe => {
                 let reachable = !self.cut[1][A] && !self.cut[1][B] && self.hosts[host].lan;
                 let taken = reachable && self.speaks(1 - host);
@@ -706,7 +800,24 @@ impl World {
             self.split = false;
         }
         let both = self.speaks(A) && self.speaks(B);
-        assert!(!both || self.split, "I3 one speaker: both speak\n{}", self.tell());
+        let strict = self.policy.arbiter.is_some_and(|arbiter| arbiter.lost == LostArbiter::Stop);
+        let split = self.split && !strict;
+        assert!(!both || split, "I3 one speaker: both speak\n{}", self.tell());
+        for host in [A, B] {
+            let epoch = self.hosts[host].roles.as_ref().map(Roles::epoch);
+            let alone =
+                self.speaks(host) && self.role(host) == Some(Role::Primary { duplex: false });
+            let recorded = self.arbiter.record.is_some_and(|record| {
+                record.boot == self.hosts[host].boot && Some(record.epoch) == epoch
+            });
+            let recorded = recorded || self.arbiter.record.is_none();
+            assert!(!strict || !alone || recorded, "who is alone is recorded\n{}", self.tell());
+        }
+        if let [Some(a), Some(b)] = self.hosts.each_ref().map(|host| host.roles.as_ref()) {
+            let own = |roles: &Roles| matches!(roles.role(), Role::Primary { .. });
+            let one = own(a) && own(b) && a.epoch() == b.epoch();
+            assert!(!one, "one owner in an epoch\n{}", self.tell());
+        }
     }
 
     fn note(&mut self, host: usize, what: &str) {
@@ -734,6 +845,7 @@ fn change_of(action: Action) -> Option<Change> {
         | Action::Knock
         | Action::HangUp
         | Action::Announce
+        | Action::Ask(_)
         | Action::Report(_)
         | Action::Exit(_) => None,
     }

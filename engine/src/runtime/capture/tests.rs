@@ -46,6 +46,7 @@ fn status(role: Role, epoch: u64) -> Status {
         log: (0, 0),
         backlog_bytes: 0,
         peer,
+        arbiter: None,
         stats: Stats::default(),
     }
 }

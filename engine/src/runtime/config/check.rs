@@ -9,7 +9,8 @@ use toml::Spanned;
 
 use super::raw::{self, Size, Span};
 use super::{
-    Config, Keepalive, NodeConfig, Paths, Ports, Problem, Service, ServiceKind, Tcp, Timing,
+    Arbiter, Config, Keepalive, NodeConfig, Paths, Ports, Problem, Service, ServiceKind, Tcp,
+    Timing,
 };
 use crate::ids::Node;
 
@@ -43,7 +44,7 @@ impl Check {
     }
 
     fn file(&mut self, file: raw::File, directory: &Path) -> Option<Config> {
-        let raw::File { pair, node, ports, timing, tcp, service } = file;
+        let raw::File { pair, node, ports, timing, tcp, arbiter, service } = file;
         let paired = node.b.is_some();
         self.addresses(pair.get_ref(), &node);
         self.node_addresses(&node);
@@ -61,6 +62,7 @@ impl Check {
             ports: self.ports(&ports),
             timing: self.timing(&timing),
             tcp: self.tcp(&tcp),
+            arbiter: arbiter.and_then(|arbiter| self.arbiter(arbiter, paired, directory)),
             services: self.services(&service),
         })
     }
@@ -299,6 +301,34 @@ impl Check {
             interval: self.time("interval", interval, s(75), s(1)..=s(3600)),
             probes: self.number("probes", probes, 9, 1..=100),
         }
+    }
+
+    fn arbiter(
+        &mut self,
+        raw: Spanned<raw::Arbiter>,
+        paired: bool,
+        directory: &Path,
+    ) -> Option<Arbiter> {
+        if !paired {
+            self.complain(raw.span(), "an arbiter is for two nodes, and node.b is not configured");
+        }
+        let raw = raw.into_inner();
+        let ms = Duration::from_millis;
+        let lease = self.time("lease", &raw.lease, ms(5000), ms(1000)..=ms(3_600_000));
+        let timeout = self.time("timeout", &raw.timeout, ms(500), ms(10)..=ms(60_000));
+        if lease < timeout.saturating_mul(4) {
+            let place = raw.timeout.as_ref().or(raw.lease.as_ref());
+            let message = format!(
+                "lease ({}) is less than four times timeout ({}): one lost answer would end a grant",
+                show(lease),
+                show(timeout)
+            );
+            self.complain(place.map_or(0..0, Spanned::span), message);
+        }
+        let mut problems = Vec::new();
+        let arbiter = Arbiter::check(raw, lease, timeout, directory, &mut problems);
+        self.problems.append(&mut problems);
+        Some(arbiter)
     }
 
     fn services(&mut self, services: &[Spanned<raw::Service>]) -> Vec<Service> {

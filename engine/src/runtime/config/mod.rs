@@ -26,6 +26,7 @@
 //! once. What must be the same on both nodes is digested by part ([`Config::parts`]), so that a
 //! pair that disagrees can say in what.
 
+mod arbiter;
 mod check;
 mod problem;
 mod raw;
@@ -41,6 +42,7 @@ use serde::Deserialize;
 
 use crate::ids::Node;
 
+pub use arbiter::{Arbiter, Identity, Login, LostArbiter};
 pub use problem::{ConfigError, Problem};
 
 /// A configuration in which every value is in its range and nothing contradicts anything.
@@ -63,6 +65,8 @@ pub struct Config {
     pub timing: Timing,
     /// TCP towards the clients.
     pub tcp: Tcp,
+    /// The third party that grants epochs, if there is one; then there are two nodes.
+    pub arbiter: Option<Arbiter>,
     /// What answers, at least one.
     pub services: Vec<Service>,
 }
@@ -265,6 +269,9 @@ impl Config {
         if self.node(node).is_none() {
             complaints.push(format!("node {node} is not configured"));
         }
+        if let Some(Err(why)) = self.arbiter.as_ref().map(super::arbiter::check) {
+            complaints.push(format!("arbiter: {why}"));
+        }
         for service in &self.services {
             if let ServiceKind::Files { root } = &service.kind
                 && !root.is_dir()
@@ -281,8 +288,18 @@ impl Config {
     /// served.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, u64)> {
-        let Self { key_file: _, addresses, lost_peer, a: _, b, ports, timing, tcp, services } =
-            self;
+        let Self {
+            key_file: _,
+            addresses,
+            lost_peer,
+            a: _,
+            b,
+            ports,
+            timing,
+            tcp,
+            arbiter,
+            services,
+        } = self;
         let Tcp {
             receive_buffer,
             send_buffer,
@@ -300,14 +317,16 @@ impl Config {
             "{receive_buffer} {send_buffer} {keepalive:?} {user_timeout:?} {time_wait:?} {backlog} \
              {max_connections}"
         );
-        vec![
+        let mut parts = vec![
             ("addresses", digest(&format!("{addresses:?}"))),
             ("lost-peer", digest(&format!("{lost_peer:?} {}", b.is_some()))),
             ("ports", digest(&format!("{} {}", ports.replication, ports.heartbeat))),
             ("timing", digest(&format!("{:?} {:?}", timing.heartbeat, timing.detection))),
             ("tcp", digest(&tcp)),
             ("services", digest(&format!("{services:?}"))),
-        ]
+        ];
+        parts.extend(arbiter.as_ref().map(|arbiter| ("arbiter", digest(&arbiter.shared()))));
+        parts
     }
 }
 

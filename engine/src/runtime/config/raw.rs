@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) timing: Timing,
     #[serde(default)]
     pub(super) tcp: Tcp,
+    pub(super) arbiter: Option<Spanned<Arbiter>>,
     pub(super) service: Vec<Spanned<Service>>,
 }
 
@@ -81,6 +82,28 @@ pub(super) struct Keepalive {
     pub(super) idle: Option<Spanned<Span>>,
     pub(super) interval: Option<Spanned<Span>>,
     pub(super) probes: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Arbiter {
+    pub(super) kind: ArbiterKind,
+    pub(super) endpoints: Spanned<Vec<Spanned<String>>>,
+    pub(super) lost: super::LostArbiter,
+    pub(super) prefix: Option<Spanned<String>>,
+    pub(super) lease: Option<Spanned<Span>>,
+    pub(super) timeout: Option<Spanned<Span>>,
+    pub(super) ca_file: Option<Spanned<String>>,
+    pub(super) certificate_file: Option<Spanned<String>>,
+    pub(super) private_key_file: Option<Spanned<String>>,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) password_file: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ArbiterKind {
+    Etcd,
 }
 
 #[derive(Deserialize)]

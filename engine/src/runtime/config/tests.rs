@@ -75,6 +75,7 @@ fn a_short_file_has_the_documented_defaults() {
                 offload: true,
                 congestion: Congestion::Cubic,
             },
+            arbiter: None,
             services: vec![
                 Service { port: 7, kind: ServiceKind::Echo },
                 Service { port: 80, kind: ServiceKind::Files { root: "/srv/www".into() } },
@@ -292,4 +293,101 @@ fn the_host_is_asked_for_its_directories() {
         config.check_host(Node::A),
         ["root of service 80: /nowhere/at/all is not a directory"]
     );
+}
+
+const ARBITER: &str = r#"[arbiter]
+kind = "etcd"
+endpoints = ["http://192.0.2.9:2379"]
+lost = "stop"
+"#;
+
+#[test]
+fn an_arbiter_has_the_documented_defaults() {
+    let config = parse(&format!("{PAIR}{ARBITER}")).unwrap();
+    let arbiter = Arbiter {
+        endpoints: vec!["http://192.0.2.9:2379".into()],
+        lost: LostArbiter::Stop,
+        prefix: "/standin/".into(),
+        lease: Duration::from_secs(5),
+        timeout: Duration::from_millis(500),
+        ca_file: None,
+        identity: None,
+        login: None,
+    };
+    assert_eq!(config.arbiter.as_ref(), Some(&arbiter));
+    let more = r#"prefix = "p"
+lease = "10s"
+timeout = "1s"
+ca-file = "ca.pem"
+certificate-file = "/c.pem"
+private-key-file = "k.pem"
+user = "u"
+password-file = "w"
+"#;
+    let text = format!("{PAIR}{}{more}", ARBITER.replace("http://192.0.2.9", "https://[fd77::9]"));
+    let arbiter = Arbiter {
+        endpoints: vec!["https://[fd77::9]:2379".into()],
+        prefix: "p".into(),
+        lease: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        ca_file: Some("/etc/standin/ca.pem".into()),
+        identity: Some(Identity {
+            certificate_file: "/c.pem".into(),
+            private_key_file: "/etc/standin/k.pem".into(),
+        }),
+        login: Some(Login { user: "u".into(), password_file: "/etc/standin/w".into() }),
+        ..arbiter
+    };
+    assert_eq!(parse(&text).unwrap().arbiter, Some(arbiter));
+}
+
+#[test]
+fn what_is_wrong_with_an_arbiter_is_said() {
+    let said = |from: &str, to: &str| {
+        assert!(ARBITER.contains(from), "{from}");
+        with(&ARBITER.replacen(from, to, 1))
+    };
+    assert_eq!(said("lost = \"stop\"\n", ""), "pair.toml:23:1: missing field `lost`");
+    assert_eq!(
+        said("\"http://192.0.2.9:2379\"", ""),
+        "pair.toml:25:13: an arbiter has 1 to 9 endpoints"
+    );
+    let odd = |endpoint: &str| {
+        let told = said("http://192.0.2.9:2379", endpoint);
+        told.split("2379\": ").nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(odd("192.0.2.9:2379"), "it does not begin with http:// or https://");
+    assert_eq!(odd("ftp://192.0.2.9"), "it does not begin with http:// or https://");
+    assert_eq!(odd("http://u:p@192.0.2.9"), "a user goes into user and password-file");
+    assert_eq!(odd("http://192.0.2.9/v3"), "it has a path");
+    assert_eq!(odd("http://192.0.2.9:0"), "a port is 1 to 65535");
+    assert_eq!(odd("http://a b"), "it is no URL");
+    assert_eq!(
+        said("lost", "timeout = \"2s\"\nlost"),
+        "pair.toml:26:11: lease (5s) is less than four times timeout (2s): one lost answer would \
+         end a grant"
+    );
+    assert_eq!(
+        said("lost", "ca-file = \"ca\"\nlost"),
+        "pair.toml:26:11: certificates are for endpoints with https://"
+    );
+    assert_eq!(said("lost", "user = \"u\"\nlost"), "pair.toml:26:8: user needs a password-file");
+    let alone = format!("{PAIR}{ARBITER}");
+    let from = alone.find("[node.b]").unwrap();
+    let to = alone.find("[[service]]").unwrap();
+    let alone = format!("{}{}", &alone[..from], &alone[to..]);
+    assert!(
+        parse(&alone).unwrap_err().to_string().contains("an arbiter is for two nodes"),
+        "{alone}"
+    );
+}
+
+#[test]
+fn a_pair_agrees_on_its_arbiter_and_each_node_on_its_way_to_it() {
+    let parts = |text: &str| parse(&format!("{PAIR}{text}")).unwrap().parts();
+    let one = parts(ARBITER);
+    assert_eq!(one.last().unwrap().0, "arbiter");
+    assert_ne!(one, parts(""), "one has an arbiter and the other has not");
+    assert_ne!(one, parts(&ARBITER.replace("stop", "table")));
+    assert_eq!(one, parts(&ARBITER.replace("192.0.2.9", "192.0.2.8")));
 }

@@ -51,6 +51,7 @@ fn plan(options: &Options) -> Plan {
     Plan {
         seed: 1,
         pair: PairPlan {
+            arbiter: None,
             offload: true,
             vouched: true,
             mtu: options.mtu,
