@@ -108,7 +108,6 @@ impl Engine {
         }
         self.table.rebuild_free();
         self.attached = false;
-        self.told = false;
         self.reset_log();
         self.table.begin_session();
         self.ready.clear();
