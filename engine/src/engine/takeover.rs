@@ -100,7 +100,7 @@ impl Engine {
 
     /// From following to leading. What is held is all the state there is, and it is complete; each
     /// connection wakes when it is needed (`engine::wake`).
-    fn arm_state(&mut self, now: Instant) {
+    pub(super) fn arm_state(&mut self, now: Instant) {
         self.follower = None;
         self.unprotected = 0;
         if self.table.len() > 0 {
@@ -119,6 +119,7 @@ impl Engine {
     /// The planned way: silent first, then everything the log still lacks, then the baton.
     fn hand_over(&mut self, now: Instant, epoch: Epoch, change: &Change) {
         self.owner = false;
+        self.handed_over = true;
         self.neighbour.silence();
         self.actions.push_back(Action::RemoveRoutes);
         self.outbox.clear();
@@ -150,6 +151,7 @@ impl Engine {
             connection.app.close(self.store.as_mut());
         }
         self.table.clear();
+        self.handed_over = false;
         self.ready.clear();
         self.quiet.clear();
         self.wheel = Wheel::new(now);

@@ -1,10 +1,10 @@
 //! Takeovers of more connections than one turn wakes, and standbys that come and go meanwhile.
 
 use super::client::Mode;
-use super::world::{ECHO, World, trusted};
-use crate::engine::LinkInput;
+use super::world::{CHARGEN, ECHO, World, trusted};
 use crate::engine::connection::Body;
 use crate::engine::table::slot_of;
+use crate::engine::{LinkInput, PACKET_BUFFER};
 use crate::ids::ConnId;
 use crate::time::{Duration, Instant};
 
@@ -118,4 +118,22 @@ fn a_newcomer_that_leaves_in_the_middle_of_its_snapshot_leaves_nothing_behind() 
     world.run_until("host 1 owns", |world| world.is_primary(1));
     say_all(&mut world, 0..MANY, true);
     world.finish();
+}
+
+#[test]
+fn what_is_handed_over_and_comes_back_goes_on() {
+    let mut world = World::duplex();
+    world.connect(CHARGEN, Mode::Chargen(50_000_000));
+    world.run_for(Duration::from_millis(5));
+    let now = world.now;
+    let engine = world.engine(0);
+    engine.on_switchover(now).expect("duplex");
+    assert!(!engine.owner && engine.table.len() == 1);
+    // As the role machine has it when the standby renounces: `role::yielding`.
+    engine.arm_state(now);
+    engine.owner = true;
+    engine.begin_waking(now);
+    assert!(engine.has_packets(), "it acts at once");
+    while engine.poll_packet(now, &mut vec![0; PACKET_BUFFER]).is_some() {}
+    assert!(engine.wheel.next().is_some(), "and its timers run");
 }
