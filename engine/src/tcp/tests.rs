@@ -1,5 +1,7 @@
 //! Stories about whole connections. Each file has one theme; [`pair`] is the world they play in.
 
+mod goodput;
+mod link;
 mod pair;
 mod recovery;
 mod steps;

@@ -203,6 +203,7 @@ fn a_timeout_is_taken_back_by_the_second_acknowledgment() {
     assert!(pair.server().tcb.congestion_window() < window, "it timed out");
     pair.run_for(Duration::from_millis(4));
     assert!(pair.server().tcb.congestion_window() >= window);
+    pair.run_until(|pair| arrived(pair, 20 * MSS));
     let sent = sent_bytes(&mut pair);
     let segment = usize::from(pair.server().tcb.mss());
     assert_eq!(sent, 20 * MSS + segment, "only the first segment twice");
