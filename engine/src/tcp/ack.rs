@@ -49,6 +49,7 @@ impl Tcb {
         }
         self.take_window(now, segment, ack, fresh.is_some());
         self.settle_tail(segment, &heard, fresh.is_some());
+        self.take_echo(segment, self.snd.nxt - una.min(self.snd.nxt));
         self.judge_reduction(now, &heard, fresh.is_some());
         if fresh.is_some() {
             self.progress_recovery(now, self.snd.una - una);
@@ -213,7 +214,9 @@ impl Tcb {
         match self.snd.phase {
             Phase::Open => {
                 self.snd.duplicates = 0;
-                self.grow_window(now, acked, self.snd.limited);
+                if !self.slowed_by_mark() {
+                    self.grow_window(now, acked, self.snd.limited);
+                }
             }
             Phase::Fast if whole => self.end_recovery(),
             Phase::Fast if self.sack => (),
@@ -296,7 +299,10 @@ impl Tcb {
     fn enter_recovery(&mut self, now: Instant) {
         let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
         self.remember(false);
-        self.snd.congestion.control().on_loss(flight, mss);
+        if !self.slowed_by_mark() {
+            self.snd.congestion.control().on_loss(flight, mss);
+            self.note_slowed();
+        }
         if let Some(out) = &mut self.snd.flight {
             out.prr = Prr::begin(flight - out.sent.held());
         }

@@ -35,6 +35,7 @@ mod assemble;
 pub mod challenge;
 mod congestion;
 pub mod cookie;
+mod ecn;
 mod hard;
 mod hystart;
 pub mod isn;
@@ -62,6 +63,7 @@ pub mod wheel;
 mod tests;
 
 pub use congestion::Algorithm;
+pub use ecn::Ecn;
 pub use hard::{Hard, HardError};
 pub use path::{PathSignal, plateau_below};
 pub use reset::reset_for;

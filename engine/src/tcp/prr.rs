@@ -54,11 +54,15 @@ impl Prr {
 }
 
 impl Tcb {
+    /// Whether a reduction is under way: in fast recovery, or for a mark.
+    fn reducing(&self) -> bool {
+        self.sack && (self.snd.phase == Phase::Fast || self.slowed_by_mark())
+    }
+
     /// What may be sent in fast recovery; `None` when the congestion window says how much. Without
     /// SACK nobody knows what was delivered.
     pub(super) fn prr_room(&self) -> Option<u64> {
-        let reducing = self.sack && self.snd.phase == Phase::Fast;
-        self.snd.flight.as_ref().filter(|_| reducing).map(|flight| flight.prr.left)
+        self.snd.flight.as_ref().filter(|_| self.reducing()).map(|flight| flight.prr.left)
     }
 
     /// Bytes known to have been delivered so far.
@@ -68,7 +72,7 @@ impl Tcb {
 
     /// An acknowledgment in fast recovery, the first included: `delivered` as it was before.
     pub(super) fn reduce_in_proportion(&mut self, before: u64, fresh: bool, worse: bool) {
-        if !self.sack || self.snd.phase != Phase::Fast {
+        if !self.reducing() {
             return;
         }
         let delivered = self.delivered().saturating_sub(before);
@@ -81,7 +85,7 @@ impl Tcb {
 
     /// `len` bytes went out.
     pub(super) fn note_prr_sent(&mut self, len: u64) {
-        if self.snd.phase == Phase::Fast
+        if self.reducing()
             && let Some(flight) = &mut self.snd.flight
         {
             flight.prr.note_sent(len);

@@ -32,6 +32,10 @@ pub(super) struct Flight {
     /// The next round-trip sample is taken when this is acknowledged: one a round trip.
     pub(super) sample_after: u64,
     pub(super) prr: Prr,
+    /// When this is acknowledged the peer has heard CWR.
+    pub(super) told: u64,
+    /// What was sent before this has been paid for by a reduction for a mark.
+    pub(super) slowed: u64,
     pub(super) hystart: HyStart,
     pub(super) pacer: Pacer,
 }
@@ -80,6 +84,8 @@ impl Flight {
             rack,
             sample_after: una,
             prr: Prr::default(),
+            told: 0,
+            slowed: 0,
             hystart: HyStart::new(una),
             pacer: Pacer::new(),
         })

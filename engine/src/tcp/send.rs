@@ -82,6 +82,7 @@ impl Tcb {
         self.arm_resend(now);
         let scaled = active || self.rcv_scale > 0;
         let flags = if active { Flags::SYN } else { Flags::SYN | Flags::ACK };
+        let flags = flags | self.ecn_handshake_flags(active);
         Some(Transmit {
             seq: self.iss,
             ack: if active { SeqNum(0) } else { self.irs.add(1) },
@@ -168,10 +169,8 @@ impl Tcb {
             }
             return None;
         };
-        let start = self.snd.nxt;
         let idle = self.bytes_in_flight() == 0;
-        let transmit = self.segment(now, start..start + len, fetch)?;
-        self.note_sent(now, start, &transmit);
+        let transmit = self.fresh_segment(now, len, fetch)?;
         if idle {
             self.snd.progress_at = now;
             self.snd.recover = self.snd.recover.max(self.snd.una);
@@ -179,6 +178,26 @@ impl Tcb {
         }
         self.arm_resend(now);
         self.arm_tail_probe(now);
+        Some(transmit)
+    }
+
+    /// `len` positions from SND.NXT on.
+    pub(super) fn fresh_segment(
+        &mut self,
+        now: Instant,
+        len: u64,
+        fetch: Fetch<'_>,
+    ) -> Option<Transmit> {
+        // CWR belongs on one segment, and the device would put it on every piece.
+        let len = if self.snd.cwr_due { len.min(self.mss_u64()) } else { len };
+        let start = self.snd.nxt;
+        let mut transmit = self.segment(now, start..start + len, fetch)?;
+        let (codepoint, flags) = self.mark_new_data(start, transmit.payload);
+        (transmit.ecn, transmit.flags) = (codepoint, transmit.flags | flags);
+        self.note_sent(now, start, &transmit);
+        if flags == Flags::CWR {
+            self.note_told(self.snd.nxt);
+        }
         Some(transmit)
     }
 
@@ -341,7 +360,7 @@ impl Tcb {
         Transmit {
             seq,
             ack: self.rcv_seq_of(ack),
-            flags,
+            flags: flags | self.ecn_echo(),
             window,
             options: TcpOptions {
                 timestamps: self.timestamps_option(now),

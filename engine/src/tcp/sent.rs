@@ -383,7 +383,11 @@ mod tests {
     fn lost_parts_are_found_in_order_and_sent_again() {
         let mut sent = sent(&[(0..10, T[0]), (10..20, T[1]), (20..30, T[2])]);
         sent.hold(5..10, &mut |_| ());
-        assert!(sent.lose(|run| if run.before(Mark { at: T[1], spread: 0, end: 20 }) { Look::Lost } else { Look::Rest }));
+        assert!(sent.lose(|run| if run.before(Mark { at: T[1], spread: 0, end: 20 }) {
+            Look::Lost
+        } else {
+            Look::Rest
+        }));
         assert_eq!(sent.first_lost(), Some(0..5));
         sent.resend(0..3, T[2], Duration::ZERO);
         assert_eq!(sent.first_lost(), Some(3..5));

@@ -1,5 +1,6 @@
 //! Stories about whole connections. Each file has one theme; [`pair`] is the world they play in.
 
+mod ecn;
 mod goodput;
 mod link;
 mod pair;

@@ -136,6 +136,7 @@ impl Tcb {
         if first && self.snd.phase != Phase::Timeout {
             self.remember(true);
             self.snd.congestion.control().on_timeout(flight, mss);
+            self.note_slowed();
         } else {
             self.snd.undo = None;
             self.snd.congestion.control().on_timeout_again(mss);

@@ -103,8 +103,7 @@ impl Tcb {
         let mut proven = heard.eifel;
         if let Some(part) = &heard.duplicate {
             // The network duplicates too, and that proves nothing.
-            let (start, end) =
-                (part.start.max(undo.within.start), part.end.min(undo.within.end));
+            let (start, end) = (part.start.max(undo.within.start), part.end.min(undo.within.end));
             let twice = end.saturating_sub(start);
             proven |= undo.resent > 0 && twice >= undo.resent;
             undo.resent = undo.resent.saturating_sub(twice);

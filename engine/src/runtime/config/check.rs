@@ -276,6 +276,7 @@ impl Check {
             max_connections,
             offload,
             congestion,
+            ecn,
         } = tcp;
         let s = Duration::from_secs;
         Tcp {
@@ -288,6 +289,7 @@ impl Check {
             max_connections: self.number("max-connections", max_connections, 1 << 20, 1..=1 << 24),
             offload: offload.unwrap_or(true),
             congestion: congestion.unwrap_or_default(),
+            ecn: ecn.unwrap_or(true),
         }
     }
 

@@ -10,7 +10,7 @@
 //! did is known here, so what the sender made of it can be judged: a reduction that was taken back
 //! although nothing was late, a segment sent again that had arrived.
 
-use crate::tcp::{Settings, State, Tcb, Transmit};
+use crate::tcp::{Ecn, Settings, State, Tcb, Transmit};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Segment, SeqNum};
 use std::cmp::Reverse;
@@ -42,7 +42,7 @@ pub(super) struct Link {
     pub(super) duplicate: u64,
     /// Data segments (their numbers, as they are sent) that are lost, besides `loss`.
     pub(super) lost: Vec<u64>,
-    /// More than so many bytes in the queue mark what is capable of it.
+    /// With more bytes than this in the queue what may be marked is. The receiver asks for ECN then.
     pub(super) mark: u64,
     /// The receiver's buffer.
     pub(super) buffer: u32,
@@ -153,7 +153,11 @@ impl Download {
     /// An established connection, over a link without faults so far.
     pub(super) fn established(link: Link, sender: Settings) -> Self {
         let now = Instant::from_millis(10_000);
-        let receiver = Arc::new(Settings { receive_buffer: link.buffer, ..Settings::default() });
+        let receiver = Arc::new(Settings {
+            receive_buffer: link.buffer,
+            ecn: if link.mark < u64::MAX { Ecn::Offer } else { Ecn::Never },
+            ..Settings::default()
+        });
         let mut client = Tcb::connect(&receiver, now, SeqNum(7), 0, 1500, false);
         let syn = client.poll_transmit(now, &mut |_| 0).expect("a SYN");
         let server =
@@ -271,8 +275,7 @@ impl Download {
         }
         if flying.to == SENDER {
             let (window_now, threshold_now) = (end.congestion_window(), end.threshold());
-            let reduced = threshold_now < threshold && window_now <= window
-                || threshold_now != threshold && window_now < window;
+            let reduced = window_now < window;
             self.outcome.reductions += u64::from(reduced);
             let undone = !reduced && threshold_now > threshold;
             self.outcome.undone += u64::from(undone);
@@ -396,6 +399,7 @@ fn segment(head: &Transmit) -> Segment<'static> {
         flags: head.flags,
         window: head.window,
         options: head.options.clone(),
+        marked: head.ecn == 3,
         payload: &PAYLOAD[..head.payload],
     }
 }
