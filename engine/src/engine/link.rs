@@ -28,7 +28,7 @@ enum Stage {
 pub(super) struct Link {
     stage: Stage,
     /// The version that both ends speak, once the stream is up.
-    version: u16,
+    pub(super) version: u16,
     reader: FrameReader,
     /// Whether the log is this stream's: it began with a snapshot here. A stream that comes up
     /// while the role machine still counts on the last one carries none.

@@ -5,6 +5,7 @@ mod goodput;
 mod link;
 mod pair;
 mod recovery;
+mod requirements;
 mod steps;
 mod streams;
 mod takeover;

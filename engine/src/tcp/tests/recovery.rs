@@ -46,6 +46,21 @@ fn many_holes_are_filled_in_one_round_trip() {
     assert!(pair.client().input == data);
 }
 
+/// The FIN came with the last segment, and is held with it.
+#[test]
+fn a_fin_behind_a_gap_is_not_sent_again() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(10 * MSS, 1));
+    pair.server().tcb.finish();
+    pair.flush();
+    assert_eq!(take(&mut pair, 4..5).len(), 1);
+    pair.server().take_sent();
+    pair.run_until(|pair| pair.ends[CLIENT].tcb.peer_finished());
+    pair.run_for(Duration::from_millis(100));
+    let again = pair.server().take_sent();
+    assert_eq!(again.iter().map(|packet| packet.head.len()).sum::<u64>(), MSS as u64);
+}
+
 #[test]
 fn a_lost_retransmission_is_found_without_a_timeout() {
     let mut pair = Pair::established();
