@@ -153,10 +153,13 @@ impl Hard {
             Self::VERSION if bytes.len() == Self::LEN => reader.u8()?,
             _ => return Err(HardError),
         };
+        if more > 1 {
+            return Err(HardError);
+        }
         let bit = |shift: u8| flags >> shift & 1 == 1;
         let hard = Self {
             sack: bit(0),
-            ecn: more & 1 == 1,
+            ecn: more == 1,
             timestamps: bit(1),
             ipv6: bit(2),
             active_open: bit(3),

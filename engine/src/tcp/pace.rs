@@ -51,8 +51,9 @@ impl Tcb {
     /// is noted.
     pub(super) fn paced_room(&mut self, now: Instant, wanted: u64) -> u64 {
         let Some(unit) = self.pacing_time(PACING_UNIT) else { return u64::MAX };
-        let burst = self.pacing_time(self.initial_window().into()).unwrap_or_default();
-        let burst = burst.max(BURST_MIN);
+        // A segment more, so that rounding never holds back what a burst allows.
+        let burst = u64::from(self.initial_window()) + self.mss_u64();
+        let burst = self.pacing_time(burst).unwrap_or_default().max(BURST_MIN);
         let Some(flight) = &mut self.snd.flight else { return u64::MAX };
         let ahead = flight.pacer.at.since(now);
         let time = burst.saturating_sub(ahead).as_nanos();

@@ -39,12 +39,18 @@ impl Prr {
     fn on_ack(&mut self, delivered: u64, pipe: u64, ssthresh: u64, mss: u64, safe: bool) {
         self.delivered += delivered;
         let owed = if pipe > ssthresh {
-            (self.delivered * ssthresh).div_ceil(self.recover_fs.max(1)).saturating_sub(self.out)
+            self.share(ssthresh).saturating_sub(self.out)
         } else {
             let answer = self.delivered.saturating_sub(self.out).max(delivered);
             (answer + if safe { mss } else { 0 }).min(ssthresh - pipe)
         };
         self.left = owed;
+    }
+
+    /// What of `ssthresh` the delivered part of what was in flight has earned.
+    fn share(&self, ssthresh: u64) -> u64 {
+        let earned = u128::from(self.delivered) * u128::from(ssthresh);
+        u64::try_from(earned.div_ceil(self.recover_fs.max(1).into())).unwrap_or(u64::MAX)
     }
 
     fn note_sent(&mut self, len: u64) {

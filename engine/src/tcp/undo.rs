@@ -53,7 +53,7 @@ impl Tcb {
             una: self.snd.una,
             again_at: None,
             resent: 0,
-            within: u64::MAX..0,
+            within: 0..0,
             until: u64::MAX,
             probing: if timeout && self.sack { Frto::First } else { Frto::Off },
         }));
@@ -63,7 +63,10 @@ impl Tcb {
     pub(super) fn note_resent(&mut self, now: Instant, part: Range<u64>) {
         if let Some(undo) = &mut self.snd.undo {
             undo.resent = undo.resent.saturating_add(part.end - part.start);
-            undo.within = undo.within.start.min(part.start)..undo.within.end.max(part.end);
+            undo.within = match undo.within.is_empty() {
+                true => part.clone(),
+                false => undo.within.start.min(part.start)..undo.within.end.max(part.end),
+            };
             if part.start == undo.una {
                 undo.again_at.get_or_insert(now);
             }

@@ -70,7 +70,8 @@ fn only_new_data_may_be_marked() {
     pair.run_until(|pair| pair.ends[CLIENT].input.len() == 20_000);
     let mut high = 0;
     for packet in pair.server().take_sent().iter().skip(1) {
-        let (end, new) = (packet.head.seq.0 as usize + packet.bytes.len(), packet.bytes.len() > 0);
+        let (end, new) =
+            (packet.head.seq.0 as usize + packet.bytes.len(), !packet.bytes.is_empty());
         let may = new && end > high;
         assert_eq!(packet.head.ecn, if may { 2 } else { 0 }, "{:?}", packet.head);
         high = high.max(end);
@@ -126,6 +127,38 @@ fn a_loss_and_a_mark_are_one_congestion() {
     assert!((window / 2 + 1..window).contains(&after), "{window} -> {after}");
     let told = ecn_flags(&pair.server().take_sent());
     assert_eq!(told.iter().filter(|flags| **flags == Flags::CWR).count(), 1, "{told:?}");
+}
+
+/// The mark comes first, and then a loss in the same window; the acknowledgments come one by one.
+#[test]
+fn what_a_mark_has_paid_for_is_not_paid_again() {
+    for lost in [None, Some(10)] {
+        let mut pair = established();
+        let segment = pair.ends[SERVER].tcb.mss_u64();
+        pair.server().write(&pattern(40 * MSS as usize, 1));
+        pair.run_until(|pair| pair.ends[SERVER].tcb.acked() >= 10 * MSS);
+        let window = pair.server().tcb.congestion_window();
+        let first = pair.ends[SERVER].tcb.seq_of(10 * MSS);
+        let gone = lost.map(|index| first.add(index * segment as u32));
+        pair.wire.retain(|(.., packet)| Some(packet.head.seq) != gone);
+        for (at, .., packet) in pair.wire.iter_mut().filter(|(.., to, _)| *to == CLIENT) {
+            let index = packet.head.seq.since(first) / segment as u32;
+            *at = *at + Duration::from_micros(100) * index;
+            packet.head.ecn = if index == 0 { 3 } else { 2 };
+        }
+        let end = pair.ends[SERVER].tcb.sent();
+        let mut least = window;
+        while pair.server().tcb.acked() < end {
+            pair.step();
+            let now = pair.server().tcb.congestion_window();
+            assert!(now <= least, "{least} -> {now}: it does not grow meanwhile, lost {lost:?}");
+            least = now;
+        }
+        assert!(
+            (window / 10 * 6..window / 10 * 8).contains(&least),
+            "{window} -> {least}, {lost:?}"
+        );
+    }
 }
 
 /// A queue that marks never has to drop: everything arrives once, and the path is full.
