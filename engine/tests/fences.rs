@@ -62,7 +62,7 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
         &["ContentId", "Facts", "Kind", "Limits", "Lookup", "Read", "Store", "Verified", "store"],
     ),
     // TCP's settings, and nothing else of it.
-    ("tcp", &["Algorithm", "Keepalive", "Settings"]),
+    ("tcp", &["Algorithm", "Ecn", "Keepalive", "Settings"]),
     // Progress, to report it; frames, to sum them up in a capture.
     ("replica", &["Frame", "MAX_FRAME", "Record", "SnapshotProgress"]),
     // What the devices speak.

@@ -114,7 +114,7 @@ fn segment(
     options: TcpOptions,
     payload: &[u8],
 ) -> Segment<'_> {
-    Segment { seq, ack, flags, window: 60_000, options, payload }
+    Segment { seq, ack, flags, window: 60_000, options, marked: false, payload }
 }
 
 /// Which bytes are here: one flag for each.

@@ -753,6 +753,7 @@ fn hard() -> standin::tcp::Hard {
         rcv_scale: 1,
         peer_mss: 1460,
         sack: true,
+        ecn: true,
         timestamps: false,
         ts_offset: 0,
         ts_recent: 0,

@@ -171,6 +171,7 @@ impl World {
                 flags: syn.flags,
                 window: syn.window,
                 options: syn.options,
+                marked: false,
                 payload: &[],
             };
             let tcb =

@@ -269,6 +269,7 @@ impl World {
                 mss: None,
                 sack,
             },
+            marked: shape.window & 1 == 1,
             payload: &payload,
         };
         self.end.hear(self.now, &segment);
@@ -288,6 +289,7 @@ fn syn(start: &Start) -> Segment<'static> {
             timestamps: start.timestamps.then_some(Timestamps { val: 9, ecr: 0 }),
             sack: SackBlocks::new(),
         },
+        marked: false,
         payload: &[],
     }
 }

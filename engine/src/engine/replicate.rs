@@ -186,7 +186,11 @@ impl Engine {
         hard.ts_offset = hard.ts_offset.wrapping_sub(ahead);
         let mut state = core::mem::take(&mut self.scratch);
         state.clear();
-        hard.encode(&mut state);
+        if self.link.knows_ecn() {
+            hard.encode(&mut state);
+        } else {
+            hard.encode_without_ecn(&mut state);
+        }
         let split = state.len();
         connection.app.snapshot(&mut state);
         let (tuple, kind) = (connection.tuple, connection.service);

@@ -50,8 +50,8 @@ pub use snapshot::{Snapshot, SnapshotProgress};
 pub use violation::Violation;
 
 /// The newest version of records and frames that this engine speaks. Two engines speak the newest
-/// that both know, as [`Hello::compare`] finds it.
-pub const VERSION: u16 = 1;
+/// that both know, as [`Hello::compare`] finds it. Version 2: TCP's part of a connection knows ECN.
+pub const VERSION: u16 = 2;
 /// The oldest version it still speaks: the one before [`VERSION`], once there is one.
 pub const VERSION_MIN: u16 = 1;
 

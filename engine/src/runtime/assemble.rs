@@ -251,6 +251,7 @@ fn tcp_settings(tcp: &config::Tcp) -> tcp::Settings {
             probes: u8::try_from(keepalive.probes).unwrap_or(u8::MAX),
         }),
         congestion: congestion(tcp.congestion),
+        ecn: if tcp.ecn { tcp::Ecn::Accept } else { tcp::Ecn::Never },
         ..tcp::Settings::default()
     }
 }

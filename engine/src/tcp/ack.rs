@@ -5,6 +5,8 @@
 //! acknowledgments tell the first lost segment, and each partial one the next: RFC 6582.
 
 use super::congestion::{Acked, Limited};
+use super::hystart::Growth;
+use super::prr::Prr;
 use super::rack::{DUPLICATES, Echo};
 use super::sent::Look;
 use super::tcb::{Phase, WINDOW_MAX};
@@ -40,18 +42,19 @@ impl Tcb {
 
     /// An acceptable acknowledgment, RFC 9293 §3.10.7.4 fifth check, ESTABLISHED.
     pub(super) fn on_ack(&mut self, now: Instant, segment: &Segment<'_>, ack: i64) {
-        let una = self.snd.una;
+        let (una, delivered) = (self.snd.una, self.delivered());
         let fresh = u64::try_from(ack).ok().filter(|ack| *ack > una);
         let mut heard = Heard::default();
         if let Some(ack) = fresh {
             self.advance_output(now, segment, ack, &mut heard);
         }
-        self.take_sack(now, segment, &mut heard);
+        self.take_sack(now, segment, ack, &mut heard);
         if ack == una.cast_signed() {
             self.count_duplicate(segment, heard.news);
         }
         self.take_window(now, segment, ack, fresh.is_some());
         self.settle_tail(segment, &heard, fresh.is_some());
+        self.take_echo(segment, self.snd.nxt - una.min(self.snd.nxt));
         self.judge_reduction(now, &heard, fresh.is_some());
         if fresh.is_some() {
             self.progress_recovery(now, self.snd.una - una);
@@ -60,12 +63,13 @@ impl Tcb {
                 self.arm_resend(now);
             }
         }
-        self.detect_loss(now);
+        let worse = self.detect_loss(now);
+        self.reduce_in_proportion(delivered, fresh.is_some(), worse);
         self.arm_tail_probe(now);
     }
 
     /// Takes the SACK blocks. Blocks of what was never sent are lies.
-    fn take_sack(&mut self, now: Instant, segment: &Segment<'_>, heard: &mut Heard) {
+    fn take_sack(&mut self, now: Instant, segment: &Segment<'_>, ack: i64, heard: &mut Heard) {
         if !self.sack {
             return;
         }
@@ -76,8 +80,10 @@ impl Tcb {
             (left < right && right <= nxt).then_some(left..right)
         };
         let mut blocks = segment.options.sack.iter().map(|block| offsets(self, block));
-        let blocks: [Option<Range<u64>>; 4] = core::array::from_fn(|_| blocks.next().flatten());
-        heard.duplicate = duplicate_of(&blocks, una);
+        let mut blocks: [Option<Range<u64>>; 4] = core::array::from_fn(|_| blocks.next().flatten());
+        heard.duplicate = duplicate_of(&blocks, ack);
+        // In the order in which they were sent, or it would look as if the path had reordered.
+        blocks.sort_unstable_by_key(|block| block.as_ref().map(|block| block.start));
         let Some(flight) = &mut self.snd.flight else { return };
         if heard.duplicate.is_some() {
             flight.rack.note_eager(&mut self.snd.order, una, nxt);
@@ -177,7 +183,7 @@ impl Tcb {
         heard: &mut Heard,
     ) {
         let echo = self.echo(segment);
-        let reduced_at = self.snd.undo.as_ref().map(|undo| undo.una);
+        heard.eifel = self.answers_original(echo);
         let Some(flight) = &mut self.snd.flight else { return };
         let mut sent_at = None;
         flight.sent.acknowledge(ack, &mut |run| {
@@ -186,9 +192,6 @@ impl Tcb {
                 sent_at = Some(run.at);
             }
             heard.original |= !run.resent && run.part.end <= self.snd.recover;
-            heard.eifel |= run.resent
-                && reduced_at == Some(run.part.start)
-                && echo.is_some_and(|echo| echo.precedes(run.at));
         });
         let due = ack >= flight.sample_after;
         flight.sample_after = if due { self.snd.nxt } else { flight.sample_after };
@@ -217,7 +220,9 @@ impl Tcb {
         match self.snd.phase {
             Phase::Open => {
                 self.snd.duplicates = 0;
-                self.grow_window(now, acked, self.snd.limited);
+                if !self.slowed_by_mark() {
+                    self.grow_window(now, acked, self.snd.limited);
+                }
             }
             Phase::Fast if whole => self.end_recovery(),
             Phase::Fast if self.sack => (),
@@ -233,8 +238,16 @@ impl Tcb {
 
     fn grow_window(&mut self, now: Instant, bytes: u64, limited: Limited) {
         let srtt = self.snd.rtt.smoothed().unwrap_or_default();
-        let acked = Acked { now, bytes, mss: self.mss_u32(), srtt, limited };
-        self.snd.congestion.control().on_ack(acked);
+        let growth = match limited {
+            Limited::ByCongestion => self.slow_start_growth(),
+            Limited::ByOther => Growth::Whole,
+        };
+        let mss = self.mss_u32();
+        let control = self.snd.congestion.control();
+        if growth == Growth::Done {
+            control.end_search();
+        }
+        control.on_ack(Acked { now, bytes, mss, srtt, limited, growth });
     }
 
     fn end_recovery(&mut self) {
@@ -256,18 +269,20 @@ impl Tcb {
         }
     }
 
-    /// Enters fast recovery, or finds more lost in it.
-    pub(super) fn detect_loss(&mut self, now: Instant) {
+    /// Enters fast recovery, or finds more lost in it. Whether anything was found.
+    pub(super) fn detect_loss(&mut self, now: Instant) -> bool {
         if self.bytes_in_flight() == 0 || !self.state.may_send() || self.snd.wnd == 0 {
-            return;
+            return false;
         }
         if self.sack {
-            self.detect_by_time(now);
+            let found = self.detect_by_time(now);
             // What an ended recovery left lost was sent after it had begun: a loss of its own.
             if self.snd.phase == Phase::Open && self.any_lost() {
                 self.enter_recovery(now);
             }
-        } else if self.snd.phase == Phase::Open
+            return found;
+        }
+        if self.snd.phase == Phase::Open
             && self.snd.duplicates >= DUPLICATES
             // RFC 6582 §3.2: a loss below `recover` belongs to the last recovery.
             && self.snd.una >= self.snd.recover
@@ -277,7 +292,9 @@ impl Tcb {
                 flight.sent.lose_part(una..una + mss);
             }
             self.enter_recovery(now);
+            return true;
         }
+        false
     }
 
     fn any_lost(&self) -> bool {
@@ -288,7 +305,13 @@ impl Tcb {
     fn enter_recovery(&mut self, now: Instant) {
         let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
         self.remember(false);
-        self.snd.congestion.control().on_loss(flight, mss);
+        if !self.slowed_by_mark() {
+            self.snd.congestion.control().on_loss(flight, mss);
+            self.note_slowed();
+        }
+        if let Some(out) = &mut self.snd.flight {
+            out.prr = Prr::begin(flight - out.sent.held());
+        }
         self.snd.phase = Phase::Fast;
         self.snd.recover = self.snd.nxt;
         self.snd.resend_now = true;
@@ -342,11 +365,11 @@ impl Tcb {
     }
 }
 
-/// The D-SACK among the blocks, RFC 2883 §4: the first, if it lies below the acknowledgment or
-/// within the second.
-fn duplicate_of(blocks: &[Option<Range<u64>>; 4], una: u64) -> Option<Range<u64>> {
+/// The D-SACK among the blocks, RFC 2883 §4: the first, if it lies below the acknowledgment that
+/// carries it or within the second. Not below SND.UNA: an acknowledgment may come late.
+fn duplicate_of(blocks: &[Option<Range<u64>>; 4], ack: i64) -> Option<Range<u64>> {
     let [first, second, ..] = blocks;
     let first = first.as_ref()?;
     let within = |outer: &Range<u64>| outer.start <= first.start && first.end <= outer.end;
-    (first.end <= una || second.as_ref().is_some_and(within)).then(|| first.clone())
+    (first.end.cast_signed() <= ack || second.as_ref().is_some_and(within)).then(|| first.clone())
 }

@@ -240,6 +240,7 @@ impl Tcb {
             // The peer is not done, and says so.
             self.timers.wait = now + self.settings.fin_wait_2;
         }
+        self.note_mark(segment);
         let syn = i64::from(segment.flags.contains(Flags::SYN));
         let start = self.rcv_offset_of(segment.seq) + syn;
         // Before the first data byte the receiver may still learn the peer's segment size.

@@ -7,10 +7,10 @@
 //!            +---------+------+------------------------+       an entry of the MSS table,
 //!            |  clock  | mss  |   keyed hash           |       over tuple, IRS, clock, mss
 //!            +---------+------+------------------------+
-//!     TSval  31                       5    4 3         0
-//!            +------------------------+-----+-----------+      only if the SYN had timestamps:
-//!            |  clock, rounded down   | sack| scale|15  |      window scale, or 15 for none
-//!            +------------------------+-----+-----------+
+//!     TSval  31                  6    5     4 3         0
+//!            +-------------------+-----+-----+----------+      only if the SYN had timestamps:
+//!            | clock, rounded    | ecn | sack| scale|15 |      window scale, or 15 for none
+//!            +-------------------+-----+-----+----------+
 //! ```
 //!
 //! The key is shared by the pair, so a handshake in flight across a takeover still completes.
@@ -35,6 +35,8 @@ pub struct Facts {
     pub window_scale: Option<u8>,
     /// The peer takes SACK.
     pub sack: bool,
+    /// The SYN asked for ECN.
+    pub ecn: bool,
     /// The peer's latest TSval, if it sends timestamps.
     pub ts_recent: Option<u32>,
 }
@@ -45,7 +47,7 @@ impl Facts {
         Segment {
             seq: self.irs,
             ack: SeqNum(0),
-            flags: Flags::SYN,
+            flags: Flags::SYN | if self.ecn { Flags::ECE | Flags::CWR } else { Flags::empty() },
             window: ack.window,
             options: TcpOptions {
                 mss: Some(self.mss),
@@ -54,6 +56,7 @@ impl Facts {
                 timestamps: self.ts_recent.map(|val| Timestamps { val, ecr: 0 }),
                 ..TcpOptions::default()
             },
+            marked: false,
             payload: &[],
         }
     }
@@ -66,11 +69,13 @@ pub fn encode(secret: &Secret, tuple: &FourTuple, irs: SeqNum, mss: u16, clock: 
 }
 
 /// The TSval that carries the options of a SYN: at most `TSval now`, and above it never.
-pub fn encode_timestamp(options: &TcpOptions, settings: &Settings, ts_now: u32) -> u32 {
+pub fn encode_timestamp(syn: &Segment<'_>, settings: &Settings, ts_now: u32) -> u32 {
+    let options = &syn.options;
+    let ecn = u32::from(settings.ecn.answer(syn) == Flags::ECE) << 5;
     let scale = options.window_scale.map_or(SCALE_NONE, |scale| u32::from(scale.min(14)));
     let sack = u32::from(options.sack_permitted && settings.sack) << 4;
     // One round back, so that what we say next is not older.
-    (ts_now & !OPTIONS_MASK).wrapping_sub(OPTIONS_MASK + 1) | sack | scale
+    (ts_now & !OPTIONS_MASK).wrapping_sub(OPTIONS_MASK + 1) | ecn | sack | scale
 }
 
 /// The SYN-ACK for a SYN that is not remembered. Nothing is kept.
@@ -86,16 +91,19 @@ pub fn syn_ack(
     let ours = mss_for(mtu, tuple.is_ipv6());
     let iss = encode(secret, tuple, syn.seq, syn.options.mss.unwrap_or(MSS_DEFAULT_V4), clock);
     let ts_now = ts_offset.wrapping_add(clock.as_millis() as u32);
-    let timestamps = syn.options.timestamps.filter(|_| settings.timestamps).map(|ts| Timestamps {
-        val: encode_timestamp(&syn.options, settings, ts_now),
-        ecr: ts.val,
-    });
+    let timestamps = syn
+        .options
+        .timestamps
+        .filter(|_| settings.timestamps)
+        .map(|ts| Timestamps { val: encode_timestamp(syn, settings, ts_now), ecr: ts.val });
     let with = timestamps.is_some();
     let scale = syn.options.window_scale.filter(|_| with).map(|_| settings.window_scale());
     Transmit {
         seq: iss,
         ack: syn.seq.add(1),
-        flags: Flags::SYN | Flags::ACK,
+        flags: Flags::SYN
+            | Flags::ACK
+            | if with { settings.ecn.answer(syn) } else { Flags::empty() },
         window: syn_window(settings),
         options: TcpOptions {
             mss: Some(ours),
@@ -133,6 +141,7 @@ pub fn decode(
         mss,
         window_scale: echo.map(|echo| echo & 15).filter(|s| *s != SCALE_NONE).map(|s| s as u8),
         sack: echo.is_some_and(|echo| echo >> 4 & 1 == 1),
+        ecn: echo.is_some_and(|echo| echo >> 5 & 1 == 1),
         ts_recent: timestamps_of(ack).map(|ts| ts.val),
     })
 }
@@ -164,7 +173,7 @@ const fn minute(clock: Instant) -> u32 {
 const MINUTE_MASK: u32 = 31;
 /// A cookie is good in the period of its making and the next.
 const AGE_MAX: u32 = 1;
-const OPTIONS_MASK: u32 = 31;
+const OPTIONS_MASK: u32 = 63;
 const SCALE_NONE: u32 = 15;
 /// What peers offer: from tiny links over tunnels to Ethernet and jumbo frames.
 const MSS_TABLE: [u16; 8] = [536, 1220, 1300, 1360, 1400, 1440, 1460, 8940];
@@ -182,7 +191,7 @@ mod tests {
         Segment {
             seq: SeqNum(77),
             ack: SeqNum(0),
-            flags: Flags::SYN,
+            flags: Flags::SYN | Flags::ECE | Flags::CWR,
             window: 64_000,
             options: TcpOptions {
                 mss: Some(1450),
@@ -191,6 +200,7 @@ mod tests {
                 timestamps: Some(Timestamps { val: 5, ecr: 0 }),
                 ..TcpOptions::default()
             },
+            marked: false,
             payload: &[],
         }
     }
@@ -205,6 +215,7 @@ mod tests {
                 timestamps: syn_ack.options.timestamps.map(|ts| Timestamps { val: 9, ecr: ts.val }),
                 ..TcpOptions::default()
             },
+            marked: false,
             payload: &[],
         }
     }
@@ -221,11 +232,13 @@ mod tests {
             mss: 1440,
             window_scale: Some(7),
             sack: true,
+            ecn: true,
             ts_recent: Some(9),
         };
         assert_eq!(facts, Some(expected));
         let val = sent.options.timestamps.unwrap().val;
-        assert!(1_001_000 - val < 100, "close to the clock and not above it");
+        assert!(sent.flags.contains(Flags::ECE), "ECN is agreed on");
+        assert!(1_001_000 - val < 200, "close to the clock and not above it");
     }
 
     #[test]
@@ -236,8 +249,10 @@ mod tests {
         let sent = syn_ack(&settings, &secret, &tuple(), &syn, Instant::ZERO, 0, 1500);
         let options = TcpOptions { mss: Some(1460), ..TcpOptions::default() };
         assert_eq!(sent.options, options);
+        assert!(!sent.flags.contains(Flags::ECE));
         let facts = decode(&secret, &tuple(), &answer(&sent), Instant::ZERO).unwrap();
-        assert_eq!((facts.window_scale, facts.sack, facts.ts_recent), (None, false, None));
+        let Facts { window_scale, sack, ecn, ts_recent, .. } = facts;
+        assert_eq!((window_scale, sack, ecn, ts_recent), (None, false, false, None));
     }
 
     #[test]

@@ -15,7 +15,10 @@
 //! cannot say what arrived; for it `ack` counts, as RFC 6582 does.
 
 use super::Tcb;
-use super::sent::{Look, Run, Sent};
+use super::hystart::HyStart;
+use super::pace::Pacer;
+use super::prr::Prr;
+use super::sent::{Look, Mark, Run, Sent};
 use super::tcb::Phase;
 use super::timer::Alarm;
 use crate::time::{Duration, Instant};
@@ -28,13 +31,20 @@ pub(super) struct Flight {
     pub(super) rack: Rack,
     /// The next round-trip sample is taken when this is acknowledged: one a round trip.
     pub(super) sample_after: u64,
+    pub(super) prr: Prr,
+    /// When this is acknowledged the peer has heard CWR.
+    pub(super) told: u64,
+    /// What was sent before this has been paid for by a reduction for a mark.
+    pub(super) slowed: u64,
+    pub(super) hystart: HyStart,
+    pub(super) pacer: Pacer,
 }
 
 /// The variables of RFC 8985 §5.2 that concern what is in flight.
 #[derive(Debug)]
 pub(super) struct Rack {
     /// Of everything delivered what was sent last: RACK.xmit_ts and RACK.end_seq.
-    newest: (Instant, u64),
+    newest: Mark,
     /// The round trip of that: RACK.rtt.
     rtt: Duration,
     /// RACK.fack: the end of the highest delivered.
@@ -68,8 +78,17 @@ pub(super) struct Echo {
 impl Flight {
     pub(super) fn new(una: u64, srtt: Option<Duration>) -> Box<Self> {
         let rtt = srtt.unwrap_or_default();
-        let rack = Rack { newest: (Instant::ZERO, 0), rtt, highest: una, eager_until: 0 };
-        Box::new(Self { sent: Sent::default(), rack, sample_after: una })
+        let rack = Rack { newest: Mark::NONE, rtt, highest: una, eager_until: 0 };
+        Box::new(Self {
+            sent: Sent::default(),
+            rack,
+            sample_after: una,
+            prr: Prr::default(),
+            told: 0,
+            slowed: 0,
+            hystart: HyStart::new(una),
+            pacer: Pacer::new(),
+        })
     }
 }
 
@@ -135,13 +154,18 @@ impl Rack {
         }
         self.highest = self.highest.max(run.part.end);
         self.rtt = rtt;
-        self.newest = self.newest.max((run.at, run.part.end));
+        self.newest = self.newest.max(run.mark());
+    }
+
+    /// The round trip of what was delivered last.
+    pub(super) const fn rtt(&self) -> Duration {
+        self.rtt
     }
 
     /// What seemed to be delivered last was sent again for nothing, and says nothing about what
     /// was sent before it.
     pub(super) const fn forget_newest(&mut self) {
-        self.newest = (Instant::ZERO, 0);
+        self.newest = Mark::NONE;
     }
 
     /// A D-SACK: something was sent again too early. Once a round trip the window widens by a
@@ -178,7 +202,7 @@ impl Tcb {
             if !run.before(rack.newest) {
                 return if run.resent { Look::Flying } else { Look::Rest };
             }
-            let due = run.at + patience;
+            let due = run.until() + patience;
             if due <= now {
                 return Look::Lost;
             }
@@ -201,7 +225,7 @@ impl Tcb {
         let first = self.snd.una..self.snd.una + self.mss_u64();
         let Some(mut flight) = self.snd.flight.take() else { return };
         let patience = flight.rack.rtt + self.reordering_window(&flight.sent);
-        flight.sent.lose(|run| match run.at + patience <= now {
+        flight.sent.lose(|run| match run.until() + patience <= now {
             true => Look::Lost,
             false => Look::Flying,
         });

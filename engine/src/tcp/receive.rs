@@ -126,9 +126,11 @@ impl Tcb {
         let most = if self.timestamps { 3 } else { 4 };
         if let (true, Some(assembler)) = (self.sack, &self.rcv.assembler) {
             let room = most - blocks.len();
+            // A FIN behind the text is held with it: nobody has to send it again.
+            let end = |end| end + u64::from(self.rcv.fin == Some(end));
             blocks.extend(assembler.recent::<4>().into_iter().take(room).map(|run| SackBlock {
                 left: self.rcv_seq_of(run.start),
-                right: self.rcv_seq_of(run.end),
+                right: self.rcv_seq_of(end(run.end)),
             }));
         }
         blocks

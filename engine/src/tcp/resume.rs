@@ -18,6 +18,7 @@ impl Tcb {
             rcv_scale: self.rcv_scale,
             peer_mss: self.peer_mss,
             sack: self.sack,
+            ecn: self.ecn,
             timestamps: self.timestamps,
             ts_offset: self.ts_offset,
             ts_recent: self.rcv.ts_recent,
@@ -51,6 +52,7 @@ impl Tcb {
         tcb.snd_scale = hard.snd_scale.min(14);
         tcb.rcv_scale = hard.rcv_scale.min(14);
         tcb.sack = hard.sack;
+        tcb.ecn = hard.ecn;
         tcb.timestamps = hard.timestamps;
         tcb.active_open = hard.active_open;
         tcb.snd.una = hard.acked;

@@ -82,6 +82,7 @@ impl Tcb {
         self.arm_resend(now);
         let scaled = active || self.rcv_scale > 0;
         let flags = if active { Flags::SYN } else { Flags::SYN | Flags::ACK };
+        let flags = flags | self.ecn_handshake_flags(active);
         Some(Transmit {
             seq: self.iss,
             ack: if active { SeqNum(0) } else { self.irs.add(1) },
@@ -113,7 +114,7 @@ impl Tcb {
         let mss = self.mss_u64();
         let edge = self.snd.una + u64::from(self.snd.wnd);
         let wanted = (part.end - part.start).min(edge.saturating_sub(part.start));
-        let room = u64::from(self.snd.congestion.window()).saturating_sub(self.pipe());
+        let room = self.room(now, wanted.min(mss));
         let room = if self.snd.resend_now { room.max(mss) } else { room };
         if wanted == 0 || room < wanted.min(mss) {
             self.snd.limited = Limited::ByCongestion;
@@ -122,13 +123,21 @@ impl Tcb {
         let len = self.whole_segments(wanted, room);
         let transmit = self.segment(now, part.start..part.start + len, fetch)?;
         let first = core::mem::take(&mut self.snd.resend_now);
-        self.note_resent(transmit.len());
+        self.note_resent(now, part.start..part.start + transmit.len());
         self.note_sent(now, part.start, &transmit);
         if first {
             self.timers.resend = Instant::NEVER;
         }
         self.arm_resend(now);
         Some(transmit)
+    }
+
+    /// What congestion control lets go now: the window's rest, or in fast recovery what replaces
+    /// it; and not all at once on a long path. Less than `least` is none.
+    fn room(&mut self, now: Instant, least: u64) -> u64 {
+        let window = || u64::from(self.snd.congestion.window()).saturating_sub(self.pipe());
+        let room = self.prr_room().unwrap_or_else(window);
+        if room < least { 0 } else { room.min(self.paced_room(now, least)) }
     }
 
     /// At most `wanted`, `room` and a super-segment; not the tail of anything unless it all fits.
@@ -153,17 +162,15 @@ impl Tcb {
             return None;
         }
         self.restart_after_idle(now);
-        let Some(len) = self.sendable(available) else {
+        let Some(len) = self.sendable(now, available) else {
             if self.bytes_in_flight() == 0 {
                 // Nothing will come back by itself: probe, RFC 9293 §3.8.6.1.
                 self.arm_resend(now);
             }
             return None;
         };
-        let start = self.snd.nxt;
         let idle = self.bytes_in_flight() == 0;
-        let transmit = self.segment(now, start..start + len, fetch)?;
-        self.note_sent(now, start, &transmit);
+        let transmit = self.fresh_segment(now, len, fetch)?;
         if idle {
             self.snd.progress_at = now;
             self.snd.recover = self.snd.recover.max(self.snd.una);
@@ -174,10 +181,32 @@ impl Tcb {
         Some(transmit)
     }
 
+    /// `len` positions from SND.NXT on.
+    pub(super) fn fresh_segment(
+        &mut self,
+        now: Instant,
+        len: u64,
+        fetch: Fetch<'_>,
+    ) -> Option<Transmit> {
+        // CWR belongs on one segment, and the device would put it on every piece.
+        let len = if self.snd.cwr_due { len.min(self.mss_u64()) } else { len };
+        let start = self.snd.nxt;
+        let mut transmit = self.segment(now, start..start + len, fetch)?;
+        let (codepoint, flags) = self.mark_new_data(start, transmit.payload);
+        (transmit.ecn, transmit.flags) = (codepoint, transmit.flags | flags);
+        self.note_sent(now, start, &transmit);
+        if flags == Flags::CWR {
+            self.note_told(self.snd.nxt);
+        }
+        Some(transmit)
+    }
+
     /// What a segment from offset `start` did to SND.NXT and the state. A FIN may join the
     /// retransmission of what precedes it, so this holds for every way of sending.
     pub(super) fn note_sent(&mut self, now: Instant, start: u64, transmit: &Transmit) {
         self.note_flight(now, start..start + transmit.len());
+        self.note_prr_sent(transmit.len());
+        self.note_paced(now, transmit.len());
         if transmit.flags.contains(Flags::FIN) {
             self.note_fin_sent(now);
         }
@@ -185,15 +214,15 @@ impl Tcb {
 
     /// How much of the `available` output may go now, RFC 9293 §3.8.6.2.1 without Nagle: a full
     /// segment, all there is, or a good part of the peer's window. `None`: wait.
-    fn sendable(&mut self, available: u64) -> Option<u64> {
+    fn sendable(&mut self, now: Instant, available: u64) -> Option<u64> {
         let mss = self.mss_u64();
         let edge = self.snd.una + u64::from(self.snd.wnd);
         let usable = edge.saturating_sub(self.snd.nxt);
-        let room = u64::from(self.snd.congestion.window()).saturating_sub(self.pipe());
         let wanted = available.min(usable);
         if wanted == 0 {
             return None;
         }
+        let room = self.room(now, wanted.min(mss));
         if room < wanted.min(mss) {
             self.snd.limited = Limited::ByCongestion;
             return None;
@@ -331,7 +360,7 @@ impl Tcb {
         Transmit {
             seq,
             ack: self.rcv_seq_of(ack),
-            flags,
+            flags: flags | self.ecn_echo(),
             window,
             options: TcpOptions {
                 timestamps: self.timestamps_option(now),

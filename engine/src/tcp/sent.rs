@@ -2,11 +2,13 @@
 //!
 //! RACK (RFC 8985) tells losses by time, so for everything between SND.UNA and SND.NXT there is a
 //! time. It is kept in *runs*, not in segments: a super-segment is one run, and what is sent close
-//! in time joins it. Selective acknowledgments and losses split runs.
+//! in time joins it. So a run has two times, of its first and its last sending: whether it was sent
+//! before something is asked of the last, and whether something was sent before it of the first.
+//! Selective acknowledgments and losses split runs.
 //!
 //! ```text
-//!     una                                                     nxt
-//!      | flying 3.1 ms | held | lost 3.1 ms | held | flying 4 ms |
+//!     una                                                         nxt
+//!      | flying 3.1-3.3 ms | held | lost 3.1-3.3 ms | held | flying 4 ms |
 //! ```
 //!
 //! Runs are stream offsets, in order, without gaps. Their number is bounded by [`RUNS_MAX`]: what
@@ -31,8 +33,10 @@ pub(super) enum Fate {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Run {
     pub(super) part: Range<u64>,
-    /// When it was last sent; where several times were close, one of them.
+    /// When it was last sent; where it was at several times, the first of them.
     pub(super) at: Instant,
+    /// From then to the last of them, in nanoseconds.
+    spread: u32,
     pub(super) fate: Fate,
     /// It was sent more than once (by this host or the one before it), so an acknowledgment does
     /// not tell which it answers: Karn's algorithm.
@@ -44,10 +48,41 @@ impl Run {
         self.part.end - self.part.start
     }
 
-    /// Whether it was sent before `other`, RFC 8985 §6.1: in the stream's order at equal times.
-    pub(super) fn before(&self, other: (Instant, u64)) -> bool {
-        (self.at, self.part.end) < other
+    /// The last time that anything of it was sent.
+    pub(super) fn until(&self) -> Instant {
+        self.at + Duration::from_nanos(self.spread.into())
     }
+
+    /// What there is to compare other runs with.
+    pub(super) const fn mark(&self) -> Mark {
+        Mark { at: self.at, spread: self.spread, end: self.part.end }
+    }
+
+    /// Whether all of it was sent before any of `other`, RFC 8985 §6.1. What was one run, or went
+    /// out at one time, did so in the stream's order.
+    pub(super) fn before(&self, other: Mark) -> bool {
+        let Mark { at, spread, end } = other;
+        self.until() < at || ((self.at, self.spread) == (at, spread) && self.part.end < end)
+    }
+
+    /// Its times are from `first` to `last`; if that is too long to say, less from the start.
+    fn timed(self, first: Instant, last: Instant) -> Self {
+        let spread = u32::try_from(last.since(first).as_nanos()).unwrap_or(u32::MAX);
+        Self { at: last - Duration::from_nanos(spread.into()), spread, ..self }
+    }
+}
+
+/// When a run was sent, and where it ends. A later one is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Mark {
+    at: Instant,
+    spread: u32,
+    end: u64,
+}
+
+impl Mark {
+    /// Nothing was sent before it.
+    pub(super) const NONE: Self = Self { at: Instant::ZERO, spread: 0, end: 0 };
 }
 
 /// What a loss detector says of a run in flight.
@@ -90,13 +125,11 @@ impl Sent {
             && last.resent == resent
             && (full || now.since(last.at) <= close)
         {
-            if full {
-                last.at = now;
-            }
-            last.part.end = part.end;
+            let whole = last.part.start..part.end;
+            *last = Run { part: whole, ..last.clone() }.timed(last.at, now);
             return;
         }
-        self.runs.push(Run { part, at: now, fate: Fate::Flying, resent });
+        self.runs.push(Run { part, at: now, spread: 0, fate: Fate::Flying, resent });
     }
 
     /// `part` was sent again. What of it is held stays so.
@@ -106,7 +139,7 @@ impl Sent {
         for run in self.runs[first..last].iter_mut().filter(|run| run.fate != Fate::Held) {
             flown += if run.fate == Fate::Lost { run.len() } else { 0 };
             run.fate = Fate::Flying;
-            run.at = now;
+            (run.at, run.spread) = (now, 0);
             run.resent = true;
         }
         self.flying += flown;
@@ -280,23 +313,23 @@ fn settle(run: &Run, (flying, held): &mut (u64, u64), told: &mut dyn FnMut(&Run)
 }
 
 /// Two neighbours as one, if nothing that matters differs. Times matter only in flight, and only
-/// beyond `close`; the later one is kept, so that nothing is taken for lost too early.
+/// beyond `close`, or where they are those of one run that was split.
 fn joined(left: &Run, right: &Run, close: Duration) -> Option<Run> {
-    let apart = left.at.since(right.at).max(right.at.since(left.at));
+    let (first, last) = (left.at.min(right.at), left.until().max(right.until()));
+    let timed_alike = (left.at, left.spread) == (right.at, right.spread)
+        || (left.at <= right.at && last.since(first) <= close);
     let alike = match left.fate {
         Fate::Held => true,
-        Fate::Flying | Fate::Lost => apart <= close && left.resent == right.resent,
+        Fate::Flying | Fate::Lost => timed_alike && left.resent == right.resent,
     };
-    (left.fate == right.fate && alike).then(|| Run {
-        part: left.part.start..right.part.end,
-        at: left.at.max(right.at),
-        fate: left.fate,
-        resent: left.resent || right.resent,
+    let whole = left.part.start..right.part.end;
+    (left.fate == right.fate && alike).then(|| {
+        Run { part: whole, resent: left.resent || right.resent, ..left.clone() }.timed(first, last)
     })
 }
 
 /// Most runs one connection remembers.
-const RUNS_MAX: usize = 512;
+const RUNS_MAX: usize = 2048;
 
 #[cfg(test)]
 mod tests {
@@ -350,7 +383,11 @@ mod tests {
     fn lost_parts_are_found_in_order_and_sent_again() {
         let mut sent = sent(&[(0..10, T[0]), (10..20, T[1]), (20..30, T[2])]);
         sent.hold(5..10, &mut |_| ());
-        assert!(sent.lose(|run| if run.before((T[1], 20)) { Look::Lost } else { Look::Rest }));
+        assert!(sent.lose(|run| if run.before(Mark { at: T[1], spread: 0, end: 20 }) {
+            Look::Lost
+        } else {
+            Look::Rest
+        }));
         assert_eq!(sent.first_lost(), Some(0..5));
         sent.resend(0..3, T[2], Duration::ZERO);
         assert_eq!(sent.first_lost(), Some(3..5));

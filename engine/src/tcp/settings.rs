@@ -1,6 +1,6 @@
 //! What an operator may choose about TCP, shared by all connections.
 
-use super::Algorithm;
+use super::{Algorithm, Ecn};
 use crate::time::Duration;
 
 /// The settings of a connection. Shared (`Arc`), so that an idle connection stays small.
@@ -33,6 +33,8 @@ pub struct Settings {
     pub sack: bool,
     /// Offer and accept timestamps, RFC 7323.
     pub timestamps: bool,
+    /// Whether routers may mark packets instead of dropping them, RFC 3168.
+    pub ecn: Ecn,
     /// Initial congestion window in segments, RFC 6928.
     pub initial_window: u8,
     /// Which congestion control connections use.
@@ -74,6 +76,7 @@ impl Default for Settings {
             fin_wait_2: Duration::from_secs(60),
             sack: true,
             timestamps: true,
+            ecn: Ecn::default(),
             initial_window: 10,
             congestion: Algorithm::default(),
             max_segment: 61_440,

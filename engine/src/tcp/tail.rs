@@ -45,13 +45,14 @@ impl Tcb {
         let nxt = self.snd.nxt;
         let edge = self.snd.una + u64::from(self.snd.wnd);
         let fresh = self.output_limit().min(edge).saturating_sub(nxt).min(self.mss_u64());
-        let part = match fresh {
-            0 => nxt.saturating_sub(self.mss_u64()).max(self.snd.una)..nxt,
-            fresh => nxt..nxt + fresh,
+        let transmit = if fresh > 0 {
+            self.fresh_segment(now, fresh, fetch)?
+        } else {
+            let start = nxt.saturating_sub(self.mss_u64()).max(self.snd.una);
+            let transmit = self.segment(now, start..nxt, fetch)?;
+            self.note_sent(now, start, &transmit);
+            transmit
         };
-        let start = part.start;
-        let transmit = self.segment(now, part, fetch)?;
-        self.note_sent(now, start, &transmit);
         self.snd.tail_end = self.snd.nxt;
         self.snd.tail_resent = fresh == 0;
         self.rearm_timeout(now);
@@ -74,6 +75,7 @@ impl Tcb {
             self.snd.tail_end = 0;
             let (flight, mss) = (self.snd.congestion.window().into(), self.mss_u32());
             self.snd.congestion.control().on_loss(flight, mss);
+            self.note_slowed();
         }
     }
 }

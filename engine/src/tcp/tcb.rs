@@ -34,6 +34,8 @@ pub struct Tcb {
     /// Shift of our window.
     pub(super) rcv_scale: u8,
     pub(super) sack: bool,
+    /// Both ends know ECN, RFC 3168.
+    pub(super) ecn: bool,
     pub(super) timestamps: bool,
     pub(super) ipv6: bool,
     pub(super) active_open: bool,
@@ -95,6 +97,8 @@ pub(super) struct Sending {
     pub(super) alarm: Alarm,
     /// How to take the last reduction back.
     pub(super) undo: Option<Box<Undo>>,
+    /// The next new data says CWR: the congestion window was reduced.
+    pub(super) cwr_due: bool,
     /// A tail probe is due.
     pub(super) tail_due: bool,
     /// The tail probe under way was a retransmission.
@@ -143,6 +147,8 @@ pub(super) struct Receiving {
     /// A duplicate to report, RFC 2883.
     pub(super) duplicate: Option<SackBlock>,
     pub(super) due: AckDue,
+    /// Acknowledgments echo a mark (ECE), until the peer says CWR.
+    pub(super) echo: bool,
     /// Acknowledgments that answer something and do not wait.
     pub(super) forced: u8,
     /// Estimate of the peer's segment size, to tell a second full segment.
@@ -247,6 +253,7 @@ impl Tcb {
             snd_scale: 0,
             rcv_scale: 0,
             sack: settings.sack,
+            ecn: false,
             timestamps: settings.timestamps,
             ipv6,
             active_open: false,
@@ -275,6 +282,7 @@ impl Tcb {
         self.snd_scale = window_scale.unwrap_or(0).min(14);
         self.rcv_scale = window_scale.map_or(0, |_| self.settings.window_scale());
         self.sack &= sack_permitted;
+        self.ecn = self.negotiate_ecn(syn);
         self.timestamps &= timestamps.is_some();
         if let (true, Some(timestamps)) = (self.timestamps, timestamps) {
             self.rcv.ts_recent = timestamps.val;
@@ -563,6 +571,7 @@ impl Sending {
             order: Order::new(),
             alarm: Alarm::Timeout,
             undo: None,
+            cwr_due: false,
             tail_due: false,
             tail_resent: false,
             tail_end: 0,
@@ -588,6 +597,7 @@ impl Receiving {
             assembler: None,
             duplicate: None,
             due: AckDue::No,
+            echo: false,
             forced: 0,
             mss: MSS_DEFAULT_V4,
             ts_recent: 0,

@@ -1,7 +1,11 @@
 //! Stories about whole connections. Each file has one theme; [`pair`] is the world they play in.
 
+mod ecn;
+mod goodput;
+mod link;
 mod pair;
 mod recovery;
+mod requirements;
 mod steps;
 mod streams;
 mod takeover;

@@ -21,7 +21,8 @@ impl Tcb {
     /// what waits for a horizon waits for the horizon, not for time.
     pub fn deadline(&self) -> Option<Instant> {
         let timers = &self.timers;
-        let first = timers.resend.min(timers.ack).min(timers.idle).min(timers.wait);
+        let paced = self.snd.flight.as_ref().map_or(Instant::NEVER, |flight| flight.pacer.due);
+        let first = timers.resend.min(timers.ack).min(timers.idle).min(timers.wait).min(paced);
         (first != Instant::NEVER).then_some(first)
     }
 
@@ -35,6 +36,9 @@ impl Tcb {
             if self.rcv.due != AckDue::No {
                 self.owe_ack_now();
             }
+        }
+        if let Some(flight) = self.snd.flight.as_mut().filter(|flight| flight.pacer.due <= now) {
+            flight.pacer.due = Instant::NEVER;
         }
         if self.timers.idle <= now
             && let Some(cause) = self.on_idle(now)
@@ -132,6 +136,7 @@ impl Tcb {
         if first && self.snd.phase != Phase::Timeout {
             self.remember(true);
             self.snd.congestion.control().on_timeout(flight, mss);
+            self.note_slowed();
         } else {
             self.snd.undo = None;
             self.snd.congestion.control().on_timeout_again(mss);

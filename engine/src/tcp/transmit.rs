@@ -21,7 +21,7 @@ pub struct Transmit {
     pub payload: usize,
     /// Payload bytes per piece when the segment is cut on its way out.
     pub mss: u16,
-    /// ECN bits of the IP header. Always 0: ECN is not negotiated.
+    /// The ECN codepoint of the IP header: ECT(0) on new data if ECN was negotiated, else 0.
     pub ecn: u8,
 }
 

@@ -12,17 +12,23 @@
 use super::Tcb;
 use super::ack::Heard;
 use super::congestion::Congestion;
+use super::rack::Echo;
 use super::tcb::Phase;
 use crate::time::Instant;
+use core::ops::Range;
 
 /// How things were before a reduction.
 #[derive(Debug)]
 pub(super) struct Undo {
     prior: Congestion,
-    /// SND.UNA then: what was sent again first begins here.
-    pub(super) una: u64,
+    /// SND.UNA then.
+    una: u64,
+    /// When what begins there was first sent again: RetransmitTS of RFC 3522.
+    again_at: Option<Instant>,
     /// Bytes sent again and not reported as duplicates.
     resent: u64,
+    /// What was sent again lies within.
+    within: Range<u64>,
     /// No proof comes later than the acknowledgment of more than this.
     until: u64,
     probing: Frto,
@@ -45,17 +51,36 @@ impl Tcb {
         self.snd.undo = Some(Box::new(Undo {
             prior: self.snd.congestion,
             una: self.snd.una,
+            again_at: None,
             resent: 0,
+            within: 0..0,
             until: u64::MAX,
             probing: if timeout && self.sack { Frto::First } else { Frto::Off },
         }));
     }
 
-    /// `len` bytes of lost data were sent again.
-    pub(super) fn note_resent(&mut self, len: u64) {
+    /// `part`, which was lost, was sent again.
+    pub(super) fn note_resent(&mut self, now: Instant, part: Range<u64>) {
         if let Some(undo) = &mut self.snd.undo {
-            undo.resent = undo.resent.saturating_add(len);
+            undo.resent = undo.resent.saturating_add(part.end - part.start);
+            undo.within = match undo.within.is_empty() {
+                true => part.clone(),
+                false => undo.within.start.min(part.start)..undo.within.end.max(part.end),
+            };
+            if part.start == undo.una {
+                undo.again_at.get_or_insert(now);
+            }
         }
+    }
+
+    /// Whether an acknowledgment that moves SND.UNA answers the first sending of what was sent
+    /// again first, RFC 3522 §3.2. Only the first such acknowledgment tells.
+    ///
+    /// The time is that of the sending itself. What is remembered in runs is less exact.
+    pub(super) fn answers_original(&self, echo: Option<Echo>) -> bool {
+        let again_at = self.snd.undo.as_ref().filter(|undo| undo.una == self.snd.una);
+        let again_at = again_at.and_then(|undo| undo.again_at);
+        again_at.zip(echo).is_some_and(|(again_at, echo)| echo.precedes(again_at))
     }
 
     /// The recovery has ended; proof may still be on its way.
@@ -80,7 +105,9 @@ impl Tcb {
         }
         let mut proven = heard.eifel;
         if let Some(part) = &heard.duplicate {
-            let twice = part.end.saturating_sub(part.start.max(undo.una));
+            // The network duplicates too, and that proves nothing.
+            let (start, end) = (part.start.max(undo.within.start), part.end.min(undo.within.end));
+            let twice = end.saturating_sub(start);
             proven |= undo.resent > 0 && twice >= undo.resent;
             undo.resent = undo.resent.saturating_sub(twice);
         }

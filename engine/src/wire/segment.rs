@@ -74,6 +74,8 @@ pub struct Segment<'a> {
     pub window: u16,
     /// The options.
     pub options: TcpOptions,
+    /// A router has marked the packet: its ECN codepoint is CE, RFC 3168.
+    pub marked: bool,
     /// The text.
     pub payload: &'a [u8],
 }

@@ -1,7 +1,7 @@
 //! A TCP header to a [`Segment`]: RFC 9293 §3.1.
 
 use super::checksum;
-use super::ip::{IpPacket, protocol};
+use super::ip::{ECN_CE, IpPacket, protocol};
 use super::{DropReason, Flags, SackBlock, Segment, SeqNum, TcpOptions, Timestamps};
 
 /// Length of a TCP header without options.
@@ -56,6 +56,7 @@ pub fn parse_tcp<'a>(
         flags: Flags::from_bits_retain(header[13]),
         window: u16::from_be_bytes([header[14], header[15]]),
         options: parse_options(options),
+        marked: ip.ecn == ECN_CE,
         payload: &bytes[header_len..],
     };
     Ok((source, destination, segment))

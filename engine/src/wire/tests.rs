@@ -90,6 +90,7 @@ fn assert_reads_back(header: &TcpHeader, payload: &[u8], packet: &[u8]) {
         flags: header.flags,
         window: header.window,
         options: header.options.clone(),
+        marked: header.ecn == 3,
         payload,
     };
     let ends = (header.tuple.local.port(), header.tuple.remote.port(), segment);
@@ -212,6 +213,7 @@ proptest! {
             flags: Flags::ACK,
             window,
             options: TcpOptions { mss: Some(1234), ..TcpOptions::default() },
+            marked: false,
             payload: &payload,
         };
         let ends = (tuple.remote.port(), tuple.local.port(), segment);

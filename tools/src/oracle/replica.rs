@@ -7,7 +7,7 @@
 //!   frame    length u32 │ kind u8 │ body                                      little-endian
 //!   log      first u64 │ epoch u64 │ clock u64 │ records…
 //!   record   kind u8 │ fields; byte runs are u32 length + bytes
-//!   state    64 bytes, big-endian: version, flags, ISNs, scales, MSS, timestamps, offsets, RTT
+//!   state    65 bytes, big-endian: version, two of flags, ISNs, scales, MSS, timestamps, offsets, RTT
 //! ```
 
 use core::net::{IpAddr, SocketAddr};
@@ -153,17 +153,17 @@ fn opened<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
 
 fn state(bytes: &[u8]) -> Result<State, Unreadable> {
     const PEER_FIN: u8 = 1 << 6;
-    let bytes: &[u8; 64] = bytes.try_into().map_err(|_| Unreadable)?;
-    if bytes[0] != 1 {
+    let bytes: &[u8; 65] = bytes.try_into().map_err(|_| Unreadable)?;
+    if bytes[0] != 2 {
         return Err(Unreadable);
     }
     let u32_at = |at: usize| bytes[at..at + 4].iter().fold(0, |n, b| n << 8 | u32::from(*b));
     let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
     Ok(State {
-        iss: u32_at(2),
-        irs: u32_at(6),
-        received: u64_at(36),
-        consumed: u64_at(44),
+        iss: u32_at(3),
+        irs: u32_at(7),
+        received: u64_at(37),
+        consumed: u64_at(45),
         peer_fin: bytes[1] & PEER_FIN != 0,
     })
 }

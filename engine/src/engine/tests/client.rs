@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::tcp::{Settings, State, Tcb};
+use crate::tcp::{Ecn, Settings, State, Tcb};
 use crate::time::{Duration, Instant};
 use crate::wire::{
     ChecksumState, FourTuple, Offload, SeqNum, TcpHeader, VnetHeader, parse_ip, parse_tcp,
@@ -58,7 +58,9 @@ fn chargen(offset: u64) -> u8 {
 
 impl Client {
     pub(super) fn new(now: Instant, index: usize, tuple: FourTuple, mode: Mode) -> Self {
-        let settings = Arc::new(Settings::default());
+        // Every other one asks for ECN.
+        let ecn = if index.is_multiple_of(2) { Ecn::Offer } else { Ecn::Never };
+        let settings = Arc::new(Settings { ecn, ..Settings::default() });
         let mut tcb = Tcb::connect(
             &settings,
             now,

@@ -1,8 +1,12 @@
 //! Moments at which composition went wrong once: each is a story of its own.
 
+use core::net::SocketAddr;
+
 use super::client::Mode;
 use super::world::{CHARGEN, DISCARD, ECHO, FILES, World, service_address};
+use crate::engine::connection::Body;
 use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER};
+use crate::replica::VERSION;
 use crate::role::Role;
 use crate::time::Duration;
 use crate::wire::{
@@ -301,11 +305,12 @@ fn a_link_that_comes_back_in_duplex_protects_nobody() {
 
 /// One packet of a client at 10.77.0.10:4000.
 fn from_client(seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
+    to_address((service_address(), ECHO).into(), seq, ack, flags, text)
+}
+
+fn to_address(remote: SocketAddr, seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
     let header = TcpHeader {
-        tuple: FourTuple {
-            local: ([10, 77, 0, 10], 4000).into(),
-            remote: (service_address(), ECHO).into(),
-        },
+        tuple: FourTuple { local: ([10, 77, 0, 10], 4000).into(), remote: remote.into() },
         seq: SeqNum(seq),
         ack,
         flags,
@@ -336,6 +341,76 @@ fn a_full_table_sends_no_cookies() {
     engine.on_packet(now, VnetHeader::PLAIN, &from_client(99, SeqNum(0), Flags::SYN, &[]));
     assert_eq!(engine.poll_packet(now, &mut buffer), None);
     assert_eq!((engine.stats.table_full, engine.stats.cookies_sent), (1, 1));
+}
+
+/// RFC 6191: the new incarnation begins above the old one. A cookie could not, so it is not asked
+/// for one although the backlog is full.
+#[test]
+fn time_wait_is_used_again_without_a_cookie() {
+    let mut world = World::duplex_with(|setup| setup.backlog = 0);
+    world.kill(1);
+    world.run_for(Duration::from_secs(1));
+    let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+    let engine = world.engine(0);
+    let web = (service_address(), FILES).into();
+    let mut tell = |seq, ack, flags, text: &[u8]| {
+        engine.on_packet(now, VnetHeader::PLAIN, &to_address(web, seq, ack, flags, text));
+        let mut last = None;
+        while let Some(range) = engine.poll_packet(now, &mut buffer) {
+            let packet = &buffer[range.start + VnetHeader::LEN..range.end];
+            let ip = parse_ip(packet).expect("IP");
+            let (_, _, segment) = parse_tcp(&ip, crate::wire::ChecksumState::Trusted).expect("TCP");
+            last = Some((segment.seq.add(segment.len()), segment.flags));
+        }
+        (last, engine.stats.cookies_sent)
+    };
+    let (syn_ack, cookies) = tell(99, SeqNum(0), Flags::SYN, &[]);
+    assert_eq!(cookies, 1);
+    let (next, _) = syn_ack.expect("a SYN-ACK");
+    let request = b"GET /nothing HTTP/1.0\r\n\r\n";
+    let (end, flags) = tell(100, next, Flags::ACK, request).0.expect("a reply");
+    assert!(flags.contains(Flags::FIN), "{flags:?}");
+    let after = 100 + request.len() as u32;
+    tell(after, end, Flags::FIN | Flags::ACK, &[]);
+    let (again, cookies) = tell(after + 70_000, SeqNum(0), Flags::SYN, &[]);
+    let (next, flags) = again.expect("a SYN-ACK");
+    assert_eq!((flags, cookies), (Flags::SYN | Flags::ACK, 1), "no second cookie");
+    assert!(next.after(end.add(60_000)), "{next:?} after {end:?} and its window");
+}
+
+/// MUST-57.
+#[test]
+fn what_comes_to_everybody_is_for_nobody() {
+    let mut world = World::duplex();
+    let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+    let engine = world.engine(0);
+    for address in [[255, 255, 255, 255], [10, 77, 0, 255], [224, 0, 0, 1]] {
+        let syn = to_address((address, ECHO).into(), 99, SeqNum(0), Flags::SYN, &[]);
+        engine.on_packet(now, VnetHeader::PLAIN, &syn);
+        assert_eq!(engine.poll_packet(now, &mut buffer), None, "{address:?}");
+    }
+    assert_eq!(engine.stats.opened, 0);
+}
+
+/// Engines one release apart are a pair: the older one is told what it can read, and goes on
+/// without ECN.
+#[test]
+fn a_peer_of_the_version_before_is_told_nothing_of_ecn() {
+    for (version, ecn) in [(1, false), (VERSION, true)] {
+        let mut world = World::duplex();
+        assert_eq!(world.engine(0).link.version, VERSION);
+        world.engine(0).link.version = version;
+        let talker = world.connect(ECHO, Mode::Talk);
+        world.run_for(Duration::from_millis(5));
+        let held =
+            world.engine(1).table.iter_mut().next().map(|connection| match &connection.body {
+                Body::Held(hard) => hard.ecn,
+                Body::Live(_) => panic!("the standby speaks"),
+            });
+        assert_eq!(held, Some(ecn));
+        world.kill(0);
+        say_goodbye(&mut world, &[talker]);
+    }
 }
 
 #[test]

@@ -278,6 +278,7 @@ impl Check {
             max_connections,
             offload,
             congestion,
+            ecn,
         } = tcp;
         let s = Duration::from_secs;
         Tcp {
@@ -290,6 +291,7 @@ impl Check {
             max_connections: self.number("max-connections", max_connections, 1 << 20, 1..=1 << 24),
             offload: offload.unwrap_or(true),
             congestion: congestion.unwrap_or_default(),
+            ecn: ecn.unwrap_or(true),
         }
     }
 

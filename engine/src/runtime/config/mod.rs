@@ -145,6 +145,8 @@ pub struct Tcp {
     pub offload: bool,
     /// How connections find out what the path can bear.
     pub congestion: Congestion,
+    /// Whether a client that asks for ECN gets it, RFC 3168.
+    pub ecn: bool,
 }
 
 /// Congestion control.
@@ -310,6 +312,7 @@ impl Config {
             max_connections,
             offload: _,
             congestion: _,
+            ecn: _,
         } = tcp;
         let services: Vec<_> =
             services.iter().map(|service| (service.port, service.kind.name())).collect();

@@ -74,6 +74,7 @@ pub(super) struct Tcp {
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) offload: Option<bool>,
     pub(super) congestion: Option<super::Congestion>,
+    pub(super) ecn: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]

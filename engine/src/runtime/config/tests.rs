@@ -74,6 +74,7 @@ fn a_short_file_has_the_documented_defaults() {
                 max_connections: 1 << 20,
                 offload: true,
                 congestion: Congestion::Cubic,
+                ecn: true,
             },
             arbiter: None,
             services: vec![
@@ -117,6 +118,7 @@ backlog = 10
 max-connections = 11
 offload = false
 congestion = "newreno"
+ecn = false
 "#;
     let config = parse(&text).unwrap();
     let s = Duration::from_secs;
@@ -138,6 +140,7 @@ congestion = "newreno"
             max_connections: 11,
             offload: false,
             congestion: Congestion::NewReno,
+            ecn: false,
         }
     );
 }

@@ -17,7 +17,8 @@
 //! on short paths CUBIC is never worse. Arithmetic is in integers: bytes, and time in 1/1024 s.
 
 use super::{
-    Acked, CongestionControl, Limited, WINDOW_MAX, countable, decayed, slow_start, still_good,
+    Acked, CongestionControl, Limited, WINDOW_MAX, countable, decayed, flight_size, slow_start,
+    still_good,
 };
 use crate::time::{Duration, Instant};
 
@@ -127,7 +128,7 @@ impl Cubic {
         let cwnd = self.cwnd;
         self.w_max = if cwnd < self.w_max { part(cwnd.into(), 85, 100) } else { cwnd };
         self.cwnd_prior = cwnd;
-        self.ssthresh = part(flight, 7, 10).max(2 * mss);
+        self.ssthresh = part(flight_size(flight, cwnd), 7, 10).max(2 * mss);
         self.seen = Instant::NEVER;
     }
 }
@@ -137,21 +138,24 @@ impl CongestionControl for Cubic {
         self.cwnd
     }
 
-    #[cfg(test)]
     fn threshold(&self) -> u32 {
         self.ssthresh
     }
 
     /// A window that is not used does not grow, and the time in which it was not used does not
     /// count, §5.8.
-    fn on_ack(&mut self, Acked { now, bytes, mss, srtt, limited }: Acked) {
+    fn on_ack(&mut self, Acked { now, bytes, mss, srtt, limited, growth }: Acked) {
         if limited == Limited::ByOther {
             self.on_pause(now);
         } else if self.cwnd < self.ssthresh {
-            self.cwnd = slow_start(self.cwnd, self.ssthresh, countable(bytes));
+            self.cwnd = slow_start(self.cwnd, self.ssthresh, countable(bytes), growth);
         } else {
             self.avoid_congestion(now, countable(bytes), mss, srtt);
         }
+    }
+
+    fn end_search(&mut self) {
+        self.ssthresh = self.cwnd;
     }
 
     fn on_loss(&mut self, flight: u64, mss: u32) {

@@ -16,6 +16,7 @@ mod newreno;
 #[cfg(test)]
 mod tests;
 
+use super::hystart::Growth;
 use crate::time::{Duration, Instant};
 use cubic::Cubic;
 use newreno::NewReno;
@@ -53,6 +54,8 @@ pub(super) struct Acked {
     pub(super) srtt: Duration,
     /// What held the sender back.
     pub(super) limited: Limited,
+    /// How slow start goes on.
+    pub(super) growth: Growth,
 }
 
 /// An algorithm. Windows are bytes; `mss` is the payload of one segment.
@@ -60,14 +63,17 @@ pub(super) trait CongestionControl {
     /// cwnd.
     fn window(&self) -> u32;
 
-    /// ssthresh.
-    #[cfg(test)]
+    /// ssthresh; `u32::MAX` while nothing is known.
     fn threshold(&self) -> u32;
 
     /// New data was acknowledged.
     fn on_ack(&mut self, acked: Acked);
 
-    /// A loss was noticed, or a mark that stands for one, with `flight` bytes out.
+    /// What the path can carry was found without a loss: the first slow start is over.
+    fn end_search(&mut self);
+
+    /// A loss was noticed, or a mark that stands for one, with `flight` bytes out. That may be
+    /// more than the window: what the peer holds behind a gap counts, and leaves room for more.
     fn on_loss(&mut self, flight: u64, mss: u32);
 
     /// The retransmission timer expired for the first time on this data.
@@ -115,6 +121,23 @@ impl Congestion {
         }
     }
 
+    /// Whether slow start is under way for the first time: the path is not known.
+    pub(super) fn searching(&self) -> bool {
+        self.threshold() == u32::MAX
+    }
+
+    /// Whether slow start is under way.
+    pub(super) fn in_slow_start(&self) -> bool {
+        self.window() < self.threshold()
+    }
+
+    fn threshold(&self) -> u32 {
+        match self {
+            Self::Cubic(cubic) => cubic.threshold(),
+            Self::NewReno(reno) => reno.threshold(),
+        }
+    }
+
     /// cwnd in bytes.
     pub(super) fn window(&self) -> u32 {
         match self {
@@ -124,6 +147,12 @@ impl Congestion {
     }
 }
 
+/// FlightSize, of which a reduction leaves a part: never more than the window, or a loss would
+/// widen it.
+fn flight_size(flight: u64, cwnd: u32) -> u64 {
+    flight.min(cwnd.into())
+}
+
 /// Bytes acknowledged, as far as they count: no window is larger.
 fn countable(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).min(WINDOW_MAX)
@@ -131,7 +160,8 @@ fn countable(bytes: u64) -> u32 {
 
 /// Slow start, RFC 5681 §3.1. It counts bytes, so split acknowledgments gain nothing (RFC 3465)
 /// and stretched ones, as receive offload makes them, lose nothing. It ends at `ssthresh`.
-fn slow_start(cwnd: u32, ssthresh: u32, acked: u32) -> u32 {
+fn slow_start(cwnd: u32, ssthresh: u32, acked: u32, growth: Growth) -> u32 {
+    let acked = if growth == Growth::Quarter { acked / 4 } else { acked };
     (cwnd + acked.min(ssthresh.saturating_sub(cwnd))).min(WINDOW_MAX)
 }
 

@@ -2,7 +2,8 @@
 //! (`ack`) this is NewReno, RFC 6582.
 
 use super::{
-    Acked, CongestionControl, Limited, WINDOW_MAX, countable, decayed, slow_start, still_good,
+    Acked, CongestionControl, Limited, WINDOW_MAX, countable, decayed, flight_size, slow_start,
+    still_good,
 };
 use crate::time::Instant;
 
@@ -31,7 +32,8 @@ impl NewReno {
 
     /// RFC 5681 equation 4.
     fn halve(&mut self, flight: u64, mss: u32) {
-        self.ssthresh = u32::try_from(flight / 2).unwrap_or(WINDOW_MAX).clamp(2 * mss, WINDOW_MAX);
+        let half = u32::try_from(flight_size(flight, self.cwnd) / 2).unwrap_or(WINDOW_MAX);
+        self.ssthresh = half.max(2 * mss);
         self.credit = 0;
     }
 }
@@ -41,20 +43,23 @@ impl CongestionControl for NewReno {
         self.cwnd
     }
 
-    #[cfg(test)]
     fn threshold(&self) -> u32 {
         self.ssthresh
     }
 
-    fn on_ack(&mut self, Acked { bytes, mss, limited, .. }: Acked) {
+    fn on_ack(&mut self, Acked { bytes, mss, limited, growth, .. }: Acked) {
         if limited == Limited::ByOther {
             return;
         }
         if self.cwnd < self.ssthresh {
-            self.cwnd = slow_start(self.cwnd, self.ssthresh, countable(bytes));
+            self.cwnd = slow_start(self.cwnd, self.ssthresh, countable(bytes), growth);
         } else {
             self.avoid_congestion(countable(bytes), mss);
         }
+    }
+
+    fn end_search(&mut self) {
+        self.ssthresh = self.cwnd;
     }
 
     fn on_loss(&mut self, flight: u64, mss: u32) {

@@ -6,7 +6,8 @@ const MSS: u32 = 1000;
 const T0: Instant = Instant::from_millis(1000);
 
 fn acked(now: Instant, bytes: u64) -> Acked {
-    Acked { now, bytes, mss: MSS, srtt: Duration::from_millis(100), limited: Limited::ByCongestion }
+    let (srtt, limited) = (Duration::from_millis(100), Limited::ByCongestion);
+    Acked { now, bytes, mss: MSS, srtt, limited, growth: Growth::Whole }
 }
 
 fn fresh(algorithm: Algorithm) -> Congestion {
@@ -60,6 +61,19 @@ fn a_loss_halves_reno_and_takes_three_tenths_of_cubic() {
         assert_eq!((c.window(), c.control().threshold()), (kept, kept));
         c.control().on_loss(0, MSS);
         assert_eq!(c.window(), 2 * MSS, "never below two segments");
+    }
+}
+
+/// With SACK more may be out than the window says.
+#[test]
+fn a_loss_never_widens_the_window() {
+    for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
+        let mut c = fresh(algorithm);
+        c.control().on_loss(30_000, MSS);
+        assert!(c.window() <= 7 * MSS, "{algorithm:?}");
+        let mut c = fresh(algorithm);
+        c.control().on_timeout(30_000, MSS);
+        assert!(c.control().threshold() <= 7 * MSS, "{algorithm:?}");
     }
 }
 

@@ -35,6 +35,7 @@ impl Packet {
             flags: self.head.flags,
             window: self.head.window,
             options: self.head.options.clone(),
+            marked: self.head.ecn == 3,
             payload: &self.bytes,
         }
     }

@@ -1,8 +1,9 @@
 //! Loss recovery: what is lost is found soon, and what is not lost costs nothing.
 
 use super::pair::{CLIENT, Packet, Pair, SERVER, Start, Weather, pattern};
-use crate::tcp::{Algorithm, Settings};
+use crate::tcp::{Algorithm, Settings, Verdict};
 use crate::time::{Duration, Instant};
+use crate::wire::SackBlock;
 
 const MSS: usize = 1448;
 
@@ -44,6 +45,47 @@ fn many_holes_are_filled_in_one_round_trip() {
     assert!(pair.now.since(start) < Duration::from_millis(30), "{:?}", pair.now.since(start));
     assert_eq!(sent_bytes(&mut pair), 104 * MSS, "only what was lost");
     assert!(pair.client().input == data);
+}
+
+/// An acknowledgment that comes late tells of what is acknowledged by now. It is no D-SACK.
+#[test]
+fn a_late_acknowledgment_takes_nothing_back() {
+    let mut pair = Pair::established();
+    let window = pair.server().tcb.congestion_window();
+    pair.server().write(&pattern(10 * MSS, 1));
+    pair.flush();
+    assert_eq!(take(&mut pair, 2..3).len() + take(&mut pair, 5..6).len(), 2);
+    pair.run_until(|pair| arrived(pair, 10 * MSS));
+    let reduced = pair.server().tcb.congestion_window();
+    assert!(reduced < window);
+    let mut late = pair.client().take_sent().pop().expect("an acknowledgment");
+    let seq_of = |segment: usize| pair.ends[SERVER].tcb.seq_of((segment * MSS) as u64);
+    late.head.ack = seq_of(2);
+    late.head.options.sack =
+        [SackBlock { left: seq_of(3), right: seq_of(5) }].into_iter().collect();
+    let now = pair.now;
+    assert_eq!(pair.server().receive(now, &late.segment()), Verdict::Accepted);
+    assert_eq!(pair.server().tcb.congestion_window(), reduced);
+}
+
+/// The FIN came with the last segment, and is held with it.
+#[test]
+fn a_fin_behind_a_gap_is_not_sent_again() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(10 * MSS, 1));
+    pair.server().tcb.finish();
+    pair.flush();
+    assert_eq!(take(&mut pair, 4..5).len(), 1);
+    pair.server().take_sent();
+    pair.client().take_sent();
+    pair.run_until(|pair| !pair.ends[CLIENT].sent.is_empty());
+    let fin_end = pair.ends[SERVER].tcb.seq_of(10 * MSS as u64).add(1);
+    let told = pair.client().take_sent().pop().expect("an acknowledgment");
+    assert_eq!(told.head.options.sack.first().map(|block| block.right), Some(fin_end));
+    pair.run_until(|pair| pair.ends[CLIENT].tcb.peer_finished());
+    pair.run_for(Duration::from_millis(100));
+    let again = pair.server().take_sent();
+    assert_eq!(again.iter().map(|packet| packet.head.len()).sum::<u64>(), MSS as u64);
 }
 
 #[test]
@@ -203,6 +245,7 @@ fn a_timeout_is_taken_back_by_the_second_acknowledgment() {
     assert!(pair.server().tcb.congestion_window() < window, "it timed out");
     pair.run_for(Duration::from_millis(4));
     assert!(pair.server().tcb.congestion_window() >= window);
+    pair.run_until(|pair| arrived(pair, 20 * MSS));
     let sent = sent_bytes(&mut pair);
     let segment = usize::from(pair.server().tcb.mss());
     assert_eq!(sent, 20 * MSS + segment, "only the first segment twice");

@@ -24,6 +24,7 @@ fn segment(seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Segment<'_> {
         flags,
         window: 10_000,
         options: TcpOptions::default(),
+        marked: false,
         payload,
     }
 }
@@ -298,6 +299,7 @@ fn old_timestamps_are_refused_but_not_after_24_days() {
             timestamps: val.map(|val| Timestamps { val, ecr: 0 }),
             ..TcpOptions::default()
         },
+        marked: false,
         payload: b"x",
     };
     let old = with(Some(recent.wrapping_sub(1)));
@@ -514,6 +516,7 @@ impl Arbitrary {
             flags: self.flags(),
             window: self.one(&[0, 1, 100, 9000, 65_535]),
             options,
+            marked: self.below(8) == 0,
             payload: &data[..length],
         }
     }
@@ -538,9 +541,10 @@ fn nothing_that_arrives_can_break_a_connection() {
         let syn = Segment {
             seq: irs,
             ack: SeqNum(0),
-            flags: Flags::SYN,
+            flags: any.one(&[Flags::SYN, Flags::SYN | Flags::ECE | Flags::CWR]),
             window: any.below(65_536) as u16,
             options: any.options(),
+            marked: false,
             payload: b"",
         };
         let mut now = Instant::from_millis(5000);

@@ -18,6 +18,7 @@ fn client_ack(pair: &Pair, ack: u64, window: u16) -> Segment<'static> {
         flags: Flags::ACK,
         window,
         options,
+        marked: false,
         payload: &[],
     }
 }

@@ -274,13 +274,13 @@ fn frame(record: &[u8]) -> Vec<u8> {
 /// The opening of the scene's connection with `received` bytes, of which the service has used
 /// `consumed`.
 pub(super) fn opened(port: u16, snapshot: bool, received: u64, consumed: u64) -> Vec<u8> {
-    let mut state = vec![1, 0b1_0111];
+    let mut state = vec![2, 0b1_0111, 0];
     state.extend_from_slice(&ISS.to_be_bytes());
     state.extend_from_slice(&IRS.to_be_bytes());
-    state.resize(36, 0);
+    state.resize(37, 0);
     state.extend_from_slice(&received.to_be_bytes());
     state.extend_from_slice(&consumed.to_be_bytes());
-    state.resize(64, 0);
+    state.resize(65, 0);
 
     let mut record = vec![1];
     record.extend_from_slice(&CONN.to_le_bytes());
@@ -290,7 +290,7 @@ pub(super) fn opened(port: u16, snapshot: bool, received: u64, consumed: u64) ->
         record.extend_from_slice(&port.to_le_bytes());
     }
     record.extend_from_slice(&[0, 0, u8::from(snapshot)]);
-    record.extend_from_slice(&64u32.to_le_bytes());
+    record.extend_from_slice(&65u32.to_le_bytes());
     record.extend_from_slice(&state);
     record.extend_from_slice(&[0; 4]);
     record

@@ -92,7 +92,8 @@ impl Client {
                 .map(|(val, echo)| Timestamps { val, ecr: echoed(echo, recorded, ours) }),
             sack: self.sack(segment, recorded, ours),
         };
-        Segment { seq: SeqNum(segment.sequence), ack, flags, window, options, payload }
+        let seq = SeqNum(segment.sequence);
+        Segment { seq, ack, flags, window, options, marked: false, payload }
     }
 
     fn note(&mut self, now: Instant, segment: &Sighting<'_>) {
@@ -177,6 +178,7 @@ impl Client {
             flags: Flags::ACK,
             window: self.widened(self.acked - may, ours),
             options: TcpOptions { timestamps, ..TcpOptions::default() },
+            marked: false,
             payload: &[],
         })
     }
