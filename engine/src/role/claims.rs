@@ -498,7 +498,7 @@ mod tests {
     #[test]
     fn age_is_of_a_write_and_not_of_a_record() {
         let (mut claims, mut known) = (claims(), Epoch(4));
-        let mut look = |claims: &mut Claims, now, revision| {
+        let look = |claims: &mut Claims, now, revision| {
             let mut actions = Vec::new();
             claims.attend(now, None, &mut actions);
             let Some(Action::Ask(ask)) = actions.first() else { panic!("{actions:?}") };
