@@ -104,6 +104,27 @@ fn who_asks_after_a_takeover_does_not_wait_for_the_idle_to_be_nudged() {
     assert!(!engine.has_packets());
 }
 
+/// Half a million idle connections in one turn took longer than a standby waits for its primary.
+#[test]
+fn a_standby_that_goes_does_not_wake_the_idle() {
+    let mut world = World::duplex();
+    let talkers = idle(&mut world, 5);
+    world.say(talkers[3], 10, false);
+    // Its request is with the primary, and not confirmed.
+    world.hosts[1].deaf = true;
+    world.run_for(Duration::from_millis(2));
+    let now = world.now;
+    let engine = world.engine(0);
+    assert!(engine.ready.is_empty());
+    engine.detach_standby(now);
+    assert_eq!(engine.ready.len(), 1, "the one that was held back");
+    engine.detach_standby(now);
+    assert_eq!(engine.ready.len(), 1);
+    world.hosts[1].deaf = false;
+    world.kill(1);
+    say_goodbye(&mut world, &talkers);
+}
+
 #[test]
 fn a_standby_that_confirms_nothing_is_let_go() {
     let mut world = World::duplex();
