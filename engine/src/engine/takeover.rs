@@ -1,6 +1,7 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::Engine;
+use super::connection::Alarm;
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use crate::ids::Epoch;
@@ -78,6 +79,9 @@ impl Engine {
         self.actions.push_back(Action::InstallRoutes);
         self.owner = true;
         self.announced = false;
+        if change.from == role::Role::Silent {
+            self.take_back(now);
+        }
         self.begin_waking(now);
         #[cfg(feature = "defects")]
         self.err_in_takeover();
@@ -87,6 +91,23 @@ impl Engine {
             self.stats.carried += connections as u64;
         }
         self.report(Level::Info, format!("{change}; {connections} connections carried on"));
+    }
+
+    /// The address was handed over and comes back: its connections never slept, and what they waited
+    /// for went with the role.
+    fn take_back(&mut self, now: Instant) {
+        let mut ids = Vec::new();
+        for connection in self.table.iter_mut() {
+            connection.queued = false;
+            connection.alarm = Alarm::default();
+            if let Some(tcb) = connection.tcb_mut() {
+                tcb.nudge(now);
+                ids.push(connection.id);
+            }
+        }
+        for id in ids {
+            self.touch(now, id);
+        }
     }
 
     /// I6: what may have gone on elsewhere cannot be continued. Its clients are reset when they
