@@ -108,8 +108,6 @@ pub struct Engine {
     /// Standby: the connections of the last seconds. Owner: those that are to wake.
     recent: Recent,
     walk: Walk,
-    /// Went silent for the other node's sake, with connections that are live.
-    handed_over: bool,
     /// Connections that wait for the content store, each once.
     waiting: Vec<ConnId>,
     outbox: Outbox,
@@ -173,7 +171,6 @@ impl Engine {
             wheel: Wheel::new(now),
             recent: Recent::default(),
             walk: Walk::default(),
-            handed_over: false,
             waiting: Vec::new(),
             outbox: Outbox::default(),
             reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),

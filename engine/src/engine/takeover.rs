@@ -94,8 +94,8 @@ impl Engine {
     }
 
     /// The address was handed over and comes back: its connections never slept, and what they waited
-    /// for went with the role.
-    fn take_back(&mut self, now: Instant) {
+    /// for went with the role. Rare enough to be done for all of them in one turn.
+    pub(super) fn take_back(&mut self, now: Instant) {
         let mut ids = Vec::new();
         for connection in self.table.iter_mut() {
             connection.queued = false;
@@ -140,7 +140,6 @@ impl Engine {
     /// The planned way: silent first, then everything the log still lacks, then the baton.
     fn hand_over(&mut self, now: Instant, epoch: Epoch, change: &Change) {
         self.owner = false;
-        self.handed_over = true;
         self.neighbour.silence();
         self.actions.push_back(Action::RemoveRoutes);
         self.outbox.clear();
@@ -172,7 +171,6 @@ impl Engine {
             connection.app.close(self.store.as_mut());
         }
         self.table.clear();
-        self.handed_over = false;
         self.ready.clear();
         self.quiet.clear();
         self.wheel = Wheel::new(now);

@@ -15,7 +15,7 @@
 //! when nobody else has anything to send: there may be a million of those.
 
 use super::Engine;
-use super::connection::{Alarm, Body};
+use super::connection::Body;
 #[cfg(feature = "defects")]
 use super::mistakes;
 use crate::ids::ConnId;
@@ -86,27 +86,8 @@ impl Walk {
 impl Engine {
     /// A takeover: every connection that is held is to wake.
     pub(super) fn begin_waking(&mut self, now: Instant) {
-        self.rouse_live(now);
         self.walk = Walk { first: self.recent.take(), cursor: 0, end: self.table.slots() };
         self.advance_waking(now);
-    }
-
-    /// What was handed over and comes back at once is live still, but its timers are gone, and
-    /// nobody has sent for it meanwhile. Rare enough to be done for all in one turn.
-    fn rouse_live(&mut self, now: Instant) {
-        if !core::mem::take(&mut self.handed_over) {
-            return;
-        }
-        let ids: Vec<ConnId> = self.table.iter_mut().map(|connection| connection.id).collect();
-        for id in ids {
-            let Some(connection) = self.table.get_mut(id) else { continue };
-            connection.queued = false;
-            connection.alarm = Alarm::default();
-            connection.settle();
-            let Some(tcb) = connection.tcb_mut() else { continue };
-            tcb.nudge(now);
-            self.touch(now, id);
-        }
     }
 
     /// Nobody is to wake any more.

@@ -132,7 +132,7 @@ fn what_is_handed_over_and_comes_back_goes_on() {
     // As the role machine has it when the standby renounces: `role::yielding`.
     engine.arm_state(now);
     engine.owner = true;
-    engine.begin_waking(now);
+    engine.take_back(now);
     assert!(engine.has_packets(), "it acts at once");
     while engine.poll_packet(now, &mut vec![0; PACKET_BUFFER]).is_some() {}
     assert!(engine.wheel.next().is_some(), "and its timers run");
