@@ -6,7 +6,7 @@ use super::Engine;
 use super::setup::Setup;
 use crate::defects::Defect;
 use crate::role::{Ask, Inquiry, Reply};
-use crate::tcp::{Hard, Horizon, Settings};
+use crate::tcp::{Hard, Horizon, Settings, Tcb};
 use crate::time::Instant;
 
 /// What a timestamp goes back by, milliseconds.
