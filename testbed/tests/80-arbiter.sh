@@ -54,7 +54,7 @@ kind = "etcd"
 endpoints = ["http://$ETCD"]
 lost = "$1"
 lease = "2s"
-timeout = "200ms"
+$([[ $1 == table ]] || echo 'timeout = "200ms"')
 END
     configure "$WORK/extra.toml"
 }

@@ -10,6 +10,8 @@ use fastrand::Rng;
 
 /// Faults begin when a pair that nothing disturbs is in duplex.
 const CALM_US: u64 = 1_600_000;
+/// The engines' detection time.
+const DETECTION_US: u64 = 50_000;
 
 impl Plan {
     /// The plan of a seed.
@@ -109,10 +111,13 @@ fn pair(rng: &mut Rng) -> PairPlan {
 
 fn arbiter(rng: &mut Rng) -> ArbiterPlan {
     let lease_us = one(rng, &[300_000, 500_000]);
+    let stop = !rarely(rng, 4);
+    let timeout_us = lease_us / one(rng, &[4, 10]);
     ArbiterPlan {
-        stop: !rarely(rng, 4),
+        stop,
         lease_us,
-        timeout_us: lease_us / one(rng, &[4, 10]),
+        // As the configuration demands: `standin::runtime::config`.
+        timeout_us: if stop { timeout_us } else { timeout_us.min(DETECTION_US) },
         delay_us: one(rng, &[50, 200, 1000, 10_000]),
         jitter_us: one(rng, &[0, 100, 3000]),
         loss: one(rng, &[0, 0, 10_000, 200_000]),

@@ -25,7 +25,8 @@ pub struct Arbiter {
     pub prefix: String,
     /// How long a grant holds that is not renewed, 1 s to 1 h.
     pub lease: Duration,
-    /// How long an answer may take, 10 ms to 1 min, at most a quarter of `lease`.
+    /// How long an answer may take, 10 ms to 1 min, at most a quarter of `lease`; under
+    /// [`LostArbiter::Table`] at most the detection time.
     pub timeout: Duration,
     /// Certificates to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,

@@ -9,8 +9,8 @@ use toml::Spanned;
 
 use super::raw::{self, Size, Span};
 use super::{
-    Arbiter, Config, Keepalive, NodeConfig, Paths, Ports, Problem, Service, ServiceKind, Tcp,
-    Timing,
+    Arbiter, Config, Keepalive, LostArbiter, NodeConfig, Paths, Ports, Problem, Service,
+    ServiceKind, Tcp, Timing,
 };
 use crate::ids::Node;
 
@@ -53,6 +53,8 @@ impl Check {
         let b = node.b.as_ref().map(|b| self.node(b, Node::B, paired));
         let pair = pair.into_inner();
         let addresses = pair.addresses.into_inner();
+        let timing = self.timing(&timing);
+        let detection = timing.detection;
         Some(Config {
             key_file,
             addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
@@ -60,9 +62,10 @@ impl Check {
             a,
             b,
             ports: self.ports(&ports),
-            timing: self.timing(&timing),
+            timing,
             tcp: self.tcp(&tcp),
-            arbiter: arbiter.and_then(|arbiter| self.arbiter(arbiter, paired, directory)),
+            arbiter: arbiter
+                .and_then(|arbiter| self.arbiter(arbiter, paired, detection, directory)),
             services: self.services(&service),
         })
     }
@@ -309,6 +312,7 @@ impl Check {
         &mut self,
         raw: Spanned<raw::Arbiter>,
         paired: bool,
+        detection: Duration,
         directory: &Path,
     ) -> Option<Arbiter> {
         if !paired {
@@ -317,7 +321,21 @@ impl Check {
         let raw = raw.into_inner();
         let ms = Duration::from_millis;
         let lease = self.time("lease", &raw.lease, ms(5000), ms(1000)..=ms(3_600_000));
-        let timeout = self.time("timeout", &raw.timeout, ms(500), ms(10)..=ms(60_000));
+        let patience = match raw.lost {
+            LostArbiter::Stop => ms(500),
+            LostArbiter::Table => detection.max(ms(10)),
+        };
+        let timeout = self.time("timeout", &raw.timeout, patience, ms(10)..=ms(60_000));
+        if raw.lost == LostArbiter::Table && timeout > patience {
+            // By then nobody knows whether the primary has gone on alone: `role::standby`.
+            let message = format!(
+                "timeout ({}) is longer than detection ({}): a takeover that waits so long for an \
+                 arbiter that does not answer would lose the connections",
+                show(timeout),
+                show(detection)
+            );
+            self.complain(raw.timeout.as_ref().map_or(0..0, Spanned::span), message);
+        }
         if lease < timeout.saturating_mul(4) {
             let place = raw.timeout.as_ref().or(raw.lease.as_ref());
             let message = format!(

@@ -318,6 +318,8 @@ fn an_arbiter_has_the_documented_defaults() {
         login: None,
     };
     assert_eq!(config.arbiter.as_ref(), Some(&arbiter));
+    let table = parse(&format!("{PAIR}{}", ARBITER.replace("stop", "table"))).unwrap();
+    assert_eq!(table.arbiter.map(|arbiter| arbiter.timeout), Some(Duration::from_millis(50)));
     let more = r#"prefix = "p"
 lease = "10s"
 timeout = "1s"
@@ -369,6 +371,11 @@ fn what_is_wrong_with_an_arbiter_is_said() {
         said("lost", "timeout = \"2s\"\nlost"),
         "pair.toml:26:11: lease (5s) is less than four times timeout (2s): one lost answer would \
          end a grant"
+    );
+    assert_eq!(
+        said("lost = \"stop\"", "timeout = \"60ms\"\nlost = \"table\""),
+        "pair.toml:26:11: timeout (60ms) is longer than detection (50ms): a takeover that waits so \
+         long for an arbiter that does not answer would lose the connections"
     );
     assert_eq!(
         said("lost", "ca-file = \"ca\"\nlost"),
