@@ -11,7 +11,7 @@ use super::setup::Level;
 use super::{COMPLAINT_INTERVAL, Engine};
 use crate::ids::ConnId;
 use crate::service::{App, Env};
-use crate::tcp::{self, CloseCause, PathSignal, Tcb, Verdict};
+use crate::tcp::{self, CloseCause, PathSignal, State, Tcb, Verdict};
 use crate::time::{Duration, Instant};
 use crate::wire::{
     ChecksumState, Flags, FourTuple, Fragments, Icmp, IcmpKind, IpPacket, Segment, SeqNum,
@@ -126,6 +126,10 @@ impl Engine {
     fn on_segment(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
         let Some(id) = self.table.find(tuple) else { return self.on_stranger(now, tuple, segment) };
         self.wake(now, id);
+        if let Some(facts) = self.cookie_beside(now, id, &tuple, segment) {
+            self.end(id, CloseCause::Aborted);
+            return self.open_from_cookie(now, tuple, segment, &facts);
+        }
         let is_syn = segment.flags.contains(Flags::SYN)
             && !segment.flags.intersects(Flags::ACK | Flags::RST);
         if is_syn
@@ -140,6 +144,26 @@ impl Engine {
             return self.open(now, tuple, segment, Some(least));
         }
         self.feed(now, id, segment);
+    }
+
+    /// A SYN was answered twice: by a cookie, and when it came again, and there was room, by the
+    /// connection `id`. Its client may have heard the cookie alone; then this segment returns it.
+    fn cookie_beside(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        tuple: &FourTuple,
+        segment: &Segment<'_>,
+    ) -> Option<tcp::cookie::Facts> {
+        let flags = segment.flags.intersection(Flags::SYN | Flags::ACK | Flags::RST);
+        if flags != Flags::ACK || !self.cookies_valid(now) {
+            return None;
+        }
+        let tcb = self.table.get_mut(id).and_then(Connection::tcb_mut)?;
+        if tcb.state() != State::SynReceived || segment.ack == tcb.hard().iss.add(1) {
+            return None;
+        }
+        tcp::cookie::decode(&self.secret, tuple, segment, self.clock.at(now))
     }
 
     /// A segment that belongs to no connection.

@@ -413,6 +413,40 @@ fn a_peer_of_the_version_before_is_told_nothing_of_ecn() {
     }
 }
 
+/// A cookie answers while there is no room, and a connection answers when the SYN comes again. A
+/// client that heard the cookie first returns that, and must not be reset for it.
+#[test]
+fn a_syn_that_is_answered_twice_opens_what_its_client_heard() {
+    for standby in [true, false] {
+        let mut world = World::duplex_with(|setup| setup.backlog = 0);
+        if !standby {
+            world.kill(1);
+            world.run_for(Duration::from_secs(1));
+        }
+        let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+        let engine = world.engine(0);
+        let mut tell = |engine: &mut Engine, packet: &[u8]| {
+            engine.on_packet(now, VnetHeader::PLAIN, packet);
+            let range = engine.poll_packet(now, &mut buffer)?;
+            let packet = &buffer[range.start + VnetHeader::LEN..range.end];
+            let ip = parse_ip(packet).expect("IP");
+            let (_, _, segment) = parse_tcp(&ip, crate::wire::ChecksumState::Trusted).expect("TCP");
+            Some((segment.seq, segment.flags))
+        };
+        let syn = from_client(99, SeqNum(0), Flags::SYN, &[]);
+        let (cookie, _) = tell(engine, &syn).expect("a cookie");
+        engine.setup.backlog = 256;
+        tell(engine, &syn);
+        assert_eq!((engine.stats.cookies_sent, engine.stats.opened, engine.half_open), (1, 1, 1));
+        let said = tell(engine, &from_client(100, cookie.add(1), Flags::ACK, b"hello"));
+        assert!(said.is_none_or(|(_, flags)| !flags.contains(Flags::RST)), "{said:?}");
+        assert_eq!(
+            (engine.stats.cookies_accepted, engine.half_open, engine.table.len()),
+            (1, 0, 1)
+        );
+    }
+}
+
 #[test]
 fn a_segment_that_overtakes_the_cookie_is_not_refused() {
     let mut world = World::duplex_with(|setup| setup.backlog = 0);
