@@ -2,7 +2,7 @@
 //!
 //! What the standby holds of a connection is all that it takes to go on with it, so whoever takes
 //! over owns at once, whatever the number of connections (I5: the state is there). A connection
-//! *wakes*, its [`Hard`](crate::tcp::Hard) becoming a [`Tcb`], when a packet comes for it, or when
+//! *wakes*, its [`Hard`] becoming a [`Tcb`], when a packet comes for it, or when
 //! the walk that begins with the takeover reaches it; and then it acts at once, which is the nudge
 //! of DESIGN §7.
 //!
