@@ -16,7 +16,7 @@
 //! reaches the swarm as it reaches any router.
 //!
 //! [`Swarm`] is pure: it is given the time and packets, and says which packets to send and when to
-//! be called again. [`run`] puts it on a device.
+//! be called again. [`run()`] puts it on a device.
 
 mod crowd;
 mod member;
