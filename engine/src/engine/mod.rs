@@ -240,6 +240,7 @@ impl Engine {
 
     /// Time has passed.
     pub fn on_timer(&mut self, now: Instant) {
+        self.store.as_mut().on_timer(now);
         self.roles.on_timer(now);
         self.follow_roles(now);
         let event = self.neighbour.on_timer(now);

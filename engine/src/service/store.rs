@@ -15,6 +15,8 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 
+use crate::time::Instant;
+
 /// What is known of one version of a file; what a reply's pin carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
@@ -114,6 +116,9 @@ pub trait Store {
 
     /// Ends a hold.
     fn release(&mut self, content: ContentId);
+
+    /// It is `now`: time to let go of what was kept for a while only.
+    fn on_timer(&mut self, _now: Instant) {}
 }
 
 /// A [`Store`] in memory, for tests and the simulator. Its switches make it as slow and as

@@ -15,19 +15,23 @@
 //! Paths are resolved beneath the document root by the kernel, so no symbolic link leads out of it,
 //! whatever is renamed meanwhile.
 //!
+//! A path that was opened a moment ago is not opened again ([`names`]); its descriptor is asked
+//! whether it is still that file.
+//!
 //! What is open is bounded: beyond `FILES_MAX` the least recently used descriptor is closed and
 //! opened again when it is wanted. That the file is still the one promised is checked with every
 //! read: other bytes than those are never given (I6).
 
 mod helper;
+mod names;
 mod sys;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,9 +41,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
 use self::helper::{Bell, HashJob, Helpers, Identity, Job, Opened, Outcome, Root};
+use self::names::Names;
 use self::sys::Effort;
 use crate::service::store::Comparison;
 use crate::service::{ContentId, Facts, Lookup, Read, Store, Verified};
+use crate::time::Instant;
 
 /// Descriptors kept open.
 const FILES_MAX: usize = 512;
@@ -72,6 +78,7 @@ pub struct DiskStore {
     helpers: Helpers,
     contents: Slab<Content>,
     by_identity: FxHashMap<Identity, usize>,
+    names: Names,
     /// Tells a slot's tenants apart, in the upper half of a [`ContentId`].
     serial: u32,
     open_files: usize,
@@ -135,6 +142,7 @@ impl DiskStore {
         };
         let roots = roots.iter().map(&mut open).collect::<io::Result<Vec<_>>>()?;
         let store = Self {
+            names: Names::new(roots.len()),
             roots,
             cached_lookups,
             helpers,
@@ -214,14 +222,44 @@ impl DiskStore {
 
     fn find(&mut self, root: u16, path: &str) -> Place {
         self.absorb();
+        if let Some(key) = self.recall(root, path) {
+            return Place::Content(key);
+        }
         match self.open_path(root, path) {
             None => Place::Pending,
             Some(Opened::Directory) => Place::Directory,
             Some(Opened::NotFound) => Place::NotFound,
             Some(Opened::Forbidden) => Place::Forbidden,
             Some(Opened::File(file, identity)) => {
-                Place::Content(self.admit(root, path, file, identity))
+                let key = self.admit(root, path, file, identity);
+                let id = self.hold(key);
+                self.names.add(root, path, id);
+                self.forget_stale_names();
+                Place::Content(key)
             }
+        }
+    }
+
+    /// What the path led to a moment ago, if its descriptor says that it is that file still, and
+    /// that no other has replaced it.
+    fn recall(&mut self, root: u16, path: &str) -> Option<usize> {
+        let id = self.names.get(root, path)?;
+        let key = self.key(id)?;
+        let content = &self.contents[key];
+        let is_current = |metadata: Metadata| {
+            metadata.nlink() > 0 && Identity::of(&metadata) == content.identity
+        };
+        if content.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(is_current)) {
+            return Some(key);
+        }
+        self.names.remove(root, path);
+        self.release(id);
+        None
+    }
+
+    fn forget_stale_names(&mut self) {
+        while let Some(id) = self.names.next_stale() {
+            self.release(id);
         }
     }
 
@@ -350,6 +388,11 @@ impl DiskStore {
 }
 
 impl Store for DiskStore {
+    fn on_timer(&mut self, now: Instant) {
+        self.names.set_now(now);
+        self.forget_stale_names();
+    }
+
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
         match self.find(root, path) {
             Place::Content(key) => {

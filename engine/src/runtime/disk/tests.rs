@@ -126,8 +126,55 @@ fn a_content_is_forgotten_with_its_last_hold() {
     disk.store.release(first);
     assert_eq!(disk.read(second, 0, 1), Ok(b"a".to_vec()));
     disk.store.release(second);
+    assert_eq!(disk.store.contents.len(), 1, "its name is known for a moment");
+    disk.store.on_timer(Instant::from_millis(10));
     assert_eq!((disk.store.contents.len(), disk.store.open_files), (0, 0));
     assert_eq!(disk.read(second, 0, 1), Err(Read::Gone));
+}
+
+#[test]
+fn a_name_is_believed_for_a_moment_and_never_against_its_file() {
+    let mut disk = Disk::new("names");
+    let link = |disk: &Disk, to: &str| {
+        let _ = fs::remove_file(disk.path("www"));
+        symlink(to, disk.path("www")).unwrap();
+    };
+    disk.put("a", b"first");
+    disk.put("sub/a", b"another");
+    link(&disk, ".");
+    let (facts, _) = disk.found("www/a");
+    assert_eq!(facts.length, 5);
+    link(&disk, "sub");
+    assert_eq!(disk.found("www/a").0.length, 5, "so lately that nobody looked again");
+    disk.store.on_timer(Instant::from_millis(10));
+    assert_eq!(disk.found("www/a").0.length, 7);
+
+    // Written to, replaced, removed: seen at once, and what is found can be read.
+    fs::write(disk.path("a"), b"longer").unwrap();
+    let (facts, id) = disk.found("a");
+    assert_eq!((facts.length, disk.read(id, 0, 9)), (6, Ok(b"longer".to_vec())));
+    fs::write(disk.path("a"), b"longest").unwrap();
+    let (facts, id) = disk.found("a");
+    assert_eq!((facts.length, disk.read(id, 0, 9)), (7, Ok(b"longest".to_vec())));
+    disk.put("new", b"replaced");
+    fs::rename(disk.path("new"), disk.path("a")).unwrap();
+    let (facts, id) = disk.found("a");
+    assert_eq!((facts.length, disk.read(id, 0, 9)), (8, Ok(b"replaced".to_vec())));
+    fs::remove_file(disk.path("a")).unwrap();
+    assert_eq!(disk.lookup("a"), Lookup::NotFound);
+}
+
+#[test]
+fn names_are_bounded_and_keep_nothing() {
+    let mut disk = Disk::new("bounded");
+    for n in 0..1_000 {
+        disk.put(&format!("{n}"), b"x");
+        let (_, id) = disk.found(&format!("{n}"));
+        disk.store.release(id);
+        assert!(disk.store.contents.len() <= 256);
+    }
+    disk.store.on_timer(Instant::from_millis(10));
+    assert_eq!((disk.store.contents.len(), disk.store.open_files), (0, 0));
 }
 
 #[test]
@@ -196,6 +243,7 @@ fn a_pin_is_verified_by_hash_or_by_time() {
     assert_eq!(disk.verify("missing", &time), Verified::Differs);
     disk.store.release(first);
     disk.store.release(second);
+    disk.store.on_timer(Instant::from_millis(10));
     assert_eq!(disk.store.contents.len(), 0, "a question leaves no hold");
 }
 
