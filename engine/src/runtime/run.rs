@@ -10,7 +10,7 @@
 //! is short, because a turn that lasts longer than the lease silences this engine.
 //!
 //! **I3, one speaker, is enforced here**, below everything that makes packets: see
-//! `Run::may_speak`.
+//! `Run::may_speak_at`.
 
 use std::io;
 
@@ -206,11 +206,11 @@ impl Run {
         self.outside.clock.now()
     }
 
-    /// **I3, one speaker.** Whether this engine has the right to speak for the service address, by
-    /// a clock read just now. Asked directly before every packet and every frame that claims the
-    /// address: an engine that was stopped anywhere before this line finds its right expired.
-    fn may_speak(&self) -> bool {
-        self.now() < self.engine.speak_until()
+    /// **I3, one speaker.** Whether this engine has the right to speak for the service address.
+    /// Asked directly before every packet and every frame that claims the address, with a clock
+    /// read just before: an engine that was stopped anywhere before that finds its right expired.
+    fn may_speak_at(&self, now: Instant) -> bool {
+        now < self.engine.speak_until()
     }
 
     fn timeout(&self, more: bool) -> Option<Duration> {
@@ -297,7 +297,7 @@ impl Run {
     }
 
     fn send_frame(&mut self, frame: &[u8], claims: bool) {
-        if claims && !self.may_speak() {
+        if claims && !self.may_speak_at(self.now()) {
             self.outside.gated += 1;
             return;
         }
@@ -413,14 +413,15 @@ impl Run {
     /// Puts packets on the wire while the engine may speak. A packet that is ready when the right
     /// runs out is dropped: TCP will send it again, from here or from the peer.
     fn write_packets(&mut self) -> bool {
+        let mut now = self.now();
         for _ in 0..PACKETS_OUT {
-            if !self.may_speak() {
+            if !self.may_speak_at(now) {
                 return false;
             }
-            let now = self.now();
             let packet = self.engine.poll_packet(now, &mut self.outside.outgoing);
             let Some(range) = packet else { return false };
-            if !self.may_speak() {
+            now = self.now();
+            if !self.may_speak_at(now) {
                 self.outside.gated += 1;
                 return false;
             }

@@ -79,6 +79,8 @@ pub struct DiskStore {
     contents: Slab<Content>,
     by_identity: FxHashMap<Identity, usize>,
     names: Names,
+    /// When the loop's turn began.
+    now: Instant,
     /// Tells a slot's tenants apart, in the upper half of a [`ContentId`].
     serial: u32,
     open_files: usize,
@@ -104,6 +106,9 @@ struct Content {
     root: u16,
     path: Box<str>,
     file: Option<Arc<File>>,
+    /// When its names were last found to lead to it. Once in a turn of the loop is enough: what is
+    /// read is checked again.
+    seen_at: Instant,
     /// Read since the hand came by.
     used: bool,
     fetching: bool,
@@ -143,6 +148,7 @@ impl DiskStore {
         let roots = roots.iter().map(&mut open).collect::<io::Result<Vec<_>>>()?;
         let store = Self {
             names: Names::new(roots.len()),
+            now: Instant::ZERO,
             roots,
             cached_lookups,
             helpers,
@@ -233,7 +239,7 @@ impl DiskStore {
             Some(Opened::File(file, identity)) => {
                 let key = self.admit(root, path, file, identity);
                 let id = self.hold(key);
-                self.names.add(root, path, id);
+                self.names.add(self.now, root, path, id);
                 self.forget_stale_names();
                 Place::Content(key)
             }
@@ -246,10 +252,14 @@ impl DiskStore {
         let id = self.names.get(root, path)?;
         let key = self.key(id)?;
         let content = &self.contents[key];
+        if content.seen_at == self.now {
+            return Some(key);
+        }
         let is_current = |metadata: Metadata| {
             metadata.nlink() > 0 && Identity::of(&metadata) == content.identity
         };
         if content.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(is_current)) {
+            self.contents[key].seen_at = self.now;
             return Some(key);
         }
         self.names.remove(root, path);
@@ -258,7 +268,7 @@ impl DiskStore {
     }
 
     fn forget_stale_names(&mut self) {
-        while let Some(id) = self.names.next_stale() {
+        while let Some(id) = self.names.next_stale(self.now) {
             self.release(id);
         }
     }
@@ -279,6 +289,7 @@ impl DiskStore {
             root,
             path: path.into(),
             file: None,
+            seen_at: self.now,
             used: true,
             fetching: false,
             fetches: 0,
@@ -389,7 +400,7 @@ impl DiskStore {
 
 impl Store for DiskStore {
     fn on_timer(&mut self, now: Instant) {
-        self.names.set_now(now);
+        self.now = now;
         self.forget_stale_names();
     }
 

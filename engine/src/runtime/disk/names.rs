@@ -22,7 +22,6 @@ pub(super) struct Names {
     known: Vec<FxHashMap<Box<str>, ContentId>>,
     /// Oldest first, each until when it is believed.
     by_age: VecDeque<(Instant, u16, Box<str>)>,
-    now: Instant,
 }
 
 impl Names {
@@ -35,10 +34,10 @@ impl Names {
     }
 
     /// Remembers a name that is not known. The content is held for it.
-    pub(super) fn add(&mut self, root: u16, path: &str, content: ContentId) {
+    pub(super) fn add(&mut self, now: Instant, root: u16, path: &str, content: ContentId) {
         let Some(known) = self.known.get_mut(usize::from(root)) else { return };
         known.insert(path.into(), content);
-        self.by_age.push_back((self.now + BELIEVED, root, path.into()));
+        self.by_age.push_back((now + BELIEVED, root, path.into()));
     }
 
     /// Forgets a name that led astray.
@@ -49,16 +48,11 @@ impl Names {
         self.by_age.retain(|(_, r, p)| (*r, &**p) != (root, path));
     }
 
-    /// It is `now`.
-    pub(super) fn set_now(&mut self, now: Instant) {
-        self.now = now;
-    }
-
     /// Forgets a name whose time is over, or that there is no room for, and returns whose hold
     /// that ends.
-    pub(super) fn next_stale(&mut self) -> Option<ContentId> {
+    pub(super) fn next_stale(&mut self, now: Instant) -> Option<ContentId> {
         let (until, ..) = self.by_age.front()?;
-        if *until > self.now && self.by_age.len() <= NAMES_MAX {
+        if *until > now && self.by_age.len() <= NAMES_MAX {
             return None;
         }
         let (_, root, path) = self.by_age.pop_front()?;

@@ -149,18 +149,27 @@ fn a_name_is_believed_for_a_moment_and_never_against_its_file() {
     disk.store.on_timer(Instant::from_millis(10));
     assert_eq!(disk.found("www/a").0.length, 7);
 
-    // Written to, replaced, removed: seen at once, and what is found can be read.
+    // Written to, replaced, removed: seen in the next turn, and what is found can be read.
+    let mut now = Instant::from_millis(10);
+    let mut turn = |disk: &mut Disk| {
+        now = now + Duration::from_micros(1);
+        disk.store.on_timer(now);
+    };
     fs::write(disk.path("a"), b"longer").unwrap();
+    turn(&mut disk);
     let (facts, id) = disk.found("a");
     assert_eq!((facts.length, disk.read(id, 0, 9)), (6, Ok(b"longer".to_vec())));
     fs::write(disk.path("a"), b"longest").unwrap();
+    turn(&mut disk);
     let (facts, id) = disk.found("a");
     assert_eq!((facts.length, disk.read(id, 0, 9)), (7, Ok(b"longest".to_vec())));
     disk.put("new", b"replaced");
     fs::rename(disk.path("new"), disk.path("a")).unwrap();
+    turn(&mut disk);
     let (facts, id) = disk.found("a");
     assert_eq!((facts.length, disk.read(id, 0, 9)), (8, Ok(b"replaced".to_vec())));
     fs::remove_file(disk.path("a")).unwrap();
+    turn(&mut disk);
     assert_eq!(disk.lookup("a"), Lookup::NotFound);
 }
 

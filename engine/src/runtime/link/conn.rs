@@ -43,7 +43,9 @@ pub(super) struct Conn {
     connecting: bool,
     readable: bool,
     writable: bool,
-    /// Received and not yet decrypted; `unread..` of it is live.
+    /// The poll has told of the stream's end.
+    ending: bool,
+    /// Received and not yet decrypted; `..filled` of it is live.
     incoming: Vec<u8>,
     /// How much of `incoming` has been read; the rest is room, cleared once and used again.
     filled: usize,
@@ -94,6 +96,7 @@ impl Conn {
             connecting,
             readable: !connecting,
             writable: !connecting,
+            ending: false,
             incoming: Vec::new(),
             filled: 0,
             outgoing,
@@ -144,7 +147,8 @@ impl Conn {
     }
 
     pub(super) fn on_ready(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.ending |= event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || self.ending;
         self.writable |= event.is_writable() || event.is_error();
     }
 
@@ -238,6 +242,9 @@ impl Conn {
             match self.stream.read(&mut self.incoming[self.filled..end]) {
                 Ok(0) => return Err(Ending::Closed),
                 Ok(read) => {
+                    // Less than there was room for: the rest will be an event of its own, epoll(7).
+                    // An end that was told already is behind these bytes.
+                    self.readable = read == share || self.ending;
                     self.filled += read;
                     share -= read;
                 }
