@@ -425,17 +425,8 @@ fn send(
         if !last {
             flags -= Flags::FIN | Flags::PSH;
         }
-        let header = TcpHeader {
-            tuple,
-            seq: transmit.seq.add(from as u32),
-            ack: transmit.ack,
-            flags,
-            window: transmit.window,
-            options: transmit.options.clone(),
-            ecn: transmit.ecn,
-            ttl: 64,
-            ip_id: 0,
-        };
+        let header =
+            TcpHeader { seq: transmit.seq.add(from as u32), flags, ..transmit.header(tuple, 0) };
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(&bytes[from..to]);
         let vnet: VnetHeader =

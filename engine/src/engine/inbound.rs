@@ -4,7 +4,6 @@ use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
 use super::outbox::Loose;
-use super::output::HOP_LIMIT;
 use super::replicate::append_input;
 use super::settle::Before;
 use super::setup::Level;
@@ -83,7 +82,7 @@ impl Engine {
     fn answer_ping(&mut self, request: &IpPacket<'_>) {
         self.ip_id = self.ip_id.wrapping_add(1);
         let mut reply = Vec::new();
-        if write_echo_reply(request, HOP_LIMIT, self.ip_id, &mut reply).is_err() {
+        if write_echo_reply(request, tcp::HOP_LIMIT, self.ip_id, &mut reply).is_err() {
             self.stats.malformed += 1;
             return;
         }

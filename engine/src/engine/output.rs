@@ -9,16 +9,13 @@ use crate::ids::ConnId;
 use crate::service::{self, App};
 use crate::tcp::{CloseCause, Transmit};
 use crate::time::Instant;
-use crate::wire::{FourTuple, Offload, TcpHeader, VnetHeader};
+use crate::wire::{FourTuple, Offload, VnetHeader};
 
 /// Where a packet's payload begins in the buffer; the headers end right before it.
 const HEADROOM: usize = 128;
 
 /// The buffer that [`Engine::poll_packet`] needs, in bytes.
 pub const PACKET_BUFFER: usize = HEADROOM + 65_536;
-
-/// The hop limit of every packet, RFC 1700's recommendation as the kernel uses it.
-pub(super) const HOP_LIMIT: u8 = 64;
 
 impl Engine {
     /// The next packet for the TUN: virtio header and IP packet lie at the returned range of
@@ -122,17 +119,7 @@ impl Engine {
         buffer: &mut [u8],
     ) -> Range<usize> {
         self.ip_id = self.ip_id.wrapping_add(1);
-        let header = TcpHeader {
-            tuple,
-            seq: transmit.seq,
-            ack: transmit.ack,
-            flags: transmit.flags,
-            window: transmit.window,
-            options: transmit.options.clone(),
-            ecn: transmit.ecn,
-            ttl: HOP_LIMIT,
-            ip_id: self.ip_id,
-        };
+        let header = transmit.header(tuple, self.ip_id);
         let offload = match self.setup.offload {
             true => Offload::Partial { mss: transmit.mss },
             false => Offload::Full,

@@ -70,5 +70,6 @@ pub use reset::reset_for;
 pub use settings::{Keepalive, Settings};
 pub use state::State;
 pub use tcb::Tcb;
+pub(crate) use transmit::HOP_LIMIT;
 pub use transmit::{Horizon, Transmit};
 pub use verdict::{CloseCause, DropReason, Verdict};

@@ -1,7 +1,10 @@
 //! What goes out, and how far it may go.
 
 use super::settings::Settings;
-use crate::wire::{Flags, SeqNum, TcpOptions};
+use crate::wire::{Flags, FourTuple, SeqNum, TcpHeader, TcpOptions};
+
+/// Time to live, or hop limit, of every packet: RFC 1700's recommendation as the kernel uses it.
+pub(crate) const HOP_LIMIT: u8 = 64;
 
 /// One segment to send; a super-segment if `payload` is more than `mss`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,6 +39,21 @@ impl Transmit {
     /// Whether the segment occupies no sequence space.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The headers of the segment's packet. `ip_id` is the IPv4 packet's identification.
+    pub fn header(&self, tuple: FourTuple, ip_id: u16) -> TcpHeader {
+        TcpHeader {
+            tuple,
+            seq: self.seq,
+            ack: self.ack,
+            flags: self.flags,
+            window: self.window,
+            options: self.options.clone(),
+            ecn: self.ecn,
+            ttl: HOP_LIMIT,
+            ip_id,
+        }
     }
 }
 

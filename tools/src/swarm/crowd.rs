@@ -10,7 +10,7 @@ use crate::drill::Pattern;
 use standin::tcp::wheel::Wheel;
 use standin::tcp::{Settings, Transmit, reset_for};
 use standin::time::{Duration, Instant};
-use standin::wire::{ChecksumState, FourTuple, Offload, TcpHeader, parse_ip, parse_tcp};
+use standin::wire::{ChecksumState, FourTuple, Offload, parse_ip, parse_tcp};
 
 /// Members that act in one turn at most, so that packets are read in between.
 const TURN: u32 = 256;
@@ -434,17 +434,7 @@ impl Swarm {
 
     fn write(&mut self, tuple: FourTuple, transmit: &Transmit, packet: &mut Vec<u8>) {
         self.report.packets_out += 1;
-        let header = TcpHeader {
-            tuple,
-            seq: transmit.seq,
-            ack: transmit.ack,
-            flags: transmit.flags,
-            window: transmit.window,
-            options: transmit.options.clone(),
-            ecn: transmit.ecn,
-            ttl: 64,
-            ip_id: 0,
-        };
+        let header = transmit.header(tuple, 0);
         packet.clear();
         packet.resize(header.len(), 0);
         if transmit.payload > 0 {

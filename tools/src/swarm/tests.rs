@@ -8,9 +8,7 @@ use super::plan::PlanError;
 use super::{Phase, Plan, Report, Swarm};
 use standin::tcp::{Settings, Tcb, reset_for};
 use standin::time::{Duration, Instant};
-use standin::wire::{
-    ChecksumState, Flags, FourTuple, Offload, SeqNum, TcpHeader, parse_ip, parse_tcp,
-};
+use standin::wire::{ChecksumState, Flags, FourTuple, Offload, SeqNum, parse_ip, parse_tcp};
 
 fn plan(count: u32) -> Plan {
     Plan {
@@ -170,17 +168,8 @@ impl World {
     }
 
     fn deliver(&mut self, client: SocketAddr, transmit: &standin::tcp::Transmit, payload: &[u8]) {
-        let header = TcpHeader {
-            tuple: FourTuple { local: "10.77.0.100:7".parse().unwrap(), remote: client.into() },
-            seq: transmit.seq,
-            ack: transmit.ack,
-            flags: transmit.flags,
-            window: transmit.window,
-            options: transmit.options.clone(),
-            ecn: 0,
-            ttl: 64,
-            ip_id: 0,
-        };
+        let tuple = FourTuple { local: "10.77.0.100:7".parse().unwrap(), remote: client.into() };
+        let header = transmit.header(tuple, 0);
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
         header.write(&mut packet, payload.len(), Offload::Full);

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crate::tcp::{Ecn, Settings, State, Tcb};
 use crate::time::{Duration, Instant};
-use crate::wire::{
-    ChecksumState, FourTuple, Offload, SeqNum, TcpHeader, VnetHeader, parse_ip, parse_tcp,
-};
+use crate::wire::{ChecksumState, FourTuple, Offload, SeqNum, VnetHeader, parse_ip, parse_tcp};
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,17 +154,7 @@ impl Client {
                 .collect();
             payload.len()
         })?;
-        let header = TcpHeader {
-            tuple: self.tuple,
-            seq: transmit.seq,
-            ack: transmit.ack,
-            flags: transmit.flags,
-            window: transmit.window,
-            options: transmit.options,
-            ecn: transmit.ecn,
-            ttl: 64,
-            ip_id: 0,
-        };
+        let header = transmit.header(self.tuple, 0);
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(&payload[..transmit.payload]);
         let _: VnetHeader =

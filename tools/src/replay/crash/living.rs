@@ -10,9 +10,7 @@ use super::act::{Act, Leave};
 use crate::sim::{Endpoint, Outgoing, Standing};
 use standin::tcp::{Settings, State, Tcb, Transmit, Verdict, reset_for};
 use standin::time::{Duration, Instant};
-use standin::wire::{
-    ChecksumState, FourTuple, Offload, Segment, SeqNum, TcpHeader, parse_ip, parse_tcp,
-};
+use standin::wire::{ChecksumState, FourTuple, Offload, Segment, SeqNum, parse_ip, parse_tcp};
 
 /// The longest that a client waits before it sends again.
 const RTO_MAX: Duration = Duration::from_secs(3);
@@ -175,17 +173,7 @@ impl Living {
     }
 
     fn write(&self, transmit: &Transmit, payload: &[u8]) -> Outgoing {
-        let header = TcpHeader {
-            tuple: self.tuple,
-            seq: transmit.seq,
-            ack: transmit.ack,
-            flags: transmit.flags,
-            window: transmit.window,
-            options: transmit.options.clone(),
-            ecn: transmit.ecn,
-            ttl: 64,
-            ip_id: 0,
-        };
+        let header = transmit.header(self.tuple, 0);
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
         let vnet = header.write(&mut packet, payload.len(), Offload::Full);

@@ -10,7 +10,7 @@ use crate::sim::script::Script;
 use standin::tcp::{Settings, State, Tcb, Transmit, Verdict, reset_for};
 use standin::time::{Duration, Instant};
 use standin::wire::{
-    ChecksumState, FourTuple, Offload, Segment, SeqNum, TcpHeader, VnetHeader, parse_ip, parse_tcp,
+    ChecksumState, FourTuple, Offload, Segment, SeqNum, VnetHeader, parse_ip, parse_tcp,
 };
 
 /// The longest a client waits before it sends again, so that a run ends in time.
@@ -122,17 +122,7 @@ impl Own {
     }
 
     fn write(&self, transmit: &Transmit, payload: &[u8]) -> Outgoing {
-        let header = TcpHeader {
-            tuple: self.tuple,
-            seq: transmit.seq,
-            ack: transmit.ack,
-            flags: transmit.flags,
-            window: transmit.window,
-            options: transmit.options.clone(),
-            ecn: transmit.ecn,
-            ttl: 64,
-            ip_id: 0,
-        };
+        let header = transmit.header(self.tuple, 0);
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
         let offload = match self.offload {
