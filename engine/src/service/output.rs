@@ -208,6 +208,17 @@ impl Output {
         }
     }
 
+    /// Appends bytes as [`Self::push_bytes`] does, without a copy where they are a chunk of their own.
+    pub(crate) fn push_vec(&mut self, bytes: Vec<u8>) {
+        let joins = matches!(self.chunks.back(), Some(Chunk { source: Source::Bytes(_), .. }));
+        if joins || bytes.is_empty() || self.acked > self.end {
+            return self.push_bytes(&bytes);
+        }
+        self.held += bytes.len();
+        self.end = self.end.saturating_add(bytes.len() as u64);
+        self.chunks.push_back(Chunk { end: self.end, source: Source::Bytes(bytes) });
+    }
+
     /// Appends a body, and asks the store about our copy unless that is known or no longer matters.
     pub(crate) fn push_body(&mut self, mut body: Body, store: &mut dyn Store) {
         let length = body.length();

@@ -6,23 +6,29 @@
 
 use super::request::{Fields, is_number};
 use crate::service::store::Facts;
+use arrayvec::ArrayString;
+use core::fmt::Write;
 use core::ops::Range;
 use core::time::Duration;
+use httpdate::HttpDate;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The last second of the year 9999, the end of HTTP's dates.
 const DATE_MAX: u64 = 253_402_300_799;
 
+/// The longest entity tag, in bytes.
+const ETAG_MAX: usize = 35;
+
 /// An HTTP date (RFC 9110 §5.6.7) of a time in unix seconds.
-pub(crate) fn date(seconds: u64) -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(DATE_MAX)))
+pub(crate) fn date(seconds: u64) -> HttpDate {
+    (UNIX_EPOCH + Duration::from_secs(seconds.min(DATE_MAX))).into()
 }
 
 /// What a client can compare its copy by.
 #[derive(Clone, Debug)]
 pub(crate) struct Validators {
     /// With its quotes.
-    pub(crate) etag: String,
+    pub(crate) etag: ArrayString<ETAG_MAX>,
     /// Unix seconds; never later than the reply's own Date (RFC 9110 §8.8.2.1).
     pub(crate) modified: u64,
     /// The reply's Date, unix seconds.
@@ -54,7 +60,9 @@ pub(crate) enum Part {
 impl Validators {
     /// The validators of a file with `facts` in a reply dated `wall`.
     pub(crate) fn of(facts: &Facts, wall: u64) -> Self {
-        let etag = format!("\"{:x}-{:x}\"", facts.modified, facts.length);
+        let mut etag = ArrayString::new();
+        // It fits: two numbers of 16 digits at most.
+        let _ = write!(etag, "\"{:x}-{:x}\"", facts.modified, facts.length);
         let modified = (facts.modified / 1_000_000_000).min(wall).min(DATE_MAX);
         Self { etag, modified, wall }
     }
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn tags_are_found_in_lists() {
-        let ours = Validators { etag: "\"a,b\"".to_owned(), modified: 0, wall: 0 };
+        let ours = Validators { etag: ArrayString::from("\"a,b\"").unwrap(), modified: 0, wall: 0 };
         for (list, strong, weak) in [
             ("*", true, true),
             ("\"a,b\"", true, true),
@@ -214,7 +222,7 @@ mod tests {
 
     #[test]
     fn dates_beyond_the_calendar_are_clamped() {
-        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(date(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(date(0).to_string(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(u64::MAX).to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

@@ -177,7 +177,7 @@ impl Files {
         let Some(answer) = answer(asked, &pin) else {
             return Turn::Paused(Pause::Failed(Failure::Diverged));
         };
-        output.push_bytes(&answer.bytes);
+        output.push_vec(answer.bytes);
         match (answer.body, &asked.want) {
             (Some((facts, range)), Ok(target)) => {
                 let path = target.file().into();

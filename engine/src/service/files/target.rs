@@ -7,6 +7,7 @@
 use super::status::Status;
 use crate::service::output::PATH_LIMIT;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
 
 /// What a target names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +47,7 @@ impl Target {
         if raw.contains('#') {
             return Err(Status::BadRequest);
         }
-        let mut path = String::new();
+        let mut path = String::with_capacity(raw.len());
         for segment in raw.split('/') {
             push_segment(&mut path, segment)?;
         }
@@ -60,11 +61,11 @@ impl Target {
     }
 
     /// The file to be looked up: for a directory, its index.
-    pub(crate) fn file(&self) -> String {
+    pub(crate) fn file(&self) -> Cow<'_, str> {
         match (self.directory, self.path.is_empty()) {
-            (false, _) => self.path.clone(),
-            (true, true) => "index.html".to_owned(),
-            (true, false) => format!("{}/index.html", self.path),
+            (false, _) => (&self.path).into(),
+            (true, true) => "index.html".into(),
+            (true, false) => format!("{}/index.html", self.path).into(),
         }
     }
 
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     fn file(target: &str) -> Result<String, Status> {
-        Target::parse(target).map(|target| target.file())
+        Target::parse(target).map(|target| target.file().into_owned())
     }
 
     #[test]
