@@ -310,14 +310,13 @@ impl Tcb {
             self.note_slowed();
         }
         if let Some(out) = &mut self.snd.flight {
-            out.prr = Prr::begin(flight - out.sent.held());
+            out.prr = Prr::begin(flight - out.sent.held(), out.sent.flying());
         }
         self.snd.phase = Phase::Fast;
         self.snd.recover = self.snd.nxt;
         self.snd.resend_now = true;
         self.snd.tail_end = 0;
-        self.timers.resend = Instant::NEVER;
-        self.arm_resend(now);
+        self.restart_timeout(now);
     }
 
     /// Everything in flight is taken for lost, and is sent again as the windows allow.

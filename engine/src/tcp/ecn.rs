@@ -103,7 +103,7 @@ impl Tcb {
         self.snd.cwr_due = true;
         let nxt = self.snd.nxt;
         if let Some(out) = &mut self.snd.flight {
-            out.prr = Prr::begin(left - out.sent.held());
+            out.prr = Prr::begin(left - out.sent.held(), out.sent.flying());
             out.slowed = nxt;
         }
     }

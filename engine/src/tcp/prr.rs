@@ -24,14 +24,15 @@ pub(super) struct Prr {
     delivered: u64,
     /// prr_out.
     out: u64,
-    /// What of SndCnt has not been sent.
-    left: u64,
+    /// cwnd: what was in flight, and SndCnt. What is found lost later makes room in it.
+    window: u64,
 }
 
 impl Prr {
-    /// Recovery begins with `flight` bytes not known to have been delivered.
-    pub(super) const fn begin(flight: u64) -> Self {
-        Self { recover_fs: flight, delivered: 0, out: 0, left: 0 }
+    /// Recovery begins with `flight` bytes not known to have been delivered, of which `pipe` are
+    /// not known to be lost.
+    pub(super) const fn begin(flight: u64, pipe: u64) -> Self {
+        Self { recover_fs: flight, delivered: 0, out: 0, window: pipe }
     }
 
     /// An acknowledgment delivered so many bytes, and so many are still out. `safe`: it moved
@@ -44,7 +45,7 @@ impl Prr {
             let answer = self.delivered.saturating_sub(self.out).max(delivered);
             (answer + if safe { mss } else { 0 }).min(ssthresh - pipe)
         };
-        self.left = owed;
+        self.window = pipe + owed;
     }
 
     /// What of `ssthresh` the delivered part of what was in flight has earned.
@@ -52,23 +53,27 @@ impl Prr {
         let earned = u128::from(self.delivered) * u128::from(ssthresh);
         u64::try_from(earned.div_ceil(self.recover_fs.max(1).into())).unwrap_or(u64::MAX)
     }
-
-    fn note_sent(&mut self, len: u64) {
-        self.out += len;
-        self.left = self.left.saturating_sub(len);
-    }
 }
 
 impl Tcb {
     /// Whether a reduction is under way: in fast recovery, or for a mark.
     fn reducing(&self) -> bool {
-        self.sack && (self.snd.phase == Phase::Fast || self.slowed_by_mark())
+        let reducing = match self.snd.phase {
+            Phase::Open => self.slowed_by_mark(),
+            Phase::Fast => true,
+            Phase::Timeout => false,
+        };
+        self.sack && reducing
     }
 
     /// What may be sent in fast recovery; `None` when the congestion window says how much. Without
     /// SACK nobody knows what was delivered.
+    ///
+    /// With nothing in flight a segment may go: no acknowledgment would come to allow it.
     pub(super) fn prr_room(&self) -> Option<u64> {
-        self.snd.flight.as_ref().filter(|_| self.reducing()).map(|flight| flight.prr.left)
+        let flight = self.snd.flight.as_ref().filter(|_| self.reducing())?;
+        let (pipe, window) = (self.pipe(), flight.prr.window);
+        Some(if pipe == 0 { window.max(self.mss_u64()) } else { window.saturating_sub(pipe) })
     }
 
     /// Bytes known to have been delivered so far.
@@ -94,7 +99,7 @@ impl Tcb {
         if self.reducing()
             && let Some(flight) = &mut self.snd.flight
         {
-            flight.prr.note_sent(len);
+            flight.prr.out += len;
         }
     }
 }
@@ -107,15 +112,15 @@ mod tests {
     /// tenths to go on with.
     #[test]
     fn one_loss_is_answered_in_proportion() {
-        let mut prr = Prr::begin(20);
+        let mut prr = Prr::begin(20, 19);
         let mut pipe = 19;
         let mut sent = Vec::new();
         for _ in 0..19 {
             pipe -= 1;
             prr.on_ack(1, pipe, 14, 1, false);
-            sent.push(prr.left);
-            pipe += prr.left;
-            prr.note_sent(prr.left);
+            sent.push(prr.window - pipe);
+            prr.out += prr.window - pipe;
+            pipe = prr.window;
         }
         assert_eq!(sent.iter().sum::<u64>(), 14, "{sent:?}");
         assert!(sent.windows(4).all(|four| four.contains(&1)), "spread evenly: {sent:?}");
@@ -125,14 +130,14 @@ mod tests {
     /// Losses took more than the window: what is delivered is sent, and no burst fills the rest.
     #[test]
     fn heavy_loss_is_answered_byte_for_byte() {
-        let mut prr = Prr::begin(20);
+        let mut prr = Prr::begin(20, 5);
         prr.on_ack(1, 4, 14, 1, false);
-        assert_eq!(prr.left, 1);
-        prr.note_sent(1);
+        assert_eq!(prr.window, 4 + 1);
+        prr.out += 1;
         prr.on_ack(1, 4, 14, 1, true);
-        assert_eq!(prr.left, 2, "and one more if that was progress");
-        prr.note_sent(2);
+        assert_eq!(prr.window, 4 + 2, "and one more if that was progress");
+        prr.out += 2;
         prr.on_ack(9, 13, 14, 1, true);
-        assert_eq!(prr.left, 1, "never above ssthresh");
+        assert_eq!(prr.window, 13 + 1, "never above ssthresh");
     }
 }

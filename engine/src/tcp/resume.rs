@@ -125,6 +125,7 @@ impl Tcb {
         self.rcv.heard_at = now;
         self.timers.resend = Instant::NEVER;
         self.restart_congestion();
+        self.snd.undo = None;
         if !self.state.synchronized() {
             self.syn_due = self.state != State::Closed;
             return self.syn_due;

@@ -126,7 +126,7 @@ impl Tcb {
         self.note_resent(now, part.start..part.start + transmit.len());
         self.note_sent(now, part.start, &transmit);
         if first {
-            self.timers.resend = Instant::NEVER;
+            self.restart_timeout(now);
         }
         self.arm_resend(now);
         Some(transmit)

@@ -10,3 +10,4 @@ mod steps;
 mod streams;
 mod takeover;
 mod traps;
+mod waits;

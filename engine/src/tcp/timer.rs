@@ -133,12 +133,18 @@ impl Tcb {
     /// is sent again.
     fn on_loss_timeout(&mut self, now: Instant, first: bool) {
         let (flight, mss) = (self.bytes_in_flight(), self.mss_u32());
-        if first && self.snd.phase != Phase::Timeout {
-            self.remember(true);
+        let paid = self.snd.phase != Phase::Open || self.slowed_by_mark();
+        match self.snd.phase {
+            Phase::Open if first => self.remember(true),
+            // The recovery's own reduction may still turn out to be a mistake. New data went out
+            // in it, so F-RTO could not tell: RFC 5682 §3.1 step 1.
+            Phase::Fast if first => (),
+            Phase::Open | Phase::Fast | Phase::Timeout => self.snd.undo = None,
+        }
+        if first && !paid {
             self.snd.congestion.control().on_timeout(flight, mss);
             self.note_slowed();
         } else {
-            self.snd.undo = None;
             self.snd.congestion.control().on_timeout_again(mss);
         }
         self.suspect_black_hole();
@@ -157,6 +163,14 @@ impl Tcb {
         if self.timers.resend == Instant::NEVER {
             self.timers.resend = now + self.snd.rtt.timeout(&self.settings, self.snd.backoff);
             self.snd.alarm = Alarm::Timeout;
+        }
+    }
+
+    /// Starts it anew for what is sent again, unless something may turn out to be lost before
+    /// that: then the alarm for it starts it.
+    pub(super) fn restart_timeout(&mut self, now: Instant) {
+        if self.snd.alarm != Alarm::Reordering {
+            self.rearm_timeout(now);
         }
     }
 

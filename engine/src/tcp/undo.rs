@@ -123,9 +123,12 @@ impl Tcb {
         }
     }
 
+    /// Whether the peer's window has room for new data, and there is some: a segment, or the last.
     fn may_send_new(&self) -> bool {
         let edge = self.snd.una + u64::from(self.snd.wnd);
-        self.state.may_send() && self.output_limit().min(edge) > self.snd.nxt
+        let (limit, nxt) = (self.output_limit(), self.snd.nxt);
+        let least = (limit - nxt).clamp(1, self.mss_u64());
+        self.state.may_send() && limit.min(edge) >= nxt + least
     }
 
     /// Everything is as it was. The path reorders, then: RACK waits from now on.

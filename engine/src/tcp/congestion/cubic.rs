@@ -171,6 +171,8 @@ impl CongestionControl for Cubic {
     }
 
     fn on_timeout_again(&mut self, mss: u32) {
+        self.w_max = 0;
+        self.seen = Instant::NEVER;
         self.cwnd = mss;
     }
 

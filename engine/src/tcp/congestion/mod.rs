@@ -79,7 +79,8 @@ pub(super) trait CongestionControl {
     /// The retransmission timer expired for the first time on this data.
     fn on_timeout(&mut self, flight: u64, mss: u32);
 
-    /// The timer expired again before anything was acknowledged: only the window shrinks.
+    /// The timer expired again before anything was acknowledged, or within a reduction: only the
+    /// window shrinks.
     fn on_timeout_again(&mut self, mss: u32);
 
     /// Nothing was sent for `halvings` timeouts: what was known about the path is old. The window
