@@ -185,14 +185,14 @@ impl Tcb {
         let echo = self.echo(segment);
         heard.eifel = self.answers_original(echo);
         let Some(flight) = &mut self.snd.flight else { return };
-        let mut sent_at = None;
+        let (mut sent_at, mut again) = (None, false);
         flight.sent.acknowledge(ack, &mut |run| {
             flight.rack.note_delivered(&mut self.snd.order, now, run, echo);
-            if !run.resent && sent_at.is_none() {
-                sent_at = Some(run.at);
-            }
+            again |= run.resent;
+            sent_at.get_or_insert(run.at);
             heard.original |= !run.resent && run.part.end <= self.snd.recover;
         });
+        let sent_at = sent_at.filter(|_| !again);
         let due = ack >= flight.sample_after;
         flight.sample_after = if due { self.snd.nxt } else { flight.sample_after };
         if ack >= self.snd.nxt {
@@ -203,9 +203,9 @@ impl Tcb {
         }
     }
 
-    /// One round trip: from when the oldest of what was acknowledged was sent, if it was sent once
-    /// (Karn), or from the echoed timestamp (RFC 7323 §4). Without SACK, what waited behind a gap
-    /// tells nothing.
+    /// One round trip: from when the oldest of what was acknowledged was sent, if all of it was sent
+    /// once (Karn), or from the echoed timestamp (RFC 7323 §4). What was sent again may have filled
+    /// a gap, and what waited behind a gap tells nothing; without SACK nobody knows what did.
     fn sample_round_trip(&mut self, now: Instant, sent_at: Option<Instant>, echo: Option<Echo>) {
         let sent_at = sent_at.filter(|_| self.sack || self.snd.phase == Phase::Open);
         let echoed = || self.echo_age(now, echo?.ecr);

@@ -11,8 +11,10 @@
 //!      | flying 3.1-3.3 ms | held | lost 3.1-3.3 ms | held | flying 4 ms |
 //! ```
 //!
-//! Runs are stream offsets, in order, without gaps. Their number is bounded by [`RUNS_MAX`]: what
-//! would need more is remembered less exactly, or, if the peer says it holds it, sent again.
+//! Runs are stream offsets, in order, without gaps. Their number is bounded by [`RUNS_MAX`], and by
+//! what segments could need: what would need more is remembered less exactly, or, if the peer says
+//! it holds it, sent again. So a peer that acknowledges every second byte costs neither memory nor
+//! time.
 
 use crate::time::{Duration, Instant};
 use core::ops::Range;
@@ -120,7 +122,7 @@ impl Sent {
     pub(super) fn push(&mut self, part: Range<u64>, now: Instant, close: Duration, resent: bool) {
         debug_assert!(self.runs.last().is_none_or(|last| last.part.end == part.start));
         self.flying += part.end - part.start;
-        let full = self.runs.len() >= RUNS_MAX;
+        let full = self.crowded();
         if let Some(last) = self.runs.last_mut().filter(|last| last.fate == Fate::Flying)
             && last.resent == resent
             && (full || now.since(last.at) <= close)
@@ -158,11 +160,21 @@ impl Sent {
 
     /// Whether anything waits to be sent again.
     pub(super) fn any_lost(&self) -> bool {
-        let all = match (self.runs.first(), self.runs.last()) {
+        self.len() > self.flying + self.held
+    }
+
+    /// Bytes from SND.UNA to SND.NXT.
+    fn len(&self) -> u64 {
+        match (self.runs.first(), self.runs.last()) {
             (Some(first), Some(last)) => last.part.end - first.part.start,
             _ => 0,
-        };
-        all > self.flying + self.held
+        }
+    }
+
+    /// Whether there is no room for two runs more.
+    fn crowded(&self) -> bool {
+        let runs = self.runs.len() as u64 + 2;
+        runs > RUNS_MAX.min(RUNS_LEAST + self.len() / BYTES_PER_RUN)
     }
 
     /// Everything below `una` has arrived. What was not known to be held is told.
@@ -183,7 +195,7 @@ impl Sent {
     pub(super) fn hold(&mut self, part: Range<u64>, told: &mut dyn FnMut(&Run)) -> bool {
         let around = self.range_of(&part);
         let known = self.runs[around].iter().all(|run| run.fate == Fate::Held);
-        if known || self.runs.len() + 2 > RUNS_MAX {
+        if known || self.crowded() {
             return false;
         }
         let Some((first, last)) = self.cut(part) else { return false };
@@ -253,11 +265,11 @@ impl Sent {
     /// Splits the runs at both ends of `part`: the indices of what lies within it. Where there is
     /// no room for more runs, of what it touches.
     fn cut(&mut self, part: Range<u64>) -> Option<(usize, usize)> {
-        if self.runs.len() + 2 > RUNS_MAX {
+        if self.crowded() {
             let all = self.runs.len();
             self.join(0, all, Duration::from_secs(3600));
         }
-        if self.runs.len() + 2 > RUNS_MAX {
+        if self.crowded() {
             let Range { start, end } = self.range_of(&part);
             return (start < end).then_some((start, end));
         }
@@ -329,7 +341,11 @@ fn joined(left: &Run, right: &Run, close: Duration) -> Option<Run> {
 }
 
 /// Most runs one connection remembers.
-const RUNS_MAX: usize = 2048;
+const RUNS_MAX: u64 = 2048;
+/// So many it remembers however little is out.
+const RUNS_LEAST: u64 = 64;
+/// One more for so many bytes that are out: segments have more.
+const BYTES_PER_RUN: u64 = 256;
 
 #[cfg(test)]
 mod tests {
@@ -426,7 +442,19 @@ mod tests {
         for i in 0..2000 {
             sent.resend(20 * i + 12..20 * i + 14, T[1], Duration::ZERO);
         }
-        assert!(sent.runs.len() <= RUNS_MAX, "{}", sent.runs.len());
+        assert!(sent.runs.len() as u64 <= RUNS_MAX, "{}", sent.runs.len());
+        shape(&sent);
+    }
+
+    /// A peer that acknowledges every second byte is remembered as far as segments would be.
+    #[test]
+    fn few_bytes_need_few_runs() {
+        let mut sent = sent(&[(0..4096, T[0])]);
+        for i in 0..2048 {
+            sent.hold(2 * i..2 * i + 1, &mut |_| ());
+            sent.resend(2 * i + 1..2 * i + 2, T[1], Duration::ZERO);
+        }
+        assert!(sent.runs.len() <= 64 + 4096 / 256, "{}", sent.runs.len());
         shape(&sent);
     }
 }

@@ -10,6 +10,7 @@
 //! did is known here, so what the sender made of it can be judged: a reduction that was taken back
 //! although nothing was late, a segment sent again that had arrived.
 
+use super::waits::check_awake;
 use crate::tcp::{Ecn, Settings, State, Tcb, Transmit};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Segment, SeqNum};
@@ -291,6 +292,7 @@ impl Download {
                 said += 1;
                 assert!(said < 100_000, "an end that never stops talking");
             }
+            check_awake(&self.ends[from]);
         }
     }
 

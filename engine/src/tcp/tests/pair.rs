@@ -3,6 +3,7 @@
 //! Every segment that leaves an end is checked against what must always hold: the ACK field and
 //! the right edge never move back, and nothing passes a horizon.
 
+use super::waits::check_awake;
 use crate::tcp::{DropReason, Hard, Horizon, Settings, State, Tcb, Transmit, Verdict};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Segment, SeqNum};
@@ -299,6 +300,9 @@ impl Pair {
                 self.put(1 - from, &packet);
                 said += 1;
                 assert!(said < 10_000, "an end that never stops talking");
+            }
+            if !self.ends[from].dead {
+                check_awake(&self.ends[from].tcb);
             }
         }
     }

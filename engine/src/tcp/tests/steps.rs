@@ -561,6 +561,7 @@ fn nothing_that_arrives_can_break_a_connection() {
                     most.min((range.end - range.start) as usize)
                 };
                 if tcb.poll_transmit(now, fetch).is_none() {
+                    super::waits::check_awake(&tcb);
                     break;
                 }
                 tcb.unblock();

@@ -1,12 +1,33 @@
 //! Nothing waits for a timeout that need not: what each alarm is for, and what may go out when.
 
 use super::pair::{CLIENT, Packet, Pair, SERVER, Start, pattern};
-use crate::tcp::{Ecn, Settings};
+use crate::tcp::{Ecn, Settings, Tcb};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, SackBlock, Segment, TcpOptions, Timestamps};
 use core::ops::Range;
 
 const MSS: u64 = 1448;
+
+/// After everything was said: whoever waits has something that wakes it, and nobody waits in vain.
+pub(super) fn check_awake(tcb: &Tcb) {
+    if tcb.closed() || !tcb.horizon.opened || tcb.snd.blocked {
+        return;
+    }
+    let (out, alarmed) = (tcb.bytes_in_flight(), tcb.timers.resend != Instant::NEVER);
+    if !tcb.state.synchronized() {
+        return assert!(alarmed, "a SYN without a timer: {tcb:?}");
+    }
+    if !tcb.state.may_send() {
+        return;
+    }
+    assert!(alarmed || (out == 0 && tcb.output_limit() == tcb.snd.nxt), "no timer: {tcb:?}");
+    let Some(flight) = tcb.snd.flight.as_ref().filter(|_| tcb.sack && tcb.pipe() == 0) else {
+        return;
+    };
+    let edge = tcb.snd.una + u64::from(tcb.snd.wnd);
+    let may = flight.sent.first_lost().is_some_and(|part| part.start < edge);
+    assert!(!may || flight.pacer.due != Instant::NEVER, "silent for no reason: {tcb:?}");
+}
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -260,4 +281,24 @@ fn a_timeout_after_a_mark_sends_one_segment() {
     pair.now = pair.now + ms(10);
     hears(&mut pair, 3 * MSS, 1 << 17, &[]);
     assert_eq!(answers(&mut pair), [(3 * MSS, 2 * 1448)]);
+}
+
+/// Karn: what arrived long ago, and is acknowledged now because the gap before it was filled, has
+/// taken no round trip of that length.
+#[test]
+fn what_waited_behind_a_gap_tells_no_round_trip() {
+    for timestamps in [true, false] {
+        let server = Settings { timestamps, ..Settings::default() };
+        let mut pair = Pair::established_with(Start { server, ..Start::default() });
+        let segment = u64::from(pair.server().tcb.mss());
+        says(&mut pair, 3 * segment as usize);
+        pair.wire.clear();
+        times_out(&mut pair);
+        let again = pair.now;
+        assert_eq!(answers(&mut pair), [(0, segment as usize)]);
+        pair.now = pair.now + ms(10);
+        hears_of(&mut pair, again, 3 * segment, 1 << 17, &[]);
+        let srtt = pair.server().tcb.srtt().unwrap();
+        assert!(srtt < ms(15), "{srtt:?}, timestamps {timestamps}");
+    }
 }
