@@ -76,20 +76,25 @@ impl Cubic {
     }
 
     /// §4.2 to §4.5.
+    ///
+    /// Deviation: where no window is known to return to (after a timeout, or a slow start that no
+    /// loss has ended) the curve is flat for seconds. As in Linux the window then grows by a
+    /// twentieth a round trip at least.
     fn avoid_congestion(&mut self, now: Instant, acked: u32, mss: u32, srtt: Duration) {
         if self.seen == Instant::NEVER {
             self.begin(now, mss);
         }
         let elapsed = self.count_time(now);
         self.grow_estimate(acked, mss);
-        if self.curve(elapsed, mss) < self.w_est {
+        let least = if self.k == 0 { self.cwnd + self.cwnd / BLIND_SHARE } else { self.cwnd };
+        let target = if self.curve(elapsed, mss) < self.w_est {
             self.cwnd = self.cwnd.max(self.w_est);
-            return;
-        }
-        let target = self.curve(elapsed + srtt, mss);
-        let target = target.clamp(self.cwnd, self.cwnd + self.cwnd / 2);
+            least
+        } else {
+            self.curve(elapsed + srtt, mss).clamp(least, self.cwnd + self.cwnd / 2)
+        };
         // (target − cwnd) / cwnd per segment acknowledged.
-        let growth = u64::from(target - self.cwnd) * u64::from(acked);
+        let growth = u64::from(target.saturating_sub(self.cwnd)) * u64::from(acked);
         let (more, rest) = divide(growth, self.rest, self.cwnd);
         self.rest = rest;
         self.cwnd = self.cwnd.saturating_add(more).min(WINDOW_MAX);
@@ -201,6 +206,9 @@ impl CongestionControl for Cubic {
         self.cwnd = self.cwnd.max(mss);
     }
 }
+
+/// What a window grows by in a round trip, at least, while no better one is known.
+const BLIND_SHARE: u32 = 20;
 
 /// C·(t − K)³ with C = 0.4 segments/s³, in bytes; `offset` in 1/1024 s. Beyond 256 s it is more
 /// than any window.

@@ -122,6 +122,23 @@ fn a_full_queue_is_no_catastrophe() {
     }
 }
 
+/// Nothing passes for six tenths of a second. The window that the path carries is found again in a
+/// few round trips, and not by a curve that is flat for seconds.
+#[test]
+fn an_outage_is_made_good() {
+    let link = Link { rate: 100_000_000, queue: 200_000, ..lossy(80, 0, 1) };
+    let mut download = Download::established(link, Settings::default());
+    download.sender().set_output_end(1 << 61);
+    download.run_for(ms(6000));
+    download.link.loss = 100_000;
+    download.run_for(ms(600));
+    download.link.loss = 0;
+    download.run_for(ms(2000));
+    download.forget();
+    download.run_for(ms(5000));
+    assert!(download.outcome.mbit() > 85.0, "{:?}", download.outcome);
+}
+
 /// HyStart++: the queue is deep enough, with six round trips of data, to be noticed first.
 #[test]
 fn slow_start_ends_before_the_queue_is_full() {
