@@ -4,7 +4,6 @@ use super::pair::{CLIENT, Packet, Pair, SERVER, Start, pattern};
 use crate::tcp::{Ecn, Settings, Tcb};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, SackBlock, Segment, TcpOptions, Timestamps};
-use core::ops::Range;
 
 const MSS: u64 = 1448;
 
@@ -49,21 +48,21 @@ fn says(pair: &mut Pair, count: usize) -> usize {
 
 /// The client acknowledges `ack` with so much window, and says what it holds. It answers what was
 /// sent just now.
-fn hears(pair: &mut Pair, ack: u64, window: u64, held: &[Range<u64>]) {
+fn hears(pair: &mut Pair, ack: u64, window: u64, held: &[(u64, u64)]) {
     hears_of(pair, pair.now, ack, window, held);
 }
 
 /// The same, as the answer to what was sent then.
-fn hears_of(pair: &mut Pair, then: Instant, ack: u64, window: u64, held: &[Range<u64>]) {
+fn hears_of(pair: &mut Pair, then: Instant, ack: u64, window: u64, held: &[(u64, u64)]) {
     let (client, now) = (&pair.ends[CLIENT].tcb, pair.now);
     let mut head = client_word(pair, then);
     head.ack = client.rcv_seq_of(ack);
     head.window = u16::try_from(window >> client.rcv_scale).unwrap();
     head.options.sack = held
         .iter()
-        .map(|part| SackBlock {
-            left: client.rcv_seq_of(part.start),
-            right: client.rcv_seq_of(part.end),
+        .map(|(start, end)| SackBlock {
+            left: client.rcv_seq_of(*start),
+            right: client.rcv_seq_of(*end),
         })
         .collect();
     pair.server().receive(now, &head);
@@ -144,15 +143,15 @@ fn recovery_goes_on_when_nothing_is_in_flight() {
     assert_eq!(says(&mut pair, 100), 11);
     pair.wire.clear();
     pair.now = start + ms(10);
-    hears(&mut pair, 0, 1 << 16, &[300..400]);
-    hears(&mut pair, 0, 1 << 16, &[900..1000, 300..400]);
+    hears(&mut pair, 0, 1 << 16, &[(300, 400)]);
+    hears(&mut pair, 0, 1 << 16, &[(900, 1000), (300, 400)]);
     assert_eq!(answers(&mut pair), []);
     pair.now = pair.server().tcb.deadline().unwrap();
     let now = pair.now;
     pair.server().tcb.on_timer(now);
     assert_eq!(answers(&mut pair), [(0, 300)]);
     pair.now = pair.now + ms(10);
-    hears(&mut pair, 400, 1 << 16, &[900..1000]);
+    hears(&mut pair, 400, 1 << 16, &[(900, 1000)]);
     assert_eq!(answers(&mut pair).first(), Some(&(400, 500)));
 }
 
@@ -183,7 +182,7 @@ fn a_timeout_in_recovery_is_paid_for_already() {
     let window = pair.server().tcb.congestion_window();
     says(&mut pair, 10 * 1448);
     pair.wire.clear();
-    hears(&mut pair, 0, 1 << 17, &[MSS..10 * MSS]);
+    hears(&mut pair, 0, 1 << 17, &[(MSS, 10 * MSS)]);
     assert_eq!(answers(&mut pair), [(0, 1448)]);
     let threshold = pair.server().tcb.threshold();
     assert_eq!(threshold, window / 10 * 7);
@@ -201,7 +200,7 @@ fn what_recovery_sent_does_not_take_a_timeout_back() {
     pair.server().write(&pattern(40 * 1448, 1));
     pair.flush();
     pair.wire.clear();
-    hears(&mut pair, 0, 1 << 17, &[MSS..10 * MSS]);
+    hears(&mut pair, 0, 1 << 17, &[(MSS, 10 * MSS)]);
     let sent = answers(&mut pair);
     assert!(sent.len() > 1 && pair.server().tcb.sent() >= 15 * MSS, "{sent:?}");
     times_out(&mut pair);
@@ -210,7 +209,7 @@ fn what_recovery_sent_does_not_take_a_timeout_back() {
     hears(&mut pair, 11 * MSS, 1 << 17, &[]);
     answers(&mut pair);
     pair.now = pair.now + ms(10);
-    hears(&mut pair, 11 * MSS, 1 << 17, &[12 * MSS..15 * MSS]);
+    hears(&mut pair, 11 * MSS, 1 << 17, &[(12 * MSS, 15 * MSS)]);
     assert_eq!(answers(&mut pair).first(), Some(&(11 * MSS, 1448)), "it is lost all the same");
 }
 
@@ -231,7 +230,7 @@ fn the_later_part_of_a_run_has_its_own_time() {
     pair.now = at(10_000);
     hears(&mut pair, una + MSS, 1 << 17, &[]);
     pair.now = at(11_800);
-    hears(&mut pair, una + MSS, 1 << 17, &[una + 2 * MSS..una + 3 * MSS]);
+    hears(&mut pair, una + MSS, 1 << 17, &[(una + 2 * MSS, una + 3 * MSS)]);
     // A round trip and a quarter after it was sent, and not after what went out before it.
     let due: Option<Instant> = pair.server().tcb.deadline();
     assert_eq!(due, Some(at(600 + 10_000 + 2500)));
@@ -248,7 +247,7 @@ fn a_nudge_forgets_what_could_be_taken_back() {
     says(&mut pair, 20 * 1448);
     pair.wire.clear();
     pair.now = pair.now + ms(10);
-    hears(&mut pair, una, 1 << 17, &[una + MSS..una + 10 * MSS]);
+    hears(&mut pair, una, 1 << 17, &[(una + MSS, una + 10 * MSS)]);
     assert_eq!(answers(&mut pair).first(), Some(&(una, 1448)));
     let now = pair.now;
     pair.server().tcb.nudge(now);
