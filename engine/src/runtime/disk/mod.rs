@@ -15,7 +15,7 @@
 //! Paths are resolved beneath the document root by the kernel, so no symbolic link leads out of it,
 //! whatever is renamed meanwhile.
 //!
-//! A path that was opened a moment ago is not opened again ([`names`]); its descriptor is asked
+//! A path that was opened a moment ago is not opened again (`names`); its descriptor is asked
 //! whether it is still that file.
 //!
 //! What is open is bounded: beyond `FILES_MAX` the least recently used descriptor is closed and
