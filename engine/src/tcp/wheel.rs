@@ -124,6 +124,8 @@ impl<K: Copy> Wheel<K> {
         for (tick, key) in moving.drain(..) {
             self.place(tick, key);
         }
+        // A crowd's deadlines lie close together, and would leave their room in slot after slot.
+        moving.shrink_to(KEPT);
         self.moving = moving;
     }
 }
@@ -131,6 +133,8 @@ impl<K: Copy> Wheel<K> {
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 6;
+/// Entries that an empty slot keeps room for.
+const KEPT: usize = 256;
 /// Ticks that the wheel spans: two years.
 const SPAN: u64 = 1 << (BITS * LEVELS as u32);
 
