@@ -275,8 +275,8 @@ impl Table {
     }
 }
 
-/// Live connections looked at in one turn, well under a millisecond's work; and how many
-/// of them may have something under way.
+/// Live connections looked at in one turn, more than a snapshot's turn makes live; and how many of
+/// them may have something under way.
 const LOOKS: usize = 2048;
 const MISSES: usize = 16;
 

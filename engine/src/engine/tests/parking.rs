@@ -26,6 +26,7 @@ fn an_idle_connection_takes_at_most_512_bytes() {
     let primary = connection + chunk(size_of::<Parked>()) + slot + place + alarm;
     let standby = connection + chunk(size_of::<Hard>()) + slot + place + recent;
     assert!(primary <= 512 && standby <= 512, "{primary} and {standby} bytes");
+    assert!(size_of::<Connection>() <= 232, "{} bytes", size_of::<Connection>());
 }
 
 fn probing(setup: &mut Setup, live_max: usize) {
