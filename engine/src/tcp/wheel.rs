@@ -166,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_leaves_no_room_behind() {
+        let mut wheel = Wheel::new(Instant::from_millis(1000));
+        (0..10_000).for_each(|key| wheel.insert(Instant::from_millis(300_000 + key), key));
+        assert_eq!(drain(&mut wheel, Instant::from_millis(400_000)).len(), 10_000);
+        let mut slots = wheel.levels.iter().flat_map(|level| &level.slots);
+        assert!(slots.all(|slot| slot.capacity() <= KEPT) && wheel.moving.capacity() <= KEPT);
+    }
+
+    #[test]
     fn what_is_past_comes_at_once_and_never_is_far() {
         let mut wheel = Wheel::new(Instant::from_millis(1000));
         wheel.insert(Instant::ZERO, 1);
