@@ -16,7 +16,6 @@ use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Set
 use standin::ids::Node;
 use standin::role::{Policy, Role, Timing};
 use standin::service::{Kind, Limits, MemoryStore};
-use standin::tcp::Settings;
 use standin::time::{Duration, Instant};
 use standin::wire::{
     ChecksumState, Flags, FourTuple, MacAddr, Offload, SeqNum, TcpHeader, TcpOptions, Timestamps,
@@ -48,13 +47,16 @@ static ALLOCATOR: Counting = Counting;
 
 const SERVICE: [u8; 4] = [10, 77, 0, 100];
 
+/// What each client says, to be echoed.
+const QUESTION: &[u8] = b"are you there?";
+
 fn setup(node: Node, boot: u64, connections: usize) -> Setup {
     Setup {
         node,
         boot,
         addresses: vec![IpAddr::from(SERVICE)],
         services: vec![ServicePort { port: 7, kind: Kind::Echo }],
-        tcp: Arc::new(Settings { keepalive: None, ..Settings::default() }),
+        tcp: Arc::default(),
         limits: Limits::default(),
         timing: Timing::default(),
         policy: Policy::default(),
@@ -68,6 +70,7 @@ fn setup(node: Node, boot: u64, connections: usize) -> Setup {
         clock_origin: Duration::from_secs(1000),
         backlog: 256,
         connections_max: connections + 1,
+        live_max: 1024,
         backlog_bytes_max: 64 << 20,
         #[cfg(feature = "defects")]
         defect: None,
@@ -210,13 +213,18 @@ impl Pair {
             timestamps,
             ..TcpOptions::default()
         };
-        self.say(tuple, SeqNum(number), SeqNum(0), Flags::SYN, options);
+        self.say(tuple, SeqNum(number), SeqNum(0), Flags::SYN, b"", options);
         let ip = parse_ip(&self.last).expect("a SYN-ACK");
         let (_, _, answer) = parse_tcp(&ip, ChecksumState::Trusted).expect("a SYN-ACK");
         let echo = answer.options.timestamps.map_or(0, |timestamps| timestamps.val);
         let (seq, ack) = (SeqNum(number).add(1), answer.seq.add(1));
         let timestamps = Some(Timestamps { val: 2, ecr: echo });
-        self.say(tuple, seq, ack, Flags::ACK, TcpOptions { timestamps, ..TcpOptions::default() });
+        let options = TcpOptions { timestamps, ..TcpOptions::default() };
+        self.say(tuple, seq, ack, Flags::ACK, b"", options.clone());
+        // One request and its reply: idle is who has been served.
+        self.say(tuple, seq, ack, Flags::ACK, QUESTION, options.clone());
+        let length = QUESTION.len() as u32;
+        self.say(tuple, seq.add(length), ack.add(length), Flags::ACK, b"", options);
     }
 
     fn say(
@@ -225,12 +233,14 @@ impl Pair {
         seq: SeqNum,
         ack: SeqNum,
         flags: Flags,
+        payload: &[u8],
         options: TcpOptions,
     ) {
         let (window, ecn, ttl, ip_id) = (65_535, 0, 64, 0);
         let header = TcpHeader { tuple, seq, ack, flags, window, options, ecn, ttl, ip_id };
         let mut packet = vec![0; header.len()];
-        let vnet = header.write(&mut packet, 0, Offload::Full);
+        packet.extend_from_slice(payload);
+        let vnet = header.write(&mut packet, payload.len(), Offload::Full);
         let owner = usize::from(self.owns(1));
         self.call(owner, |engine, now| engine.on_packet(now, vnet, &packet));
         while self.serve(owner) || self.serve(1 - owner) {}

@@ -300,6 +300,7 @@ fn setup() -> Setup {
         clock_origin: Duration::from_secs(1000),
         backlog: 4,
         connections_max: CONNECTIONS_MAX,
+        live_max: 0,
         backlog_bytes_max: BACKLOG_MAX,
     }
 }

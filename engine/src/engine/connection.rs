@@ -3,18 +3,21 @@
 use crate::ids::ConnId;
 use crate::replica::Pending;
 use crate::service::App;
-use crate::tcp::{Hard, Horizon, Tcb};
+use crate::tcp::{Hard, Horizon, Parked, Tcb};
 use crate::time::Instant;
 use crate::wire::FourTuple;
 
 /// A connection's TCP: spoken here, or only known here.
 ///
-/// Each in a box of its own: what a standby holds is a quarter of what speaking takes, and it holds
-/// very many.
+/// Each in a box of its own: what a standby holds is a quarter of what speaking takes, what is parked
+/// less than half of it, and there are very many of both.
 #[derive(Debug)]
 pub(super) enum Body {
     /// This engine speaks for it.
     Live(Box<Tcb>),
+    /// This engine speaks for it, and there is nothing to say. The table makes it live again before
+    /// anybody sees it.
+    Parked(Box<Parked>),
     /// The peer speaks for it; this is what the log says so far.
     Held(Box<Hard>),
 }
@@ -94,8 +97,8 @@ pub(super) struct Connection {
     pub(super) fin_logged: bool,
     /// Its entries in the timer wheel.
     pub(super) alarm: Alarm,
-    /// Held: when it was last put down as one of the [`Recent`](super::wake::Recent).
-    pub(super) noted: Instant,
+    /// Held: in which period it was last put down as one of the [`Recent`](super::wake::Recent).
+    pub(super) noted: u32,
 }
 
 impl Connection {
@@ -118,7 +121,7 @@ impl Connection {
             handshake_logged: false,
             fin_logged: false,
             alarm: Alarm::default(),
-            noted: Instant::ZERO,
+            noted: 0,
         }
     }
 
@@ -136,11 +139,29 @@ impl Connection {
         self.set_horizon(Horizon::OPEN);
     }
 
+    /// Takes less room if nothing is under way. Whether it does.
+    pub(super) fn park(&mut self) -> bool {
+        if let Body::Live(tcb) = &mut self.body
+            && let Some(parked) = tcb.park()
+        {
+            self.body = Body::Parked(Box::new(parked));
+            return true;
+        }
+        false
+    }
+
+    /// Is live again if it was parked. Whether it was.
+    pub(super) fn unpark(&mut self) -> bool {
+        let Body::Parked(parked) = &mut self.body else { return false };
+        self.body = Body::Live(Box::new(parked.unpark()));
+        true
+    }
+
     /// The TCB, if this engine speaks for the connection.
     pub(super) fn tcb_mut(&mut self) -> Option<&mut Tcb> {
         match &mut self.body {
             Body::Live(tcb) => Some(tcb),
-            Body::Held(_) => None,
+            Body::Parked(_) | Body::Held(_) => None,
         }
     }
 

@@ -163,7 +163,7 @@ impl Engine {
             wall: 0,
             owner: false,
             announced: false,
-            table: Table::new(setup.table_key, setup.connections_max),
+            table: Table::new(setup.table_key, setup.connections_max, setup.live_max),
             half_open: 0,
             cookies_until: Instant::ZERO,
             ready: VecDeque::new(),
@@ -250,6 +250,7 @@ impl Engine {
             self.reassembler.expire(now);
             self.flush_progress(now, false);
             self.advance_waking(now);
+            self.table.park_surplus();
             self.advance_snapshot(now);
             self.ask_for_duplex(now);
             self.follow_roles(now);
@@ -357,19 +358,16 @@ impl Engine {
         let Self { table, store, pins, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         connection.waiting = false;
-        match &mut connection.body {
-            Body::Held(_) => {
-                let mut env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
-                connection.app.on_content(&mut env);
-                self.note_exposure(id);
-            }
-            Body::Live(tcb) => {
-                let before = settle::Before::of(tcb, &connection.app);
-                let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
-                connection.app.on_content(&mut env);
-                tcb.unblock();
-                self.settle(now, id, before, None, Verdict::Accepted);
-            }
+        if let Body::Live(tcb) = &mut connection.body {
+            let before = settle::Before::of(tcb, &connection.app);
+            let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
+            connection.app.on_content(&mut env);
+            tcb.unblock();
+            self.settle(now, id, before, None, Verdict::Accepted);
+        } else {
+            let mut env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
+            connection.app.on_content(&mut env);
+            self.note_exposure(id);
         }
     }
 

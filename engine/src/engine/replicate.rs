@@ -232,7 +232,7 @@ impl Engine {
     }
 
     fn snapshot_slot(&mut self, now: Instant, slot: usize) {
-        let Some(id) = self.table.in_slot_mut(slot).map(|connection| connection.id) else { return };
+        let Some(id) = self.table.tenant(slot) else { return };
         self.wake(now, id);
         let Some(connection) = self.table.get_mut(id) else { return };
         let Body::Live(tcb) = &connection.body else { return };

@@ -58,6 +58,8 @@ pub struct Setup {
     pub backlog: usize,
     /// Connections beyond which a SYN is not answered.
     pub connections_max: usize,
+    /// Live connections beyond which those at rest are parked.
+    pub live_max: usize,
     /// Bytes of the log that may be unconfirmed before input is dropped for the client to resend.
     pub backlog_bytes_max: usize,
     /// The mistake that this engine makes.

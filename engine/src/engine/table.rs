@@ -8,14 +8,27 @@
 //! choose a bucket. It holds hashes and slots alone, and finds the tuple in the slot: small, and
 //! quick to double. Half a million tuples with their hashes computed anew took the loop longer than
 //! a standby waits for a dead primary.
+//!
+//! Of very many connections most are idle, and those are *parked* ([`Parked`](crate::tcp::Parked)).
+//! A few may rest as they are, so that requests and replies are not kept waiting for memory:
+//!
+//! ```text
+//!     live    ┌─ oldest ─────── up to `live_max`, and those with something under way ─┐
+//!             ▼                                                                       ▲
+//!           parked, if at rest; else to the back         begins, is looked for, wakes ┘
+//! ```
+//!
+//! A share of those beyond `live_max` is looked at each turn. Nobody outside sees a parked
+//! connection: whoever asks for it gets it live.
 
+use std::collections::VecDeque;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
-use super::connection::Connection;
+use super::connection::{Body, Connection};
 use crate::ids::ConnId;
 use crate::wire::FourTuple;
 
@@ -41,6 +54,10 @@ pub(super) struct Table {
     slots: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
     by_tuple: HashTable<Place>,
+    /// Live connections, each once, the one that is live for longest first; and some that have ended.
+    live: VecDeque<ConnId>,
+    /// Beyond so many, those at rest are parked.
+    live_max: usize,
     key: [u8; 16],
     serial: u32,
     /// Counts the standbys, and the times without one.
@@ -49,10 +66,20 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// An empty table that will hold at most `capacity` connections.
-    pub(super) fn new(key: [u8; 16], capacity: usize) -> Self {
-        let by_tuple = HashTable::new();
-        Self { slots: Vec::new(), free: Vec::new(), by_tuple, key, serial: 0, session: 0, capacity }
+    /// An empty table that will hold at most `capacity` connections, and of those that rest
+    /// `live_max` ready to speak.
+    pub(super) fn new(key: [u8; 16], capacity: usize, live_max: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_tuple: HashTable::new(),
+            live: VecDeque::new(),
+            live_max,
+            key,
+            serial: 0,
+            session: 0,
+            capacity,
+        }
     }
 
     /// How many connections there are.
@@ -108,20 +135,52 @@ impl Table {
         let spread = |place: &Place| Place::spread(place.hash);
         self.by_tuple.insert_unique(Place::spread(place.hash), place, spread);
         connection.session = self.session;
+        let (id, live) = (connection.id, matches!(connection.body, Body::Live(_)));
         self.slots[index] = Some(connection);
+        if live {
+            self.note_live(id);
+        }
         Ok(())
     }
 
-    /// The connection named `id`, unless it is gone.
+    /// The connection named `id`, unless it is gone. If it was parked it is not any more.
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.in_slot_mut(slot_of(id)).filter(|connection| connection.id == id)
+        if self.tenant_mut(id)?.unpark() {
+            self.note_live(id);
+        }
+        let session = self.session;
+        let connection = self.tenant_mut(id)?;
+        connection.renew(session);
+        Some(connection)
     }
 
-    /// The connection in `slot`.
-    pub(super) fn in_slot_mut(&mut self, slot: usize) -> Option<&mut Connection> {
-        let connection = self.slots.get_mut(slot)?.as_deref_mut()?;
-        connection.renew(self.session);
-        Some(connection)
+    fn tenant_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(slot_of(id))?.as_deref_mut();
+        connection.filter(|connection| connection.id == id)
+    }
+
+    /// Who lives in `slot`.
+    pub(super) fn tenant(&self, slot: usize) -> Option<ConnId> {
+        Some(self.slots.get(slot)?.as_ref()?.id)
+    }
+
+    /// `id` has become live.
+    pub(super) fn note_live(&mut self, id: ConnId) {
+        self.live.push_back(id);
+    }
+
+    /// Parks a turn's share of the connections that rest, beyond those that may. Gives up soon if
+    /// most have something under way.
+    pub(super) fn park_surplus(&mut self) {
+        let (mut looks, mut misses) = (LOOKS, MISSES);
+        while self.live.len() > self.live_max && looks > 0 && misses > 0 {
+            let Some(id) = self.live.pop_front() else { return };
+            looks -= 1;
+            if self.tenant_mut(id).is_some_and(|connection| !connection.park()) {
+                misses -= 1;
+                self.live.push_back(id);
+            }
+        }
     }
 
     /// A standby comes, or goes: what was set in connections for the last one is void from now on.
@@ -193,6 +252,7 @@ impl Table {
         self.slots.clear();
         self.free.clear();
         self.by_tuple.clear();
+        self.live.clear();
     }
 
     /// Makes every empty slot available again: on the standby slots fill in the primary's order,
@@ -209,11 +269,16 @@ impl Table {
         self.free.len()
     }
 
-    /// Every connection, in slot order.
+    /// Every connection, in slot order, the parked ones as they are.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slots.iter_mut().filter_map(|slot| slot.as_deref_mut())
     }
 }
+
+/// Live connections looked at in one turn, more than a snapshot's turn makes live; and how many of
+/// them may have something under way.
+const LOOKS: usize = 2048;
+const MISSES: usize = 16;
 
 /// The slot that an id names.
 pub(super) fn slot_of(id: ConnId) -> usize {

@@ -96,17 +96,15 @@ impl Engine {
     /// The address was handed over and comes back: its connections never slept, and what they waited
     /// for went with the role. Rare enough to be done for all of them in one turn.
     pub(super) fn take_back(&mut self, now: Instant) {
-        let mut ids = Vec::new();
-        for connection in self.table.iter_mut() {
+        for slot in 0..self.table.slots() {
+            let Some(id) = self.table.tenant(slot) else { continue };
+            let Some(connection) = self.table.get_mut(id) else { continue };
             connection.queued = false;
             connection.alarm = Alarm::default();
             if let Some(tcb) = connection.tcb_mut() {
                 tcb.nudge(now);
-                ids.push(connection.id);
+                self.touch(now, id);
             }
-        }
-        for id in ids {
-            self.touch(now, id);
         }
     }
 

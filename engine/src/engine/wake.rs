@@ -37,33 +37,38 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     since: Instant,
+    /// The number of this period, from 1.
+    period: u32,
     now: Vec<ConnId>,
     before: Vec<ConnId>,
 }
 
 impl Recent {
-    /// The log spoke of `id`, which was noted last at `noted`.
-    pub(super) fn note(&mut self, now: Instant, id: ConnId, noted: &mut Instant) {
-        if now.since(self.since) >= PERIOD {
+    /// The log spoke of `id`, which was noted last in the period `noted`.
+    pub(super) fn note(&mut self, now: Instant, id: ConnId, noted: &mut u32) {
+        if self.period == 0 || now.since(self.since) >= PERIOD {
             self.before = core::mem::take(&mut self.now);
             self.since = now;
+            self.period = self.period.wrapping_add(1).max(1);
         }
-        if *noted < self.since {
-            *noted = now;
+        if *noted != self.period {
+            *noted = self.period;
             self.now.push(id);
         }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.take();
     }
 
     /// All of them, the newest last.
     fn take(&mut self) -> Vec<ConnId> {
-        let Self { now, mut before, .. } = core::mem::take(self);
-        before.extend(now);
-        before
+        let mut all = core::mem::take(&mut self.before);
+        all.append(&mut self.now);
+        self.now = Vec::new();
+        self.since = Instant::ZERO;
+        all
     }
 }
 
@@ -118,8 +123,9 @@ impl Engine {
         while self.walk.cursor < end {
             let slot = self.walk.cursor;
             self.walk.cursor += 1;
-            if let Some(connection) = self.table.in_slot_mut(slot) {
-                return Some(connection.id);
+            let tenant = self.table.tenant(slot);
+            if tenant.is_some() {
+                return tenant;
             }
         }
         None
@@ -154,6 +160,7 @@ impl Engine {
             mistakes::err_in_waking(setup, now, tcb);
             hurries
         });
+        table.note_live(id);
         if awaits_store {
             // It asked anew when it began to lead.
             self.await_content(id);

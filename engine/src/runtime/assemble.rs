@@ -42,6 +42,8 @@ use crate::time::Duration;
 /// Kernel buffers of the replication link, bytes each way: a bandwidth-delay product of 10 Gbit/s
 /// and 3 ms.
 const LINK_BUFFER: usize = 4 << 20;
+/// Live connections beyond which those at rest are parked: so many take turns at no cost.
+const LIVE: usize = 1024;
 /// Bytes of the log that may wait for the standby before input is dropped for the client to send
 /// again.
 const LOG_BACKLOG: usize = 64 << 20;
@@ -143,6 +145,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         clock_origin: Duration::from_nanos(u64::from_ne_bytes(part(random()?)) >> 8),
         backlog: config.tcp.backlog as usize,
         connections_max: config.tcp.max_connections as usize,
+        live_max: LIVE,
         backlog_bytes_max: LOG_BACKLOG,
         #[cfg(feature = "defects")]
         defect: None,

@@ -109,8 +109,9 @@ pub struct RestoreError;
 pub struct App {
     service: Service,
     output: Output,
-    /// In order and not yet consumed. Bounded by the receive window; no memory when empty.
-    input: VecDeque<u8>,
+    /// In order and not yet consumed, if there is any. Bounded by the receive window.
+    #[expect(clippy::box_collection, reason = "nearly always absent, and then 8 bytes for 32")]
+    input: Option<Box<VecDeque<u8>>>,
     consumed: u64,
     output_buffer: u32,
     peer_finished: bool,
@@ -141,7 +142,7 @@ impl App {
         Self {
             service,
             output,
-            input: VecDeque::new(),
+            input: None,
             consumed: 0,
             output_buffer: limits.output_buffer.max(1),
             peer_finished: false,
@@ -153,15 +154,17 @@ impl App {
 
     /// In-order bytes from the client. What the service cannot take now is kept.
     pub fn on_input(&mut self, bytes: &[u8], env: &mut Env<'_>) {
-        if self.input.is_empty() {
+        if let Some(input) = &mut self.input {
+            input.extend(bytes);
+            self.pump(env);
+        } else {
             // Straight from the packet, without a copy in between.
             let used = self.advance(bytes, env);
             self.consumed += used as u64;
-            self.input.extend(&bytes[used..]);
+            if used < bytes.len() {
+                self.input = Some(Box::new(bytes[used..].to_vec().into()));
+            }
             self.check_finished();
-        } else {
-            self.input.extend(bytes);
-            self.pump(env);
         }
     }
 
@@ -175,7 +178,7 @@ impl App {
     /// [`App::output_end`] on a standby.
     pub fn on_acked(&mut self, offset: u64, env: &mut Env<'_>) {
         self.output.on_acked(offset, env.store);
-        if !self.input.is_empty() {
+        if self.input.is_some() {
             self.pump(env);
         }
     }
@@ -215,7 +218,7 @@ impl App {
     /// The connection is over: gives back what is held in the store.
     pub fn close(&mut self, store: &mut dyn Store) {
         self.output.clear(store);
-        self.input = VecDeque::new();
+        self.input = None;
     }
 
     /// Input bytes that the service has taken, from the beginning of the stream.
@@ -277,7 +280,7 @@ impl App {
 
     /// Lets the service take from the kept input.
     fn pump(&mut self, env: &mut Env<'_>) {
-        let mut input = core::mem::take(&mut self.input);
+        let mut input = self.input.take().unwrap_or_default();
         let used = match self.service {
             Service::Files(_) => self.advance(input.make_contiguous(), env),
             Service::Echo | Service::Discard | Service::Chargen => {
@@ -289,7 +292,7 @@ impl App {
         self.consumed += used as u64;
         if used < input.len() {
             input.drain(..used);
-            self.input = input;
+            self.input = Some(input);
         }
         self.check_finished();
     }
@@ -333,7 +336,7 @@ impl App {
     /// Does the client's end of stream end ours?
     fn check_finished(&mut self) {
         let ends = match self.service {
-            Service::Echo | Service::Discard => self.peer_finished && self.input.is_empty(),
+            Service::Echo | Service::Discard => self.peer_finished && self.input.is_none(),
             // Decided in `on_pause`, where it is known whether a request is still open.
             Service::Chargen | Service::Files(_) => false,
         };
@@ -358,8 +361,8 @@ impl App {
         out.push(u8::from(*peer_finished) | u8::from(*finished) << 1);
         out.push(failure.map_or(0, failure_number));
         put_number(out, *consumed);
-        let (front, back) = input.as_slices();
-        put_number(out, input.len() as u64);
+        let (front, back) = input.as_deref().map(VecDeque::as_slices).unwrap_or_default();
+        put_number(out, (front.len() + back.len()) as u64);
         out.extend_from_slice(front);
         out.extend_from_slice(back);
         output.snapshot(out);
@@ -404,7 +407,8 @@ impl App {
         (self.peer_finished, self.finished) = (flags & 1 != 0, flags & 2 != 0);
         self.failure = failure_of(reader.byte()?)?;
         self.consumed = reader.number().filter(|consumed| *consumed <= ENDLESS)?;
-        self.input = reader.bytes()?.to_vec().into();
+        let input = reader.bytes()?;
+        self.input = (!input.is_empty()).then(|| Box::new(input.to_vec().into()));
         self.output = Output::restore(&mut reader, root)?;
         self.service = match (reader.byte()?, kind) {
             (0, Kind::Echo) => Service::Echo,

@@ -164,7 +164,10 @@ impl Tcb {
         self.restart_after_idle(now);
         let Some(len) = self.sendable(now, available) else {
             if self.bytes_in_flight() == 0 {
-                // Nothing will come back by itself: probe, RFC 9293 §3.8.6.1.
+                // Nothing will come back by itself: probe, RFC 9293 §3.8.6.1. Patience begins now.
+                if self.timers.resend == Instant::NEVER {
+                    self.snd.progress_at = now;
+                }
                 self.arm_resend(now);
             }
             return None;

@@ -124,6 +124,8 @@ impl<K: Copy> Wheel<K> {
         for (tick, key) in moving.drain(..) {
             self.place(tick, key);
         }
+        // A crowd's deadlines lie close together, and would leave their room in slot after slot.
+        moving.shrink_to(KEPT);
         self.moving = moving;
     }
 }
@@ -131,6 +133,8 @@ impl<K: Copy> Wheel<K> {
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 6;
+/// Entries that an empty slot keeps room for.
+const KEPT: usize = 256;
 /// Ticks that the wheel spans: two years.
 const SPAN: u64 = 1 << (BITS * LEVELS as u32);
 
@@ -159,6 +163,15 @@ mod tests {
         assert_eq!(wheel.len(), 1);
         assert_eq!(drain(&mut wheel, Instant::from_millis(90_000_000)), [90_000_000]);
         assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn a_crowd_leaves_no_room_behind() {
+        let mut wheel = Wheel::new(Instant::from_millis(1000));
+        (0..10_000).for_each(|key| wheel.insert(Instant::from_millis(300_000 + key), key));
+        assert_eq!(drain(&mut wheel, Instant::from_millis(400_000)).len(), 10_000);
+        let mut slots = wheel.levels.iter().flat_map(|level| &level.slots);
+        assert!(slots.all(|slot| slot.capacity() <= KEPT) && wheel.moving.capacity() <= KEPT);
     }
 
     #[test]

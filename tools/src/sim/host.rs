@@ -243,6 +243,7 @@ pub(super) fn setup(plan: &PairPlan, host: usize, boot: u64, random: u64) -> Set
         clock_origin: Duration::from_nanos(random % (1 << 50)),
         backlog: plan.backlog,
         connections_max: plan.connections_max,
+        live_max: 0,
         backlog_bytes_max: plan.backlog_bytes_max,
         #[cfg(feature = "defects")]
         defect: plan.defect,

@@ -2,6 +2,7 @@
 
 mod client;
 mod observer;
+mod parking;
 mod properties;
 mod scenarios;
 mod traps;

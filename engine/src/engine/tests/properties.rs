@@ -101,7 +101,12 @@ fn known(world: &mut World, host: usize) -> BTreeMap<(u16, u16), Known> {
     let table = &mut world.engine(host).table;
     let ports =
         |connection: &Connection| (connection.tuple.local.port(), connection.tuple.remote.port());
-    table.iter_mut().map(|connection| (ports(connection), state(connection, ahead))).collect()
+    let ids: Vec<_> = (0..table.slots()).filter_map(|slot| table.tenant(slot)).collect();
+    let known = ids.into_iter().filter_map(|id| {
+        let connection = table.get_mut(id)?;
+        Some((ports(connection), state(connection, ahead)))
+    });
+    known.collect()
 }
 
 fn state(connection: &Connection, ahead: u32) -> Known {
@@ -111,6 +116,7 @@ fn state(connection: &Connection, ahead: u32) -> Known {
             let hard = tcb.hard();
             Hard { ts_offset: hard.ts_offset.wrapping_sub(ahead), ..hard }
         }
+        Body::Parked(_) => unreachable!("the table unparks"),
         Body::Held(hard) => Hard::clone(hard),
     };
     // These may lag, or are the speaker's own business (`tcp::hard`).

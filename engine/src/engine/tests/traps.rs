@@ -405,7 +405,7 @@ fn a_peer_of_the_version_before_is_told_nothing_of_ecn() {
         let held =
             world.engine(1).table.iter_mut().next().map(|connection| match &connection.body {
                 Body::Held(hard) => hard.ecn,
-                Body::Live(_) => panic!("the standby speaks"),
+                Body::Live(_) | Body::Parked(_) => panic!("the standby speaks"),
             });
         assert_eq!(held, Some(ecn));
         world.kill(0);

@@ -29,14 +29,11 @@ fn say_all(world: &mut World, indices: impl Iterator<Item = usize>, last: bool) 
     }
 }
 
-/// How many connections of a host are live, and which of `ids` are.
+/// The connections that a host speaks for.
 fn live(world: &mut World, host: usize) -> Vec<ConnId> {
     let table = &mut world.engine(host).table;
-    let live = (0..table.slots()).filter_map(|slot| {
-        let connection = table.in_slot_mut(slot)?;
-        matches!(connection.body, Body::Live(_)).then_some(connection.id)
-    });
-    live.collect()
+    let live = table.iter_mut().filter(|connection| !matches!(connection.body, Body::Held(_)));
+    live.map(|connection| connection.id).collect()
 }
 
 #[test]

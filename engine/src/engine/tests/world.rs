@@ -171,6 +171,7 @@ fn setup(node: Node, boot: u64) -> Setup {
         clock_origin: Duration::from_secs(1000 + boot),
         backlog: 256,
         connections_max: 100_000,
+        live_max: 0,
         backlog_bytes_max: 64 << 20,
         #[cfg(feature = "defects")]
         defect: None,

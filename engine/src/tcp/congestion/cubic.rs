@@ -49,9 +49,13 @@ pub(in super::super) struct Cubic {
 
 impl Cubic {
     pub(super) const fn new(initial: u32) -> Self {
+        Self::plain(initial, u32::MAX)
+    }
+
+    pub(super) const fn plain(cwnd: u32, ssthresh: u32) -> Self {
         Self {
-            cwnd: initial,
-            ssthresh: u32::MAX,
+            cwnd,
+            ssthresh,
             w_max: 0,
             cwnd_prior: 0,
             k: 0,

@@ -114,6 +114,14 @@ impl Congestion {
         }
     }
 
+    /// All there is to know before the first reduction: cwnd and ssthresh.
+    pub(super) const fn plain(algorithm: Algorithm, window: u32, threshold: u32) -> Self {
+        match algorithm {
+            Algorithm::Cubic => Self::Cubic(Cubic::plain(window, threshold)),
+            Algorithm::NewReno => Self::NewReno(NewReno::plain(window, threshold)),
+        }
+    }
+
     /// What it does, whichever it is.
     pub(super) fn control(&mut self) -> &mut dyn CongestionControl {
         match self {
@@ -132,7 +140,8 @@ impl Congestion {
         self.window() < self.threshold()
     }
 
-    fn threshold(&self) -> u32 {
+    /// ssthresh in bytes; `u32::MAX` while nothing is known.
+    pub(super) fn threshold(&self) -> u32 {
         match self {
             Self::Cubic(cubic) => cubic.threshold(),
             Self::NewReno(reno) => reno.threshold(),

@@ -18,7 +18,11 @@ pub(in super::super) struct NewReno {
 
 impl NewReno {
     pub(super) const fn new(initial: u32) -> Self {
-        Self { cwnd: initial, ssthresh: u32::MAX, credit: 0 }
+        Self::plain(initial, u32::MAX)
+    }
+
+    pub(super) const fn plain(cwnd: u32, ssthresh: u32) -> Self {
+        Self { cwnd, ssthresh, credit: 0 }
     }
 
     /// One segment a round trip, counted in bytes as RFC 3465 §2.1 does.

@@ -104,6 +104,7 @@ impl End {
         if self.dead {
             return None;
         }
+        self.rest();
         let (output, mut bytes) = (&self.output, Vec::new());
         let head = self.tcb.poll_transmit(now, &mut |range| {
             bytes = output[range.start as usize..range.end as usize].to_vec();
@@ -139,7 +140,25 @@ impl End {
         }
     }
 
+    /// What is at rest is parked and comes back, before anything happens: nobody may notice.
+    fn rest(&mut self) {
+        if !self.tcb.at_rest() {
+            return;
+        }
+        let before = format!("{:?}", self.tcb);
+        let (recover, progress_at) = (self.tcb.snd.recover, self.tcb.snd.progress_at);
+        let Some(mut parked) = self.tcb.park() else { return };
+        self.tcb = parked.unpark();
+        // Whatever lies before SND.UNA means the same, and patience begins anew.
+        let kept = core::mem::replace(&mut self.tcb.snd.recover, recover);
+        assert_eq!(kept, recover.max(self.tcb.snd.una));
+        let anew = core::mem::replace(&mut self.tcb.snd.progress_at, progress_at);
+        assert_eq!(format!("{:?}", self.tcb), before, "nothing is forgotten");
+        (self.tcb.snd.recover, self.tcb.snd.progress_at) = (kept, anew);
+    }
+
     pub(super) fn receive(&mut self, now: Instant, segment: &Segment<'_>) -> Verdict {
+        self.rest();
         let input = &mut self.input;
         let verdict =
             self.tcb.on_segment(now, segment, &mut |bytes| input.extend_from_slice(bytes));

@@ -1,7 +1,7 @@
 //! Mistakes that other stacks have made, each held shut by a test.
 
 use super::pair::{CLIENT, Pair, SERVER, Start, pattern};
-use crate::tcp::{CloseCause, Horizon, Keepalive, Settings, State, Tcb, Verdict};
+use crate::tcp::{CloseCause, Horizon, Keepalive, Parked, Settings, State, Tcb, Verdict};
 use crate::time::Duration;
 use crate::wire::{Flags, SackBlock, Segment, TcpOptions};
 
@@ -25,7 +25,20 @@ fn client_ack(pair: &Pair, ack: u64, window: u16) -> Segment<'static> {
 
 #[test]
 fn an_idle_connection_is_lean() {
-    assert!(size_of::<Tcb>() <= 408, "{} bytes", size_of::<Tcb>());
+    let (live, parked) = (size_of::<Tcb>(), size_of::<Parked>());
+    assert!(live <= 392 && parked <= 168, "{live} and {parked} bytes");
+}
+
+#[test]
+fn a_window_that_shuts_after_a_long_silence_is_probed_with_patience() {
+    let mut pair = Pair::established();
+    pair.run_for(Duration::from_secs(1200));
+    let (now, shut) = (pair.now, client_ack(&pair, 0, 0));
+    pair.server().receive(now, &shut);
+    pair.server().write(b"hello");
+    assert!(pair.server().poll(now).is_none());
+    let probe = pair.server().tcb.deadline().expect("a probe is due");
+    assert_eq!(pair.server().tcb.on_timer(probe), Verdict::Accepted);
 }
 
 #[test]

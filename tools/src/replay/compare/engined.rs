@@ -179,6 +179,7 @@ fn setup(services: &[Service], mtu: u16) -> Result<Setup, SetupError> {
         clock_origin: Duration::from_secs(1_000),
         backlog: CONNECTIONS_MAX,
         connections_max: CONNECTIONS_MAX,
+        live_max: 1024,
         backlog_bytes_max: 64 << 20,
         #[cfg(feature = "defects")]
         defect: None,
