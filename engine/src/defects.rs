@@ -42,12 +42,13 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeCommit,
         Self::FinNotLogged,
         Self::OutputBeforeCommit,
         Self::PinNotLogged,
         Self::SpeakAfterLease,
+        Self::TakeOverUnasked,
         Self::TimestampRegression,
         Self::WindowShrink,
         Self::ResetAtTakeover,

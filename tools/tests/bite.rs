@@ -2,10 +2,18 @@
 //! as a break of the invariant that it breaks, within a stated number of seeds. Without it the
 //! observer finds nothing in the same worlds. The table is in `engine/docs/proof.md`.
 //!
+//! So does `standin-replay crash`: a mistake at a takeover is found with real clients too, and the
+//! packet of the capture at which it shows first is named.
+//!
 //! `cargo test -p standin-tools --features defects --test bite`
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::Path;
+use std::time::Duration;
 
 use standin::defects::Defect;
 use standin_tools::oracle::Invariant;
+use standin_tools::replay::crash::{Death, Events, Options, Report, crash};
 use standin_tools::sim::{Judge, Plan, Tell, run};
 
 /// All stated numbers are at most this.
@@ -116,4 +124,38 @@ fn a_wrong_bit_after_a_takeover() {
 #[test]
 fn a_word_that_is_always_protected() {
     bites(Defect::AlwaysProtected, Invariant::I7, 5);
+}
+
+/// Two real clients that ask and wait; the primary dies at some events, with the mistake.
+fn crashed(defect: Option<Defect>, threads: usize) -> Report {
+    let capture = "tests/data/captures/takeover-echo.pcapng";
+    let options = Options {
+        services: Vec::new(),
+        events: Events::Spread(30),
+        death: Death::Process,
+        connections: 10,
+        pause_max: Duration::from_millis(50),
+        mtu: 1500,
+        threads,
+        progress: false,
+        defect,
+    };
+    crash(&Path::new(env!("CARGO_MANIFEST_DIR")).join(capture), &options).unwrap()
+}
+
+#[test]
+fn mistakes_at_a_takeover_show_in_a_crashed_capture() {
+    assert!(crashed(None, 0).is_clean());
+    for (defect, rule) in [
+        (Defect::TimestampRegression, "I4"),
+        (Defect::ResetAtTakeover, "I4"),
+        (Defect::SpeakBeforeAnnounce, "I5"),
+        (Defect::WrongByteAfterTakeover, "I2"),
+    ] {
+        let reports = [1, 4].map(|threads| crashed(Some(defect), threads));
+        let [told, again] = reports.map(|report| (report.is_clean(), report.to_string()));
+        assert!(!told.0 && told.1.contains("FAILED first at packet "), "{defect:?}: {}", told.1);
+        assert!(told.1.contains(rule), "{defect:?}: {}", told.1);
+        assert_eq!(told, again, "whatever the number of threads");
+    }
 }

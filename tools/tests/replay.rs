@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use etherparse::{PacketBuilder, TcpOptionElement};
 
@@ -159,7 +159,10 @@ fn exit_status_says_what_came_of_it() {
         (&["explain", good.text()][..], 0, "5000 bytes"),
         (&["replay", good.text()], 0, "nothing that a client relies on differs"),
         (&echo, 1, "DIFFERS"),
-        (&["explain", foreign.text()], 2, "not a pcap or pcapng file"),
+        (&["explain", foreign.text()], 2, "foreign: not a pcap or pcapng file"),
+        (&["crash", good.text(), "--at", "99999"], 2, "the capture has"),
+        (&["crash", good.text(), "--events", "0"], 2, "--events"),
+        (&["crash", good.text(), "--service", "10.0.0.100:80=files"], 2, "stands in for files"),
         (&["replay", "/nowhere/at/all"], 2, "cannot read the file"),
         (&["explain", good.text(), "--conn", "7"], 2, "names no connection"),
         (&["rewind", good.text()], 2, "unrecognized subcommand"),
@@ -168,6 +171,29 @@ fn exit_status_says_what_came_of_it() {
         let text = text(&output);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
         assert!(text.contains(says), "{arguments:?}: {text}");
+    }
+}
+
+/// `explain` reads twice, and no pipe can be.
+#[test]
+fn captures_come_through_pipes_too() {
+    for command in ["explain", "replay"] {
+        let [piped, read] = ["-", &real("ssh")].map(|file| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_standin-replay"))
+                .args([command, file])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut pipe = child.stdin.take().unwrap();
+            // A command that does not read it closes it.
+            let _ = pipe.write_all(&fs::read(real("ssh")).unwrap());
+            drop(pipe);
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{command} {file}");
+            text(&output)
+        });
+        assert!(piped.contains("segments of 2 connections") && piped == read, "{piped}");
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use standin_tools::capture::CaptureError;
-use standin_tools::replay::compare::{self, Kind, Service};
+use standin_tools::replay::compare::{self, Kind, ReplayError, Service};
 use standin_tools::replay::crash::{self, Death, Events};
 use standin_tools::replay::explain::{self, Choice};
 
@@ -36,27 +36,27 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct CrashArgs {
-    /// A pcap or pcapng file.
+    /// A pcap or pcapng file; - for standard input.
     file: PathBuf,
     /// What a recorded server is, where its port does not tell: echo, discard or chargen; repeat
     /// for more.
-    #[arg(long, value_name = "ADDRESS:PORT=KIND", value_parser = parse_service)]
+    #[arg(long, value_name = "ADDRESS:PORT=KIND", value_parser = parse_player)]
     service: Vec<Service>,
     /// Die at every event: each packet, write to the standby, frame and heartbeat.
     #[arg(long, conflicts_with = "at")]
     every_event: bool,
     /// Die at the events between this packet of the capture and the next of a client.
-    #[arg(long, value_name = "PACKET")]
+    #[arg(long, value_name = "PACKET", value_parser = clap::value_parser!(u64).range(1..))]
     at: Option<u64>,
     /// Otherwise die at so many events, evenly spread.
-    #[arg(long, default_value_t = 200, value_name = "COUNT")]
-    events: usize,
+    #[arg(long, default_value = "200", value_name = "COUNT")]
+    events: NonZeroUsize,
     /// What dies.
     #[arg(long, value_enum, default_value_t = Victim::Process)]
     death: Victim,
     /// Connections of the capture that are played, the first ones.
-    #[arg(long, default_value_t = 50, value_name = "COUNT")]
-    connections: usize,
+    #[arg(long, default_value = "50", value_name = "COUNT")]
+    connections: NonZeroUsize,
     /// Shorten pauses of the capture to this.
     #[arg(long, default_value = "1s", value_name = "TIME")]
     pause: humantime::Duration,
@@ -66,6 +66,10 @@ struct CrashArgs {
     /// Worlds at a time; 0 is one for each core.
     #[arg(long, default_value_t = 0, value_name = "COUNT")]
     threads: usize,
+    /// The mistake that both engines make, to see how it is found out.
+    #[cfg(feature = "defects")]
+    #[arg(long)]
+    defect: Option<standin::defects::Defect>,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -82,7 +86,7 @@ enum Victim {
 
 #[derive(Debug, Args)]
 struct ReplayArgs {
-    /// A pcap or pcapng file.
+    /// A pcap or pcapng file; - for standard input.
     file: PathBuf,
     /// A server that our own service stands in for: echo, discard, chargen or files; repeat for
     /// more. Every other server says again what the capture has.
@@ -104,7 +108,7 @@ struct ReplayArgs {
 
 #[derive(Debug, Args)]
 struct ExplainArgs {
-    /// A pcap or pcapng file.
+    /// A pcap or pcapng file; - for standard input.
     file: PathBuf,
     /// Tell this connection: its number in the table, ADDRESS:PORT or ADDRESS; repeat for more.
     /// Otherwise those with the most to tell.
@@ -138,10 +142,9 @@ enum Trouble {
     Failure(String),
 }
 
-impl From<CaptureError> for Trouble {
-    fn from(error: CaptureError) -> Self {
-        Self::Input(error.to_string())
-    }
+/// A file that cannot be read, in words.
+fn unreadable(file: &Path, error: &impl std::fmt::Display) -> Trouble {
+    Trouble::Input(format!("{}: {error}", file.display()))
 }
 
 fn main() -> ExitCode {
@@ -178,7 +181,8 @@ fn explain(args: &ExplainArgs) -> Result<bool, Trouble> {
         stall: args.stall.into(),
         unfolded: args.unfolded,
     };
-    let report = explain::explain(&args.file, &options)?;
+    let report =
+        explain::explain(&args.file, &options).map_err(|error| unreadable(&args.file, &error))?;
     if args.json {
         print(&report.to_json())
     } else {
@@ -214,6 +218,15 @@ fn parse_service(text: &str) -> Result<Service, String> {
     Ok(Service { at: at.parse().map_err(|_| wrong())?, kind })
 }
 
+fn parse_player(text: &str) -> Result<Service, String> {
+    match parse_service(text)? {
+        Service { kind: Kind::Files { .. }, .. } => {
+            Err("echo, discard or chargen; chargen stands in for files".to_owned())
+        }
+        service => Ok(service),
+    }
+}
+
 fn replay(args: &ReplayArgs) -> Result<bool, Trouble> {
     let options = compare::Options {
         services: args.service.clone(),
@@ -221,8 +234,10 @@ fn replay(args: &ReplayArgs) -> Result<bool, Trouble> {
         mtu: args.mtu,
         brief: args.brief,
     };
-    let report =
-        compare::replay(&args.file, &options).map_err(|error| Trouble::Input(error.to_string()))?;
+    let report = compare::replay(&args.file, &options).map_err(|error| match error {
+        ReplayError::Capture(error) => unreadable(&args.file, &error),
+        ReplayError::Setup(error) => Trouble::Input(error.to_string()),
+    })?;
     print_as(args.json, &report)?;
     if report.is_empty() {
         return Err(Trouble::Failure(NOTHING.to_owned()));
@@ -252,19 +267,26 @@ fn crash(args: &CrashArgs) -> Result<bool, Trouble> {
         events: match args.at {
             Some(packet) => Events::Packet(packet),
             None if args.every_event => Events::Every,
-            None => Events::Spread(args.events),
+            None => Events::Spread(args.events.get()),
         },
         death: match args.death {
             Victim::Process => Death::Process,
             Victim::Host => Death::Host,
         },
-        connections: args.connections,
+        connections: args.connections.get(),
         pause_max: args.pause.into(),
         mtu: args.mtu,
         threads: args.threads,
         progress: !args.json,
+        #[cfg(feature = "defects")]
+        defect: args.defect,
     };
-    let report = crash::crash(&args.file, &options)?;
+    let report =
+        crash::crash(&args.file, &options).map_err(|error| unreadable(&args.file, &error))?;
+    if let Some(packet) = args.at.filter(|packet| *packet > report.frames()) {
+        let text = format!("--at {packet}: the capture has {} packets", report.frames());
+        return Err(Trouble::Input(text));
+    }
     print_as(args.json, &report)?;
     if report.is_empty() {
         return Err(Trouble::Failure(NOTHING.to_owned()));

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use pcap_parser::pcapng::{
@@ -38,6 +39,12 @@ pub enum CaptureError {
     /// The file cannot be opened or read.
     #[error("cannot read the file: {0}")]
     Open(#[from] io::Error),
+    /// It holds nothing at all, as a capture that was never begun.
+    #[error("the file is empty")]
+    Empty,
+    /// It would have to be unpacked first.
+    #[error("compressed with {0}, not a pcap or pcapng file: unpack it first")]
+    Compressed(&'static str),
     /// It is something else.
     #[error("not a pcap or pcapng file")]
     Format,
@@ -103,12 +110,35 @@ pub(crate) enum End {
     CutOff,
 }
 
-/// Calls `each` with everything in the file at `path`.
-pub(crate) fn read(path: &Path, each: impl FnMut(Item<'_>)) -> Result<End, CaptureError> {
-    read_from(File::open(path)?, each)
+/// Opens the file at `path`; `-` is standard input.
+fn open(path: &Path) -> io::Result<File> {
+    File::open(if path.as_os_str() == "-" { Path::new("/dev/stdin") } else { path })
 }
 
-/// The same for a file that is open already, or bytes in memory.
+/// Calls `each` with everything in the file at `path`.
+pub(crate) fn read(path: &Path, each: impl FnMut(Item<'_>)) -> Result<End, CaptureError> {
+    read_from(open(path)?, each)
+}
+
+/// The file at `path`, for who reads it more than once: what comes through a pipe is put on the
+/// disk.
+pub(crate) fn open_to_reread(path: &Path) -> Result<File, CaptureError> {
+    let mut file = open(path)?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_fifo() && !kind.is_socket() {
+        return Ok(file);
+    }
+    let mut head = vec![0; HEAD];
+    let got = read_full(&mut file, &mut head)?;
+    head.truncate(got);
+    // What is no capture may have no end either.
+    create_reader(BUFFER, &head[..]).map_err(|_| foreign(&head))?;
+    let mut copy = tempfile::tempfile()?;
+    io::copy(&mut head.as_slice().chain(file), &mut copy)?;
+    Ok(copy)
+}
+
+/// Calls `each` with everything in `source`: a file that is open, or bytes in memory.
 pub(crate) fn read_from(
     mut source: impl Read + Send,
     mut each: impl FnMut(Item<'_>),
@@ -117,8 +147,9 @@ pub(crate) fn read_from(
     let mut head = vec![0; HEAD];
     let got = read_full(&mut source, &mut head)?;
     head.truncate(got);
-    let mut reader = create_reader(BUFFER, io::Cursor::new(head).chain(source))
-        .map_err(|_| CaptureError::Format)?;
+    let foreign = foreign(&head);
+    let mut reader =
+        create_reader(BUFFER, io::Cursor::new(head).chain(source)).map_err(|_| foreign)?;
     let mut section = Section::default();
     loop {
         match reader.next() {
@@ -133,6 +164,17 @@ pub(crate) fn read_from(
             Err(PcapError::BufferTooSmall) => grow(reader.as_mut(), section.frames)?,
             Err(_) => return Err(section.damaged("cannot be read")),
         }
+    }
+}
+
+/// What a file is that begins so and is no capture.
+fn foreign(head: &[u8]) -> CaptureError {
+    match head {
+        [] => CaptureError::Empty,
+        [0x1f, 0x8b, ..] => CaptureError::Compressed("gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => CaptureError::Compressed("zstd"),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => CaptureError::Compressed("xz"),
+        _ => CaptureError::Format,
     }
 }
 

@@ -280,7 +280,9 @@ fn damage_is_told_with_the_packet_it_begins_at() {
     assert_eq!(message(&file), overlong);
     file.extend(vec![0x55; 3 << 20]);
     assert_eq!(message(&file), overlong);
-    assert_eq!(message(b""), "not a pcap or pcapng file");
+    assert_eq!(message(b""), "the file is empty");
+    let packed = "compressed with gzip, not a pcap or pcapng file: unpack it first";
+    assert_eq!(message(b"\x1f\x8b\x08 and so on"), packed);
     assert_eq!(message(b"GIF89a, and not what its name says"), "not a pcap or pcapng file");
 }
 

@@ -96,7 +96,8 @@ pub struct Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { frames, segments, connections, .. } = self;
-        write!(f, "{frames} frames, {segments} segments of {connections} connections")?;
+        let s = if *connections == 1 { "" } else { "s" };
+        write!(f, "{frames} frames, {segments} segments of {connections} connection{s}")?;
         for (reason, count) in &self.unusable {
             write!(f, "\n  left aside: {count} frames {reason}")?;
         }

@@ -66,6 +66,12 @@ pub(super) struct Play {
 }
 
 impl Play {
+    /// The last client packet at or before a packet of the capture; that one if there is none.
+    pub(super) fn client_packet(&self, packet: u64) -> u64 {
+        let index = self.packets.partition_point(|(_, frame)| *frame <= packet);
+        index.checked_sub(1).map_or(packet, |index| self.packets[index].1)
+    }
+
     /// The last client packet at or before a time; the first if there is none.
     pub(super) fn packet_at(&self, at: u64) -> u64 {
         let index = self.packets.partition_point(|(time, _)| *time <= at);

@@ -30,9 +30,18 @@ pub(super) struct Living {
     received: u64,
     /// The answer to a segment that came after the end.
     reset: Option<Transmit>,
-    /// When something last went on, and the longest pause while something was awaited.
-    moved_at: u64,
-    gap: Arc<AtomicU64>,
+    /// When something last went on, while the pair owes something; none where it does not.
+    waits_since: Option<u64>,
+    pauses: Arc<Pauses>,
+}
+
+/// The longest pauses of clients that the pair owed something, in nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    /// Of one that was connecting: a SYN that dies with a primary is repeated after a second.
+    pub(super) opening: AtomicU64,
+    /// Of one that was connected.
+    pub(super) connected: AtomicU64,
 }
 
 impl Living {
@@ -42,7 +51,7 @@ impl Living {
         act: &Arc<Act>,
         ends: (SocketAddr, SocketAddr),
         mtu: u16,
-        gap: &Arc<AtomicU64>,
+        pauses: &Arc<Pauses>,
     ) -> Self {
         let settings = Settings {
             rto_max: RTO_MAX,
@@ -66,8 +75,8 @@ impl Living {
             standing: Standing::Working,
             received: 0,
             reset: None,
-            moved_at: now,
-            gap: Arc::clone(gap),
+            waits_since: Some(now),
+            pauses: Arc::clone(pauses),
         };
         client.settle(now);
         client
@@ -143,7 +152,7 @@ impl Living {
             return;
         }
         let before = (self.received, self.tcb.acked(), self.tcb.state());
-        let awaits = self.awaits();
+        let opening = !self.tcb.established();
         let Self { tcb, act, received, standing, .. } = self;
         let verdict = tcb.on_segment(at(now), segment, &mut |bytes| {
             for &byte in bytes {
@@ -156,11 +165,12 @@ impl Living {
             }
         });
         if before != (self.received, self.tcb.acked(), self.tcb.state()) {
-            if awaits {
-                let pause = now.saturating_sub(self.moved_at);
-                self.gap.fetch_max(pause, Ordering::Relaxed);
+            if let Some(since) = self.waits_since {
+                let Pauses { opening: first, connected } = &*self.pauses;
+                let longest = if opening { first } else { connected };
+                longest.fetch_max(now.saturating_sub(since), Ordering::Relaxed);
             }
-            self.moved_at = now;
+            self.waits_since = self.awaits().then_some(now);
         }
         self.obey(now, verdict);
     }
@@ -254,6 +264,9 @@ impl Endpoint for Living {
             payload.len()
         })?;
         payload.truncate(transmit.payload);
+        if self.waits_since.is_none() && self.awaits() {
+            self.waits_since = Some(now);
+        }
         Some(self.write(&transmit, &payload))
     }
 

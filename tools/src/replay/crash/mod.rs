@@ -55,7 +55,8 @@ pub enum Events {
     Every,
     /// At so many, evenly spread.
     Spread(usize),
-    /// At those between this packet of the capture and the client's next.
+    /// At those between this packet of the capture and the client's next; at the first after it
+    /// where there are none.
     Packet(u64),
 }
 
@@ -78,6 +79,9 @@ pub struct Options {
     pub threads: usize,
     /// Whether to show a progress bar.
     pub progress: bool,
+    /// The mistake that both engines make, to see how it is found out.
+    #[cfg(feature = "defects")]
+    pub defect: Option<standin::defects::Defect>,
 }
 
 /// A death that was noticed.
@@ -102,21 +106,43 @@ pub struct Report {
     death: Death,
     /// Outputs of the primary while nothing died.
     events: u64,
-    /// Deaths that were tried.
+    /// Deaths that were tried, in the order of the events, up to the first that was noticed.
     tried: u64,
-    /// The longest pause of a client that awaited something: without a death, and with.
-    gap_without: u64,
-    gap: u64,
-    failed: u64,
+    /// The longest pauses: while nothing died, and with a death.
+    pauses: [Pause; 2],
     /// The first in the capture's order.
     first: Option<Failure>,
 }
 
+/// The longest pauses of clients that awaited something, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Pause {
+    /// Of one that was connecting.
+    opening: u64,
+    /// Of one that was connected.
+    connected: u64,
+}
+
+impl Pause {
+    fn with(self, outcome: &Outcome) -> Self {
+        Self {
+            opening: self.opening.max(outcome.opening_pause),
+            connected: self.connected.max(outcome.pause),
+        }
+    }
+}
+
 impl Report {
-    /// Whether no client noticed anything.
+    /// Whether something died and no client noticed anything.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.first.is_none()
+        self.first.is_none() && self.tried > 0
+    }
+
+    /// Packets of the capture.
+    #[must_use]
+    pub const fn frames(&self) -> u64 {
+        self.capture.frames
     }
 
     /// Whether there was nothing to play.
@@ -135,27 +161,37 @@ impl fmt::Display for Report {
         let played: Vec<String> =
             self.played.iter().map(|(kind, count)| format!("{count} as {kind}")).collect();
         writeln!(f, "connections played: {}", played.join(", "))?;
+        let died = match self.death {
+            Death::Process => "process",
+            Death::Host => "host",
+        };
+        writeln!(
+            f,
+            "{} outputs of the primary; its {died} died before {} of them",
+            self.events, self.tried
+        )?;
         let ms = |nanos: u64| nanos as f64 / 1e6;
-        writeln!(
-            f,
-            "{} outputs of the primary; it died ({:?}) before {} of them",
-            self.events, self.death, self.tried
-        )?;
-        writeln!(
-            f,
-            "longest pause of a client that awaited something: {:.1} ms without a death, {:.1} ms with",
-            ms(self.gap_without),
-            ms(self.gap)
-        )?;
+        let [calm, death] = self.pauses;
+        for (who, calm, death) in [
+            ("connected and awaited something", calm.connected, death.connected),
+            ("connecting", calm.opening, death.opening),
+        ] {
+            writeln!(
+                f,
+                "longest pause of a client that was {who}: {:.1} ms without a death, {:.1} ms with",
+                ms(calm),
+                ms(death)
+            )?;
+        }
         match &self.first {
+            None if self.tried == 0 => write!(f, "NOTHING DIED: there is no such event"),
             None => write!(f, "no client noticed anything; I1 to I7 held"),
             Some(Failure { event: 0, what, .. }) => {
                 write!(f, "FAILED although nothing died: {what}")
             }
             Some(Failure { event, packet, at, what }) => write!(
                 f,
-                "FAILED {} times; first at packet {packet} of the capture (event {event}, {:.6} s): {what}",
-                self.failed,
+                "FAILED first at packet {packet} of the capture (event {event}, {:.6} s): {what}",
                 *at as f64 / 1e9
             ),
         }
@@ -177,9 +213,7 @@ pub fn crash(path: &Path, options: &Options) -> Result<Report, CaptureError> {
         death: options.death,
         events: 0,
         tried: 0,
-        gap_without: 0,
-        gap: 0,
-        failed: 0,
+        pauses: [Pause::default(); 2],
         first: None,
     };
     if acts.is_empty() {
@@ -187,24 +221,23 @@ pub fn crash(path: &Path, options: &Options) -> Result<Report, CaptureError> {
     }
     let calm = perform(&acts, options, None);
     report.events = calm.outputs.len() as u64;
-    report.gap_without = calm.gap;
+    report.pauses[0] = report.pauses[0].with(&calm);
     if let Some((at, what)) = &calm.failure {
         let at = at.saturating_sub(calm.origin);
-        report.failed = 1;
         report.first =
             Some(Failure { event: 0, packet: play.packet_at(at), at, what: what.clone() });
         return Ok(report);
     }
     let deaths = deaths(&play, &calm, options.events);
-    let results = run_all(&acts, options, &deaths);
-    report.tried = results.len() as u64;
-    for (death, outcome) in results {
-        report.gap = report.gap.max(outcome.gap);
-        let Some((_, what)) = outcome.failure else { continue };
-        report.failed += 1;
-        let at = moment(&calm, death);
-        let packet = play.packet_at(at);
-        report.first.get_or_insert(Failure { event: death, packet, at, what });
+    for (death, outcome) in run_all(&acts, options, &deaths) {
+        report.tried += 1;
+        report.pauses[1] = report.pauses[1].with(&outcome);
+        if let Some((_, what)) = outcome.failure {
+            let at = moment(&calm, death);
+            report.first = Some(Failure { event: death, packet: play.packet_at(at), at, what });
+            // Whether later ones were tried depends on the threads.
+            break;
+        }
     }
     Ok(report)
 }
@@ -242,7 +275,11 @@ fn deaths(play: &Play, calm: &Outcome, events: Events) -> Vec<u64> {
             deaths
         }
         Events::Packet(packet) => {
-            (1..=count).filter(|output| play.packet_at(moment(calm, *output)) == packet).collect()
+            let mark = play.client_packet(packet);
+            let last = |output: &u64| play.packet_at(moment(calm, *output));
+            let at: Vec<u64> = (1..=count).filter(|output| last(output) == mark).collect();
+            let next = || (1..=count).find(|output| last(output) > mark);
+            if at.is_empty() { next().into_iter().collect() } else { at }
         }
     }
 }

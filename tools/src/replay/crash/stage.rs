@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::super::compare::Kind;
 use super::act::Act;
-use super::living::Living;
+use super::living::{Living, Pauses};
 use super::{Death, Options};
 use crate::sim::plan::{
     ClockPlan, LinkPlan, MachinePlan, PairPlan, Plan, Target, Trouble, Weather,
@@ -34,8 +34,10 @@ pub(super) struct Outcome {
     pub(super) origin: u64,
     /// When each output of the primary left, counted from the beginning of the play.
     pub(super) outputs: Vec<u64>,
-    /// The longest pause of a client that awaited something, in nanoseconds.
-    pub(super) gap: u64,
+    /// The longest pause of a client that was connecting and awaited something, in nanoseconds.
+    pub(super) opening_pause: u64,
+    /// And of one that was connected.
+    pub(super) pause: u64,
 }
 
 fn plan(options: &Options) -> Plan {
@@ -68,7 +70,7 @@ fn plan(options: &Options) -> Plan {
             start_us: [0, 1_000],
             turn_us: 5,
             #[cfg(feature = "defects")]
-            defect: None,
+            defect: options.defect,
         },
         lan: Weather::FAIR,
         link: LinkPlan {
@@ -93,7 +95,7 @@ pub(super) fn perform(acts: &[Arc<Act>], options: &Options, death: Option<u64>) 
     let plan = plan(options);
     let judge = Judge::of(&plan);
     let mut world = World::new(plan, judge);
-    let gap = Arc::new(AtomicU64::new(0));
+    let pauses = Arc::new(Pauses::default());
     let mut stage = Stage { outputs: Vec::new(), noting: death.is_none(), base: 0, primary: 0 };
     stage.settle(&mut world);
     let origin = world.now();
@@ -107,7 +109,7 @@ pub(super) fn perform(acts: &[Arc<Act>], options: &Options, death: Option<u64>) 
         }
         let machine = clients.len() % MACHINES;
         let ends = ends(act, clients.len());
-        let living = Living::new(world.now(), origin, act, ends, options.mtu, &gap);
+        let living = Living::new(world.now(), origin, act, ends, options.mtu, &pauses);
         clients.push(world.join(machine, Box::new(living)));
     }
     let done = stage.finish(&mut world, &clients);
@@ -117,7 +119,8 @@ pub(super) fn perform(acts: &[Arc<Act>], options: &Options, death: Option<u64>) 
         failure: violation.or_else(|| (!done).then(unfinished)),
         origin,
         outputs: stage.outputs,
-        gap: gap.load(Ordering::Relaxed),
+        opening_pause: pauses.opening.load(Ordering::Relaxed),
+        pause: pauses.connected.load(Ordering::Relaxed),
     }
 }
 

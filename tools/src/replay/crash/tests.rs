@@ -13,6 +13,8 @@ fn options() -> Options {
         mtu: 1500,
         threads: 1,
         progress: false,
+        #[cfg(feature = "defects")]
+        defect: None,
     }
 }
 
@@ -45,7 +47,8 @@ fn echo_goes_on_whatever_dies_and_whenever() {
         let report = run(&talk(7), &Options { death, ..options() });
         assert!(report.is_clean(), "{report}");
         assert_eq!((report.tried, report.played["echo"]), (6, 1));
-        assert!(report.gap > report.gap_without, "a death is felt: {report}");
+        let [calm, death] = report.pauses;
+        assert!(death.connected > calm.connected, "a death is felt: {report}");
     }
 }
 
@@ -66,9 +69,29 @@ fn sources_and_sinks_go_on_too() {
 
 #[test]
 fn chosen_packet_names_its_events() {
-    let report = run(&talk(7), &Options { events: Events::Packet(6), ..options() });
-    assert!(report.tried > 0 && report.tried < report.events, "{report}");
-    assert!(report.is_clean(), "{report}");
+    // One of the client's, and the server's answer to it.
+    for packet in [6, 7] {
+        let report = run(&talk(7), &Options { events: Events::Packet(packet), ..options() });
+        assert!(report.tried > 0 && report.tried < report.events, "{packet}: {report}");
+        assert!(report.is_clean(), "{packet}: {report}");
+    }
+}
+
+#[test]
+fn where_nothing_died_nothing_is_proved() {
+    // Nothing leaves the primary after the last packet.
+    let report = run(&talk(7), &Options { events: Events::Packet(18), ..options() });
+    assert!(!report.is_clean() && report.to_string().contains("NOTHING DIED"), "{report}");
+}
+
+#[test]
+fn client_that_says_nothing_for_a_while_awaits_nothing() {
+    let mut capture = Capture::established(9);
+    capture.client(3, Seg { payload: b"one", flags: "P.", ..ACK });
+    capture.client(900, Seg { seq: 3, payload: b"two", flags: "P.", ..ACK });
+    let patient = Options { pause_max: Duration::from_secs(1), ..options() };
+    let report = run(&capture, &patient);
+    assert!(report.pauses[0].connected < 100_000_000, "{report}");
 }
 
 #[test]

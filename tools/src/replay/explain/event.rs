@@ -92,6 +92,8 @@ pub(crate) enum Cause {
     FullWindow(Side),
     /// This side's data or its acknowledgment was lost, and only its timer noticed.
     Timeout(Side),
+    /// Nothing came from this side, though the other sent again and again.
+    Silent(Side),
     /// This side was busy sending again what was lost.
     Repair(Side),
     /// This side's acknowledgment, or what it acknowledges, was long under way.
@@ -110,6 +112,9 @@ impl fmt::Display for Cause {
                 write!(f, "no room in the {side}'s window: its application does not read")
             }
             Self::Timeout(side) => write!(f, "retransmission timeout of the {side}"),
+            Self::Silent(side) => {
+                write!(f, "nothing came from the {side}: it or the way to it was gone")
+            }
             Self::Repair(side) => write!(f, "the {side} repairs losses"),
             Self::SlowAnswer(side) => write!(f, "the {side}'s acknowledgment came late"),
             Self::Application(side) => write!(f, "waiting for the {side}'s application"),

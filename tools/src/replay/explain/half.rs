@@ -52,6 +52,8 @@ pub(super) struct Half {
     pub(super) stream: Option<Unwrap>,
     /// One past the last position sent; a FIN takes one.
     pub(super) next: i64,
+    /// One past what was only shown to a shut window, to see whether it takes it.
+    pub(super) probed: i64,
     pub(super) fin: Option<i64>,
     /// The receiver has acknowledged everything below.
     pub(super) acked: i64,
@@ -87,6 +89,7 @@ impl Half {
         Self {
             stream: None,
             next: 0,
+            probed: 0,
             fin: None,
             acked: 0,
             edge: None,
@@ -243,8 +246,9 @@ impl Half {
     pub(super) fn on_acked(&mut self, at: u64, offset: i64) -> Vec<Span> {
         let mut missing: Vec<Span> =
             self.holes.iter().map(|hole| hole.span).filter(|span| span.end <= offset).collect();
-        if offset > self.next {
-            missing.push(Span { start: self.next, end: offset });
+        let shown = self.next.max(self.probed);
+        if offset > shown {
+            missing.push(Span { start: shown, end: offset });
         }
         self.acked = offset;
         self.duplicate_acks = 0;

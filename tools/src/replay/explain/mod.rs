@@ -1,6 +1,6 @@
 //! `explain`: what happened in a capture, readable.
 //!
-//! The file is read twice. The first time every connection gets its sums, in memory that grows with
+//! The file is read twice (a pipe is put on the disk for it). The first time every connection gets its sums, in memory that grows with
 //! the number of connections alone. Then the connections to be told are chosen (the user's, or
 //! those with the most to tell), and the second reading keeps their events.
 
@@ -13,8 +13,11 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Seek;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
@@ -26,7 +29,7 @@ use super::Side;
 use super::roster::{CONNECTIONS_MAX, Counts, Place, Roster};
 use crate::capture::CaptureError;
 use crate::capture::link::Seen;
-use crate::capture::read::{Frame, Item, Place as Noted, read};
+use crate::capture::read::{Frame, Item, Place as Noted, open_to_reread, read_from};
 
 use story::{Details, Story};
 use summary::Summary;
@@ -136,14 +139,15 @@ impl Report {
 /// # Errors
 /// When the file cannot be read or is no capture.
 pub fn explain(path: &Path, options: &Options) -> Result<Report, CaptureError> {
+    let file = open_to_reread(path)?;
     let mut survey = Pass::new(options, BTreeSet::new());
-    survey.run(path)?;
+    survey.run(&file)?;
     let Pass { mut stories, roster, .. } = survey;
     let summaries: Vec<Summary> = stories.iter_mut().map(Story::finish).collect();
     drop(stories);
     let (chosen, untold) = choose(&summaries, &options.choices);
     let mut telling = Pass::new(options, chosen);
-    telling.run(path)?;
+    telling.run(&file)?;
     let takeovers = core::mem::take(&mut telling.takeovers);
     let told = telling.told();
     let unfolded = options.unfolded;
@@ -199,8 +203,10 @@ impl Pass {
         }
     }
 
-    fn run(&mut self, path: &Path) -> Result<(), CaptureError> {
-        let end = read(path, |item| match item {
+    /// Reads the file from its beginning.
+    fn run(&mut self, mut file: &File) -> Result<(), CaptureError> {
+        file.rewind()?;
+        let end = read_from(file, |item| match item {
             Item::Frame(frame) => self.on_frame(&frame),
             Item::Mark { after, place, text } => self.on_remark(after, place, text),
         })?;

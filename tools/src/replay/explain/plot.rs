@@ -83,6 +83,7 @@ impl Panel<'_> {
         let to = self.points().map(|p| p.at).max().unwrap_or(0) as f64 / 1e9;
         let top = self.top() as f64;
         let room = ((to - from) * 0.02).max(1e-6);
+        let digits = digits(to - from);
         let ends = self.told.summary.ends.map(|ends| ends.to_string()).unwrap_or_default();
         let title =
             format!("connection {}: {ends}, bytes from the {}", self.told.number, self.from);
@@ -101,7 +102,7 @@ impl Panel<'_> {
             .x_desc("seconds since the capture's first packet")
             .y_desc("offset in the stream")
             .y_label_formatter(&|offset| bytes(*offset))
-            .x_label_formatter(&|at| format!("{at:.3}"))
+            .x_label_formatter(&|at| format!("{at:.digits$}"))
             .label_style(("sans-serif", 13))
             .draw()
             .map_err(show)?;
@@ -109,7 +110,7 @@ impl Panel<'_> {
         self.takeovers(&mut chart, top * 1.05, (from - room, to + room))?;
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::LowerRight)
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .label_font(("sans-serif", 13))
@@ -221,10 +222,25 @@ fn steps<'a>(points: impl Iterator<Item = &'a Point>) -> Vec<(f64, f64)> {
     line
 }
 
+/// Digits behind the point that tell the marks of an axis of so many seconds apart.
+fn digits(span: f64) -> usize {
+    (1..9).find(|&digits| span * 10_f64.powi(digits) > 20.0).unwrap_or(9) as usize
+}
+
 fn bytes(offset: f64) -> String {
     match offset {
         ..10_000.0 => format!("{offset:.0}"),
         ..10_000_000.0 => format!("{:.0} kB", offset / 1e3),
         _ => format!("{:.1} MB", offset / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn marks_of_a_short_axis_are_told_apart() {
+        assert_eq!([100.0, 3.0, 0.9, 0.001, 2e-6, 0.0].map(digits), [1, 1, 2, 5, 8, 9]);
     }
 }

@@ -8,6 +8,7 @@ use super::event::{Again, Cause, Event, Offer, Span, What};
 use super::half::{Half, Sent};
 use super::summary::{Ending, Stall, Summary};
 use super::trace::{Dot, Point, Trace};
+use super::wait::{Standing, Step, Wait, index};
 use crate::capture::packet::{Block, Sighting, before};
 use crate::replay::Side;
 use crate::replay::roster::Ends;
@@ -40,34 +41,6 @@ struct Run {
     last: u64,
 }
 
-/// What has happened since the last progress.
-#[derive(Debug, Clone, Copy, Default)]
-struct Wait {
-    since: u64,
-    timeouts: [u32; 2],
-    repairs: [u32; 2],
-    syns: u32,
-    takeover: bool,
-}
-
-/// How things stood before a segment came.
-#[derive(Debug, Clone, Copy)]
-struct Standing {
-    established: bool,
-    /// The other side's window holds this side back.
-    held: [bool; 2],
-    /// Something of this side is not acknowledged.
-    owed: [bool; 2],
-}
-
-/// What brought a connection forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Said,
-    Acknowledged,
-    Allowed,
-}
-
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Story {
@@ -90,13 +63,6 @@ pub(super) struct Story {
     sums: Summary,
     stalls: Vec<Stall>,
     pub(super) details: Option<Details>,
-}
-
-const fn index(side: Side) -> usize {
-    match side {
-        Side::Client => 0,
-        Side::Server => 1,
-    }
 }
 
 impl Story {
@@ -142,8 +108,9 @@ impl Story {
         } else {
             self.on_plain(at, frame, from, segment)
         };
-        if let Some((by, step)) = step {
-            self.on_progress(at, frame, standing, by, step);
+        match step {
+            Some((by, step)) => self.on_progress(at, frame, standing, by, step),
+            None => self.wait.heard[index(from)] = true,
         }
         self.last_at = at;
     }
@@ -240,8 +207,11 @@ impl Story {
         let start = self.half(from).offset(segment.sequence);
         let end = start + i64::from(segment.length);
         if self.is_probe(from, start, segment) {
-            let what = if self.half(from).shut {
+            let half = self.half(from);
+            half.probed = half.probed.max(end);
+            let what = if half.shut {
                 self.sums.window_probes += 1;
+                self.wait.probes[index(from)] += 1;
                 What::WindowProbe
             } else {
                 self.sums.keepalives += 1;
@@ -265,15 +235,16 @@ impl Story {
         news.then_some((from, Step::Said))
     }
 
-    /// An old position, or one byte at the shut window: a question whether anybody is there.
+    /// A question whether anybody is there: an old position, or the next byte for a shut window.
     fn is_probe(&mut self, from: Side, start: i64, segment: &Sighting<'_>) -> bool {
         let half = self.half(from);
+        let old = start == half.next - 1 && half.owes_nothing();
+        let next = half.shut && start == half.acked && segment.length == 1;
         !segment.fin
             && segment.length <= 1
             && half.segments > 0
-            && start == half.next - 1
-            && half.owes_nothing()
             && half.fin.is_none()
+            && (old || next)
     }
 
     fn note_sent(&mut self, at: u64, frame: u64, from: Side, sent: Sent, text: Span) -> bool {
@@ -481,6 +452,7 @@ impl Story {
         self.note(at, frame, None, What::Takeover { how: how.to_owned(), silence });
         self.sums.takeovers += 1;
         self.wait.takeover = true;
+        self.wait.heard[1] = false;
         self.after_takeover = true;
         if by_segment {
             self.sums.longest_silence = self.sums.longest_silence.max(silence.unwrap_or(0));
@@ -502,35 +474,10 @@ impl Story {
     fn on_progress(&mut self, at: u64, frame: u64, before: Standing, by: Side, step: Step) {
         let length = at.saturating_sub(self.wait.since);
         if length >= self.stall_min && self.ended != Some(Ending::Closed) {
-            let cause = self.cause(before, by, step);
+            let cause = self.wait.cause(before, by, step);
             self.note_stall(at, frame, length, cause);
         }
         self.wait = Wait { since: at, ..Wait::default() };
-    }
-
-    fn cause(&self, before: Standing, by: Side, step: Step) -> Cause {
-        let Wait { timeouts, repairs, syns, takeover, .. } = self.wait;
-        if takeover {
-            Cause::Takeover
-        } else if !before.established {
-            if syns > 0 { Cause::LostSyn } else { Cause::SlowHandshake }
-        } else if before.held[1] && (step == Step::Allowed || by == Side::Server) {
-            Cause::FullWindow(Side::Client)
-        } else if before.held[0] && (step == Step::Allowed || by == Side::Client) {
-            Cause::FullWindow(Side::Server)
-        } else if timeouts[1] > 0 {
-            Cause::Timeout(Side::Server)
-        } else if timeouts[0] > 0 {
-            Cause::Timeout(Side::Client)
-        } else if repairs[1] > 0 {
-            Cause::Repair(Side::Server)
-        } else if repairs[0] > 0 {
-            Cause::Repair(Side::Client)
-        } else if before.owed[index(by.other())] && step != Step::Allowed {
-            Cause::SlowAnswer(by)
-        } else {
-            Cause::Application(by)
-        }
     }
 
     fn note_stall(&mut self, at: u64, frame: u64, length: u64, cause: Cause) {
@@ -548,11 +495,11 @@ impl Story {
 
     /// The capture is over.
     pub(super) fn finish(&mut self) -> Summary {
-        let wait = self.wait;
-        let trying = wait.syns + wait.timeouts[0] + wait.timeouts[1] > 0;
-        let length = self.last_at.saturating_sub(wait.since);
-        if trying && self.ended.is_none() && length >= self.stall_min {
-            let cause = self.cause(self.standing(), Side::Server, Step::Said);
+        let length = self.last_at.saturating_sub(self.wait.since);
+        if let Some(cause) = self.last_cause()
+            && self.ended.is_none()
+            && length >= self.stall_min
+        {
             self.note_stall(self.last_at, 0, length, cause);
         }
         self.flush();
@@ -569,6 +516,19 @@ impl Story {
             ending: self.ended.unwrap_or(Ending::Open),
             first_stalls: core::mem::take(&mut self.stalls),
             ..core::mem::take(&mut self.sums)
+        }
+    }
+
+    /// What somebody was trying in vain when the capture ended.
+    fn last_cause(&self) -> Option<Cause> {
+        let Wait { syns, timeouts, probes, .. } = self.wait;
+        let probed = [Side::Client, Side::Server].into_iter().find(|side| probes[index(*side)] > 0);
+        if syns > 0 && self.offers[1].is_none() {
+            Some(Cause::Silent(Side::Server))
+        } else if syns > 0 || timeouts != [0; 2] {
+            Some(self.wait.cause(self.standing(), Side::Server, Step::Said))
+        } else {
+            probed.map(|side| self.wait.cause(self.standing(), side, Step::Allowed))
         }
     }
 

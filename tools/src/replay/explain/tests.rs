@@ -118,6 +118,78 @@ fn takeover_shows_in_the_hardware_address_and_owns_the_stall() {
 }
 
 #[test]
+fn takeover_between_two_words_of_the_client_is_no_cause() {
+    let mut capture = Capture::established(80);
+    capture.client(3, data(0, HELLO));
+    capture.server(4, Seg { ack: 5, ..data(0, HELLO) });
+    capture.client(5, Seg { seq: 5, ack: 5, ..ACK });
+    capture.host = 2;
+    capture.announce(150);
+    capture.server(160, Seg { seq: 5, ack: 5, ..ACK });
+    capture.client(605, Seg { ack: 5, ..data(5, HELLO) });
+    assert_eq!(stalls(&capture), [(Cause::Application(Side::Client), 600)]);
+    assert_eq!(report(&capture).takeovers.len(), 1);
+}
+
+#[test]
+fn peer_that_never_answers_is_silent() {
+    for answers in [false, true] {
+        let mut capture = Capture::established(80);
+        for at in [3, 210, 620, 1_440] {
+            capture.client(at, data(0, HELLO));
+        }
+        if answers {
+            capture.server(1_441, Seg { ack: 5, ..ACK });
+        }
+        let length = 1_437 + u64::from(answers);
+        assert_eq!(stalls(&capture), [(Cause::Silent(Side::Server), length)]);
+    }
+    let mut capture = Capture::new(80);
+    for at in [0, 1_000, 3_000] {
+        capture.client(at, Seg { seq: -1, flags: "S", ..ACK });
+    }
+    assert_eq!(stalls(&capture), [(Cause::Silent(Side::Server), 3_000)]);
+}
+
+/// Some stacks probe with the next byte. It is not said before the window takes it.
+#[test]
+fn byte_that_probes_a_shut_window_is_no_progress() {
+    let mut capture = Capture::established(80);
+    capture.server(3, data(0, HELLO));
+    capture.client(4, Seg { ack: 5, window: 0, ..ACK });
+    for at in [210, 620] {
+        capture.server(at, data(5, b"w"));
+        capture.client(at + 1, Seg { ack: 5, window: 0, ..ACK });
+    }
+    capture.client(900, Seg { ack: 5, ..ACK });
+    capture.server(901, data(5, b"world"));
+    capture.client(902, Seg { ack: 10, ..ACK });
+    assert_eq!(stalls(&capture), [(Cause::FullWindow(Side::Client), 896)]);
+    let Summary { window_probes, server_bytes, .. } = report(&capture).summaries[0];
+    assert_eq!((window_probes, server_bytes), (2, 10));
+    assert_eq!(agains(&capture), []);
+    // A window that takes the byte may have room for it alone.
+    let mut capture = Capture::established(80);
+    capture.server(3, data(0, HELLO));
+    capture.client(4, Seg { ack: 5, window: 0, ..ACK });
+    capture.server(210, data(5, b"w"));
+    capture.client(211, Seg { ack: 6, ..ACK });
+    assert_eq!(report(&capture).summaries[0].missing, 0);
+}
+
+#[test]
+fn window_that_never_opens_again_is_told_too() {
+    let mut capture = Capture::established(80);
+    capture.server(3, data(0, HELLO));
+    capture.client(4, Seg { ack: 5, window: 0, ..ACK });
+    for at in [210, 620, 1_440] {
+        capture.server(at, Seg { seq: 4, ..ACK });
+        capture.client(at + 1, Seg { ack: 5, window: 0, ..ACK });
+    }
+    assert_eq!(stalls(&capture), [(Cause::FullWindow(Side::Client), 1_437)]);
+}
+
+#[test]
 fn losses_and_what_repairs_them_are_told_apart() {
     let mut capture = Capture::established(80);
     capture.server(3, data(0, HELLO));
