@@ -234,7 +234,7 @@ pub fn write_echo_reply(
     buf.clear();
     write_reply_ip(request, ttl, ip_id, buf)?;
     let reply = if request.src.is_ipv4() { V4_ECHO_REPLY } else { V6_ECHO_REPLY };
-    buf.extend_from_slice(&reply_header(header, reply));
+    buf.extend_from_slice(&reply_header(header, reply, data));
     buf.extend_from_slice(data);
     Ok(())
 }
@@ -267,13 +267,17 @@ fn write_reply_ip(
 }
 
 /// The request's header with another type and the checksum that follows from it.
-fn reply_header(request: &[u8; ICMP_LEN], kind: u8) -> [u8; ICMP_LEN] {
+fn reply_header(request: &[u8; ICMP_LEN], kind: u8, data: &[u8]) -> [u8; ICMP_LEN] {
     let word = |kind: u8| u16::from_be_bytes([kind, 0]);
     let old = u16::from_be_bytes([request[2], request[3]]);
     let sum = Sum::default().add_u16(!old).add_u16(!word(request[0])).add_u16(word(kind));
     let mut header = *request;
     header[0] = kind;
     header[2..4].copy_from_slice(&sum.checksum().to_be_bytes());
+    if header == [0; ICMP_LEN] && data.iter().all(|byte| *byte == 0) {
+        // The one message whose sum is 0 in truth; RFC 1624 knows 0 as the sum of 0xffff alone.
+        header[2..4].fill(0xff);
+    }
     header
 }
 

@@ -194,3 +194,14 @@ fn request_longer_than_a_reply_can_be_is_refused() {
     let refused = write_echo_reply(&packet(false, &request), 64, 1, &mut Vec::new());
     assert_eq!(refused, Err(DropReason::BadHeaderLength));
 }
+
+/// Nothing but zeros is left of it: their sum is 0, and only 0xffff stands for that in the field.
+#[test]
+fn a_ping_of_zeros_is_answered_soundly() {
+    let request = message(false, V4_ECHO_REQUEST, 0, 0, &[0; 38]);
+    let mut buf = Vec::new();
+    assert_eq!(write_echo_reply(&packet(false, &request), 64, 1, &mut buf), Ok(()));
+    assert_eq!(parse_icmp(&parse_ip(&buf).unwrap()), Ok(Icmp::Other));
+    let plain = message(false, V4_ECHO_REPLY, 0, 0, &[0; 38]);
+    assert_eq!(parse_ip(&buf).unwrap().payload, plain);
+}
