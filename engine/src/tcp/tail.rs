@@ -37,7 +37,8 @@ impl Tcb {
         2 * srtt + if single { DELAYED_ACK_MAX } else { SLACK }
     }
 
-    /// TLP_send_probe, §7.3: whatever the congestion window says, but within the peer's.
+    /// TLP_send_probe, §7.3: whatever the congestion window says. New data within the peer's; what
+    /// is sent again had room in it once, and may be told again if it shrank (RFC 9293 MAY-7).
     pub(super) fn tail_probe(&mut self, now: Instant, fetch: Fetch<'_>) -> Option<Transmit> {
         if self.bytes_in_flight() == 0 || self.snd.phase != Phase::Open || self.snd.wnd == 0 {
             return None;

@@ -308,6 +308,8 @@ impl Tcb {
         self.snd.progress_at = now;
         self.timers.resend = Instant::NEVER;
         self.syn_due = false;
+        // What was to be refused in the handshake, and waited for the horizon, is no matter now.
+        self.stray = None;
         self.arm_keepalive(now);
         self.transition(now, State::Established, why);
     }

@@ -1,16 +1,19 @@
 //! What a standby holds does not depend on how it came to know it: by the log from the first
-//! moment, or by a snapshot under traffic and the log from there on.
+//! moment, or by a snapshot under traffic and the log from there on. And what a connection is does
+//! not depend on packets of others.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
 use super::client::Mode;
-use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
+use super::traps::packet;
+use super::world::{CHARGEN, DISCARD, ECHO, FILES, World, service_address};
+use crate::engine::PACKET_BUFFER;
 use crate::engine::connection::{Body, Connection};
 use crate::tcp::Hard;
 use crate::time::Duration;
-use crate::wire::SeqNum;
+use crate::wire::{Flags, SeqNum, VnetHeader};
 
 /// The story is told in so many steps of [`STEP`].
 const STEPS: usize = 60;
@@ -163,5 +166,50 @@ proptest! {
         };
         let both = (comparable(known(&mut later, 1)), comparable(expected));
         prop_assert_eq!(both.0, both.1, "both ways");
+    }
+}
+
+/// Port, step from the sequence number and the acknowledgment that would fit the connection, flags,
+/// text.
+type Stranger = (u16, u8, u8, u8, Vec<u8>);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// Whatever comes for other connections, or for none, leaves a connection as it is: on the
+    /// primary and on its standby.
+    #[test]
+    fn a_packet_changes_no_connection_but_its_own(
+        strangers in prop::collection::vec(any::<Stranger>(), 1..40),
+        to in prop::sample::select(vec![ECHO, DISCARD, CHARGEN, FILES, 9999]),
+    ) {
+        let mut world = World::duplex();
+        let index = world.connect(ECHO, Mode::Talk);
+        world.run_for(Duration::from_millis(5));
+        world.say(index, 1_000, false);
+        world.run_for(Duration::from_millis(500));
+        let hosts = [0, 1];
+        let before = hosts.map(|host| known(&mut world, host));
+        let (&own, (hard, _)) = before[0].first_key_value().expect("it is there");
+        let seq_next = hard.irs.add(1).add(hard.received as u32);
+        let ack_next = hard.iss.add(1).add(hard.acked as u32);
+        for (port, seq, ack, flags, text) in strangers {
+            if port == own.1 || port == 0 {
+                continue;
+            }
+            let flags = Flags::from_bits_retain(flags);
+            let remote = (service_address(), to).into();
+            let (seq, ack) = (seq_next.add((seq / 64).into()), ack_next.add((ack / 64).into()));
+            let bytes = packet(port, remote, seq.0, ack, flags, &text);
+            let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+            let engine = world.engine(0);
+            engine.on_packet(now, VnetHeader::PLAIN, &bytes);
+            while engine.poll_packet(now, &mut buffer).is_some() {}
+        }
+        world.run_for(Duration::from_millis(50));
+        for host in hosts {
+            let after = known(&mut world, host);
+            prop_assert_eq!(after.get(&own), before[host].get(&own));
+        }
     }
 }

@@ -303,14 +303,29 @@ fn a_link_that_comes_back_in_duplex_protects_nobody() {
     world.run_until("duplex", World::is_duplex);
 }
 
+/// The client of which [`from_client`] and [`to_address`] make packets.
+const PORT: u16 = 4000;
+
 /// One packet of a client at 10.77.0.10:4000.
 fn from_client(seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
     to_address((service_address(), ECHO).into(), seq, ack, flags, text)
 }
 
 fn to_address(remote: SocketAddr, seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
+    packet(PORT, remote, seq, ack, flags, text)
+}
+
+/// A packet from `port` of 10.77.0.10.
+pub(super) fn packet(
+    port: u16,
+    remote: SocketAddr,
+    seq: u32,
+    ack: SeqNum,
+    flags: Flags,
+    text: &[u8],
+) -> Vec<u8> {
     let header = TcpHeader {
-        tuple: FourTuple { local: ([10, 77, 0, 10], 4000).into(), remote: remote.into() },
+        tuple: FourTuple { local: ([10, 77, 0, 10], port).into(), remote: remote.into() },
         seq: SeqNum(seq),
         ack,
         flags,

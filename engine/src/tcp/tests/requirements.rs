@@ -182,3 +182,45 @@ fn keepalive_waits_for_two_hours_unless_told_otherwise() {
     pair.run_for(Duration::from_secs(20));
     assert_eq!(pair.server().take_sent().len(), 1);
 }
+
+/// MUST-60: nobody waits for more, and nobody for the acknowledgment of what is out.
+#[test]
+fn a_crumb_leaves_at_once_whatever_is_out() {
+    let mut pair = Pair::established();
+    let now = pair.now;
+    for word in [&b"one"[..], b"two", b"three"] {
+        pair.server().write(word);
+        let sent = pair.server().poll(now).expect("it leaves");
+        assert_eq!((&sent.bytes[..], sent.head.flags), (word, Flags::ACK | Flags::PSH));
+    }
+    assert_eq!(pair.server().tcb.acked(), 0);
+}
+
+/// RFC 3042: the first two signs of a loss let one segment of new data out each, though the window
+/// is full. Not more, or the window would be none.
+#[test]
+fn the_first_signs_of_a_loss_let_new_data_out() {
+    for sack in [true, false] {
+        let server = Settings { sack, ..Settings::default() };
+        let mut pair = Pair::established_with(Start { server, ..Start::default() });
+        pair.server().write(&pattern(30 * MSS, 1));
+        pair.flush();
+        let arriving = core::mem::take(&mut pair.wire);
+        assert_eq!(arriving.len(), 10, "the window is full");
+        pair.now = pair.now + ms(10);
+        for (.., packet) in &arriving[1..3] {
+            let now = pair.now;
+            pair.client().receive(now, &packet.segment());
+            let sign = pair.client().poll(now).expect("a duplicate acknowledgment");
+            pair.server().receive(now, &sign.segment());
+            // The pacer may want a moment, and RACK waits a quarter of the round trip.
+            pair.now = now + ms(1);
+            let now = pair.now;
+            pair.server().tcb.on_timer(now);
+            let new = pair.server().poll(now).unwrap_or_else(|| panic!("sack {sack}: a segment"));
+            let offset = pair.server().tcb.offset_of(new.head.seq);
+            assert!(offset >= 10 * MSS as i64 && new.bytes.len() == MSS, "sack {sack}: {offset}");
+            assert!(pair.server().poll(now).is_none(), "sack {sack}");
+        }
+    }
+}

@@ -253,6 +253,21 @@ fn syn_received_repeats_the_syn_ack_and_resets_a_wrong_ack() {
     assert_eq!(lone.end.tcb.state(), State::SynReceived);
 }
 
+/// Nothing leaves before the standby knows of the connection. Meanwhile the handshake completes, and
+/// the reset for what came before would meet a connection that stands.
+#[test]
+fn a_reset_that_had_to_wait_is_void_once_the_handshake_is_done() {
+    let mut lone = Lone::half_open();
+    lone.answers();
+    lone.end.tcb.set_horizon(Horizon::SHUT);
+    lone.hears(0, 5, Flags::ACK, b"");
+    assert_eq!(lone.answers(), [], "the horizon holds the reset");
+    assert_eq!(lone.hears(0, 0, Flags::ACK, b""), Verdict::Accepted);
+    lone.end.tcb.set_horizon(Horizon::OPEN);
+    assert_eq!(lone.answers(), []);
+    assert_eq!(lone.end.tcb.state(), State::Established);
+}
+
 #[test]
 fn syn_ack_is_repeated_with_back_off_and_then_given_up() {
     let mut lone = Lone::half_open();
@@ -425,19 +440,27 @@ fn syn_cookie_opens_the_connection_its_syn_asked_for() {
     let (secret, settings) = (Secret { key: [3; 16] }, Arc::new(Settings::default()));
     let tuple =
         FourTuple { local: ([10, 0, 0, 1], 80).into(), remote: ([10, 0, 0, 2], 999).into() };
-    let mut pair = Pair::opening(Start::default());
-    let (now, syn) = (pair.now, pair.client().take_sent().remove(0));
-    let head = cookie::syn_ack(&settings, &secret, &tuple, &syn.segment(), now, 500, 1500);
-    pair.client().receive(now, &Packet { head, bytes: Vec::new() }.segment());
-    let ack = pair.client().poll(now).unwrap();
-    let facts = cookie::decode(&secret, &tuple, &ack.segment(), now).unwrap();
-    let tcb = Tcb::accept_cookie(&settings, now, &ack.segment(), &facts, 500, 1500, false);
-    pair.ends[SERVER] = End::new(tcb);
-    assert_eq!(pair.server().receive(now, &ack.segment()), Verdict::Accepted);
-    assert_eq!(pair.server().tcb.mss(), 1448);
-    pair.client().write(&pattern(200_000, 1));
-    pair.server().write(&pattern(200_000, 2));
-    pair.run_until(|pair| pair.ends.iter().all(|end| end.input.len() == 200_000));
+    // A server that speaks first, to a client that waits for it, loses nothing either.
+    for upload in [200_000, 0] {
+        let mut pair = Pair::opening(Start::default());
+        let (now, syn) = (pair.now, pair.client().take_sent().remove(0));
+        let head = cookie::syn_ack(&settings, &secret, &tuple, &syn.segment(), now, 500, 1500);
+        pair.client().receive(now, &Packet { head, bytes: Vec::new() }.segment());
+        let ack = pair.client().poll(now).unwrap();
+        let facts = cookie::decode(&secret, &tuple, &ack.segment(), now).unwrap();
+        let tcb = Tcb::accept_cookie(&settings, now, &ack.segment(), &facts, 500, 1500, false);
+        pair.ends[SERVER] = End::new(tcb);
+        assert_eq!(pair.server().receive(now, &ack.segment()), Verdict::Accepted);
+        assert_eq!(pair.server().tcb.mss(), 1448);
+        pair.client().write(&pattern(upload, 1));
+        pair.server().write(&pattern(200_000, 2));
+        pair.run_until(|pair| {
+            [(SERVER, upload), (CLIENT, 200_000)]
+                .iter()
+                .all(|(end, all)| pair.ends[*end].input.len() == *all)
+        });
+        assert!(pair.client().input == pattern(200_000, 2));
+    }
 }
 
 /// A small generator of arbitrary numbers, the same in every run.

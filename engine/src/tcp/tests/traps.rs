@@ -199,6 +199,51 @@ fn a_window_that_shrinks_is_tolerated() {
 }
 
 #[test]
+fn what_is_sent_again_stays_within_a_shrunk_window() {
+    let mut pair = Pair::established();
+    let data = pattern(50_000, 1);
+    pair.server().write(&data);
+    pair.flush();
+    pair.wire.clear();
+    let half = (1448 / 2) >> pair.server().tcb.snd_scale;
+    let (now, little) = (pair.now, client_ack(&pair, 0, half));
+    pair.server().receive(now, &little);
+    // The tail probe is due, which may go beyond, and then two timeouts, which may not.
+    for _ in 0..3 {
+        pair.server().take_sent();
+        pair.now = pair.server().tcb.deadline().unwrap();
+        let now = pair.now;
+        pair.server().tcb.on_timer(now);
+        pair.flush();
+        pair.wire.clear();
+    }
+    let sent = pair.server().take_sent();
+    let tcb = &pair.ends[SERVER].tcb;
+    let ends = sent.iter().map(|p| tcb.offset_of(p.head.seq) as u64 + p.bytes.len() as u64);
+    let edge = u64::from(tcb.snd.wnd);
+    let ends: Vec<u64> = ends.collect();
+    assert!(edge < 1448 && ends.iter().all(|end| (1..=edge).contains(end)), "{edge}: {ends:?}");
+    assert!(!ends.is_empty());
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() == 50_000);
+    assert!(pair.client().input == data);
+}
+
+#[test]
+fn what_a_shut_window_threw_away_is_sent_again_when_it_opens() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(14_480, 1));
+    pair.flush();
+    pair.wire.clear();
+    let (now, shut) = (pair.now, client_ack(&pair, 0, 0));
+    pair.server().receive(now, &shut);
+    pair.run_for(Duration::from_millis(50));
+    let (now, open) = (pair.now, client_ack(&pair, 0, 2000));
+    pair.server().receive(now, &open);
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() == 14_480);
+    assert!(pair.now.since(now) < Duration::from_millis(15), "no waiting for a timer");
+}
+
+#[test]
 fn a_window_of_zero_for_an_hour_ends_nothing() {
     let server = Settings { receive_buffer: 20_000, ..Settings::default() };
     let mut pair = Pair::established_with(Start { server, ..Start::default() });
