@@ -234,6 +234,13 @@ fn put_padded(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// A time is two words, the upper one first, whatever the byte order.
+/// When the first of `blocks` was, if it is a packet.
+pub(super) fn first_time(blocks: &[u8]) -> Option<u64> {
+    let kind = u32::from_le_bytes(*blocks.first_chunk()?);
+    let time = blocks.get(12..)?.first_chunk()?;
+    (kind == code::PACKET).then(|| u64::from_le_bytes(*time).rotate_right(32))
+}
+
 const fn time(nanos: u64) -> [u8; 8] {
     nanos.rotate_left(32).to_le_bytes()
 }

@@ -238,6 +238,7 @@ fn a_full_file_ends_the_capture_or_is_followed_by_the_next() {
         let capture = read_file(&spec.aged(age));
         assert_eq!(capture.statistics.len(), 3, "each file is whole");
         assert!(capture.packets.len() > 10);
+        assert!(capture.packets.is_sorted_by_key(|packet| packet.at), "in the order of time");
     }
     assert_eq!(
         read_file(&file).marks(),

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::files::{Files, Totals};
-use super::pcapng::{Source, Statistics};
+use super::pcapng::{Source, Statistics, first_time};
 use super::spec::CaptureSpec;
 use crate::runtime::clock::Clock;
 
@@ -146,7 +146,7 @@ impl Thread {
 
     /// Returns whom to tell of the end; the error is why it came by itself.
     fn write_until_told(&mut self, work: &Receiver<Job>) -> Result<Reply, String> {
-        self.mark_state().map_err(|error| self.fault(&error))?;
+        self.mark_state(self.shared.since).map_err(|error| self.fault(&error))?;
         for job in work {
             match job {
                 Job::Blocks(blocks) => self.write_blocks(blocks)?,
@@ -162,7 +162,8 @@ impl Thread {
             if !rotated.map_err(|error| self.fault(&error))? {
                 return Err(format!("{} has its full size", self.spec.file().display()));
             }
-            self.mark_state().map_err(|error| self.fault(&error))?;
+            let at = first_time(&blocks).unwrap_or_else(|| Clock.wall_nanos());
+            self.mark_state(at).map_err(|error| self.fault(&error))?;
         }
         self.files.write(&blocks).map_err(|error| self.fault(&error))?;
         self.shared.bytes.fetch_add(blocks.len() as u64, Ordering::Relaxed);
@@ -172,9 +173,10 @@ impl Thread {
     }
 
     /// Every file begins with what the node is, so that it can be read without those before it.
-    fn mark_state(&mut self) -> io::Result<()> {
+    /// The mark is as old as the file's first packet, which the loop had seen before.
+    fn mark_state(&mut self, at: u64) -> io::Result<()> {
         let state = self.shared.state.lock().clone();
-        self.files.mark(Clock.wall_nanos(), &state)
+        self.files.mark(at, &state)
     }
 
     fn fault(&self, error: &io::Error) -> String {
