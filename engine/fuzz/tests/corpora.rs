@@ -1,8 +1,9 @@
 //! The committed corpora, and mutations of them, through every target: what a machine without a
 //! nightly compiler can do for the fuzzers.
 //!
-//! A corpus is what the fuzzers have found worth keeping, minimised (`testbed/fuzz`), and every
-//! input that ever found a fault. The mutations are seeded: the same ones every time.
+//! A corpus is what the fuzzers have found worth keeping, minimised (`testbed/fuzz`). What has found
+//! a fault is kept beside it, under a name that says which (`findings/TARGET`): a minimised corpus
+//! has no more use for it. The mutations are seeded: the same ones every time.
 
 use std::path::Path;
 
@@ -47,6 +48,30 @@ fn mutated(random: &mut Rng, inputs: &[Vec<u8>]) -> Vec<u8> {
         }
     }
     input
+}
+
+/// What has found a fault of `name`, with the names of the files.
+fn findings(name: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("findings").join(name);
+    let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+    let read = |file: std::io::Result<std::fs::DirEntry>| {
+        let path = file.expect("a file").path();
+        (path.display().to_string(), std::fs::read(path).expect("a finding"))
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn what_has_found_a_fault_finds_none_any_more() {
+    let mut found = 0;
+    for (name, target) in TARGETS {
+        for (file, input) in findings(name) {
+            found += 1;
+            println!("{file}");
+            feed(name, target, &input);
+        }
+    }
+    assert!(found > 1, "they are there");
 }
 
 #[test]
