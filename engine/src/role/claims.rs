@@ -20,7 +20,7 @@ use crate::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) policy: ArbiterPolicy,
-    /// Between two attempts when the arbiter does not answer.
+    /// Least time from one question to the next when the arbiter does not answer, or will not write.
     pace: Duration,
     number: u64,
     pending: Option<Pending>,
@@ -373,7 +373,9 @@ impl Claims {
 
     fn unanswered(&mut self, now: Instant, pending: Pending, actions: &mut impl Extend<Action>) {
         self.pending = None;
-        self.next = now + self.pace;
+        // What is overdue has taken its time: the next question leaves at once. It also finds out
+        // what became of the last one, and a standby that was handed the address has not long.
+        self.next = now.max(pending.sent + self.pace);
         if self.lost.is_none() {
             self.lost = Some(pending.sent);
             actions.extend([Action::Report(Report::ArbiterLost)]);
