@@ -119,7 +119,7 @@ impl Common {
             claims: policy
                 .arbiter
                 .filter(|_| policy.paired)
-                .map(|arbiter| Claims::new(now, arbiter, timing.redial)),
+                .map(|arbiter| Claims::new(now, boot, arbiter, timing.redial)),
             known: Epoch::NONE,
             served: Epoch::NONE,
             superseded: None,
@@ -155,6 +155,9 @@ impl Common {
         };
         self.known = epoch;
         self.served = epoch;
+        if let Some(claims) = &mut self.claims {
+            claims.note_used(epoch);
+        }
         (epoch, over)
     }
 

@@ -186,7 +186,8 @@ impl World {
         if handed && !core::mem::replace(&mut self.promise.handed, true) {
             self.excuse_all("the address was handed to a node that had failed");
         }
-        let calm = word.owner && word.protected && self.hosts.iter().all(super::host::Host::runs);
+        // Both say so: an owner may not know yet that the other has been started anew.
+        let calm = word.owner && self.hosts.iter().all(|host| host.runs() && host.word.protected);
         if calm {
             self.promise.troubled = [false; 2];
             self.promise.severed = false;

@@ -336,6 +336,30 @@ fn a_primary_that_slept_while_it_waited_for_its_grant_keeps_its_connections() {
     }
 }
 
+/// The standby has owned while both networks between the two were cut. It dies as they heal, and of
+/// what its primary asks for meanwhile the first is written and given up for another title: the
+/// second, over a record of its own, is still over that of the one who served.
+#[test]
+fn a_claim_of_ours_that_was_given_up_does_not_hide_who_has_owned() {
+    for seed in 0..60 {
+        let mut world = duplex(1140 + seed);
+        world.arbiter.delay = (5_000, 10_000);
+        sever(&mut world);
+        world.run_until("b owns", 200, |world| world.speaks(B));
+        // Then it waits for b's record to grow old.
+        world.run(100 + 7 * seed);
+        world.kill(B);
+        world.run(530);
+        world.start(B);
+        world.run(seed % 12);
+        world.heal_paths();
+        world.run_until("duplex again", 3000, World::has_converged);
+        if let Some((_, change)) = world.last_ownership(A) {
+            assert_ne!(change.held, Held::Whole, "{}", world.tell());
+        }
+    }
+}
+
 /// The heir's question is lost: it asks again when the answer is overdue, and not a pause later, when
 /// the address is asked back.
 #[test]
