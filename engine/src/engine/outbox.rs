@@ -9,6 +9,9 @@ use crate::wire::FourTuple;
 /// More answers than one turn's packets can ask for.
 const CAPACITY: usize = 256;
 
+/// Last words beyond this are not said; those clients are reset when they next speak.
+const FAREWELLS: usize = 1 << 16;
+
 /// One packet without a connection.
 #[derive(Debug)]
 pub(super) enum Loose {
@@ -18,30 +21,46 @@ pub(super) enum Loose {
     Packet(Vec<u8>),
 }
 
-/// A bounded queue of loose packets.
+/// A bounded queue of loose packets, and what is said to the clients of connections that were
+/// dropped.
 #[derive(Debug, Default)]
-pub(super) struct Outbox(VecDeque<Loose>);
+pub(super) struct Outbox {
+    loose: VecDeque<Loose>,
+    farewells: Vec<(FourTuple, Transmit)>,
+}
 
 impl Outbox {
     /// Queues `loose` unless the queue is full.
     pub(super) fn push(&mut self, loose: Loose) {
-        if self.0.len() < CAPACITY {
-            self.0.push_back(loose);
+        if self.loose.len() < CAPACITY {
+            self.loose.push_back(loose);
+        }
+    }
+
+    /// The last word to a client, for when nobody else has anything to say.
+    pub(super) fn push_farewell(&mut self, tuple: FourTuple, last: Transmit) {
+        if self.farewells.len() < FAREWELLS {
+            self.farewells.push((tuple, last));
         }
     }
 
     /// The oldest.
     pub(super) fn pop(&mut self) -> Option<Loose> {
-        self.0.pop_front()
+        self.loose.pop_front()
+    }
+
+    /// A last word.
+    pub(super) fn pop_farewell(&mut self) -> Option<(FourTuple, Transmit)> {
+        self.farewells.pop()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.loose.is_empty() && self.farewells.is_empty()
     }
 
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }

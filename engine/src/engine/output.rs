@@ -39,6 +39,13 @@ impl Engine {
             self.ready.pop_front();
             self.arm(now, id);
         }
+        while let Some((tuple, last)) = self.outbox.pop_farewell() {
+            // Its client may have connected anew meanwhile.
+            if self.table.find(tuple).is_none() {
+                self.stats.packets_out += 1;
+                return Some(self.write_segment(tuple, &last, buffer));
+            }
+        }
         None
     }
 

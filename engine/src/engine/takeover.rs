@@ -1,13 +1,13 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::Engine;
-use super::connection::Alarm;
+use super::connection::{Alarm, Body};
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use crate::ids::Epoch;
 use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
-use crate::tcp::wheel::Wheel;
+use crate::tcp::{self, wheel::Wheel};
 use crate::time::{Duration, Instant};
 
 /// How long after a takeover SYN cookies of the dead primary are honoured: we cannot know whether
@@ -108,13 +108,22 @@ impl Engine {
         }
     }
 
-    /// I6: what may have gone on elsewhere cannot be continued. Its clients are reset when they
-    /// next speak.
+    /// I6: what may have gone on elsewhere cannot be continued. Its clients are asked where they
+    /// are, and reset for their answer: who only listens would wait for ever.
     fn drop_doubtful(&mut self, now: Instant, change: &Change) {
-        if change.held == Held::Doubtful {
-            self.stats.not_continued += self.table.len() as u64;
-            self.forget_connections(now);
+        if change.held != Held::Doubtful {
+            return;
         }
+        self.stats.not_continued += self.table.len() as u64;
+        for connection in self.table.iter_mut() {
+            let last = match &mut connection.body {
+                Body::Held(hard) => tcp::farewell(hard, self.clock.at(now)),
+                Body::Live(tcb) => tcp::farewell(&tcb.hard(), now),
+                Body::Parked(parked) => tcp::farewell(&parked.unpark().hard(), now),
+            };
+            self.outbox.push_farewell(connection.tuple, last);
+        }
+        self.forget_connections(now);
     }
 
     /// From following to leading. What is held is all the state there is, and it is complete; each

@@ -20,13 +20,19 @@ use crate::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) policy: ArbiterPolicy,
-    /// Between two attempts when the arbiter does not answer.
+    /// Least time from one question to the next when the arbiter does not answer, or will not write.
     pace: Duration,
     number: u64,
     pending: Option<Pending>,
     /// When the next question is due.
     next: Instant,
     pub(super) seen: Option<Seen>,
+    /// The latest record seen that is no claim of this process' that it has not used: what lies
+    /// beneath those.
+    beneath: Option<Over>,
+    boot: u64,
+    /// The highest epoch that this process owned.
+    used: Epoch,
     answered: Option<Instant>,
     /// Since when it owes an answer.
     lost: Option<Instant>,
@@ -62,6 +68,8 @@ pub(super) struct Seen {
 struct Claim {
     record: Record,
     /// What it is written over.
+    expected: Option<Record>,
+    /// The same, but for claims of our own that were written and not used.
     over: Over,
     /// The write of that, if only its age is the title.
     revision: Option<u64>,
@@ -70,7 +78,7 @@ struct Claim {
     won: bool,
 }
 
-/// What a claim is written over.
+/// What a claim is written over, as far as it shows who has owned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Over {
     pub(super) record: Option<Record>,
@@ -109,7 +117,7 @@ pub(super) enum Verdict {
 }
 
 impl Claims {
-    pub(super) fn new(now: Instant, policy: ArbiterPolicy, pace: Duration) -> Self {
+    pub(super) fn new(now: Instant, boot: u64, policy: ArbiterPolicy, pace: Duration) -> Self {
         Self {
             policy,
             pace,
@@ -117,6 +125,9 @@ impl Claims {
             pending: None,
             next: now,
             seen: None,
+            beneath: None,
+            boot,
+            used: Epoch::NONE,
             answered: None,
             lost: None,
             claim: None,
@@ -183,23 +194,24 @@ impl Claims {
         }
         if self
             .claim
-            .is_none_or(|claim| claim.over.record != seen.record || claim.revision != revision)
+            .is_none_or(|claim| claim.expected != seen.record || claim.revision != revision)
         {
             let after = seen.record.map_or(Epoch::NONE, |record| record.epoch).max(*known);
             let record = Record { owner: node, epoch: after.next_for(node), boot };
             *known = record.epoch;
-            let over = Over { record: seen.record, since: seen.since };
-            self.claim = Some(Claim { record, over, revision, since: now, won: false });
+            let expected = seen.record;
+            let over = self.beneath.unwrap_or(Over { record: expected, since: seen.since });
+            self.claim = Some(Claim { record, expected, over, revision, since: now, won: false });
             // What was to be asked can wait.
             self.next = self.next.min(now);
             if self.pending.is_some_and(|pending| pending.what == Inquiry::Read) {
                 self.pending = None;
             }
         }
-        if let Some(Claim { record, over, .. }) = self.claim
+        if let Some(Claim { record, expected, .. }) = self.claim
             && self.is_free(now)
         {
-            let what = Inquiry::Swap { expected: over.record, revision, record };
+            let what = Inquiry::Swap { expected, revision, record };
             self.ask(now, what, false, actions);
         }
         self.without(now, actions)
@@ -243,6 +255,21 @@ impl Claims {
     /// The epoch of a claim that nobody has answered; it may have been written.
     pub(super) fn take_unanswered(&mut self) -> Option<Epoch> {
         self.claim.take().map(|claim| claim.record.epoch)
+    }
+
+    /// This node owns `epoch` from now on.
+    pub(super) fn note_used(&mut self, epoch: Epoch) {
+        self.used = epoch;
+        self.look_beneath();
+    }
+
+    fn look_beneath(&mut self) {
+        let is_unused = |record: Record| record.boot == self.boot && record.epoch > self.used;
+        if let Some(Seen { record, since, .. }) = self.seen
+            && !record.is_some_and(is_unused)
+        {
+            self.beneath = Some(Over { record, since });
+        }
     }
 
     /// No wish any more. What is under way may still be written; it is not used.
@@ -344,6 +371,7 @@ impl Claims {
             since: before.map_or(now, |seen| seen.since),
             unchanged: same.map_or(now, |seen| seen.unchanged),
         });
+        self.look_beneath();
     }
 
     /// An owner's grant is extended by a write, counted from when it was asked for, and ends when
@@ -373,7 +401,9 @@ impl Claims {
 
     fn unanswered(&mut self, now: Instant, pending: Pending, actions: &mut impl Extend<Action>) {
         self.pending = None;
-        self.next = now + self.pace;
+        // What is overdue has taken its time: the next question leaves at once. It also finds out
+        // what became of the last one, and a standby that was handed the address has not long.
+        self.next = now.max(pending.sent + self.pace);
         if self.lost.is_none() {
             self.lost = Some(pending.sent);
             actions.extend([Action::Report(Report::ArbiterLost)]);
@@ -428,7 +458,7 @@ mod tests {
             lease: Duration::from_secs(5),
             timeout: Duration::from_millis(500),
         };
-        Claims::new(at(0), policy, Duration::from_millis(100))
+        Claims::new(at(0), 2, policy, Duration::from_millis(100))
     }
 
     const THEIRS: Record = Record { owner: Node::A, epoch: Epoch(4), boot: 1 };
@@ -493,6 +523,26 @@ mod tests {
             Some((Epoch(5), Some(THEIRS)))
         );
         assert_eq!(claims.granted_until(), at(11 + 4500));
+    }
+
+    #[test]
+    fn a_claim_over_an_unused_one_of_ours_is_over_what_lies_beneath() {
+        let (mut claims, mut known) = (claims(), Epoch(4));
+        let (_, read) = want(&mut claims, at(10), &mut known);
+        answer(&mut claims, at(11), read, THEIRS, false);
+        let (_, asked) = want(&mut claims, at(11), &mut known);
+        let given_up = wanted(asked);
+        claims.give_up();
+        answer(&mut claims, at(20), asked, given_up, true);
+        let (_, again) = want(&mut claims, at(2000), &mut known);
+        answer(&mut claims, at(2001), again, wanted(again), true);
+        let (epoch, over) = claims.take_won().expect("it was written");
+        assert_eq!((epoch, over.record), (Epoch(7), Some(THEIRS)));
+        claims.note_used(epoch);
+        let used = wanted(again);
+        let (_, last) = want(&mut claims, at(4000), &mut known);
+        answer(&mut claims, at(4001), last, wanted(last), true);
+        assert_eq!(claims.take_won().expect("written").1.record, Some(used));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) struct Common {
     /// over. Claims of its that were still under way, or are made before it notices, are void.
     superseded: Option<(u64, Epoch)>,
     /// The last process of the peer's that is known to be dead.
-    dead: Option<u64>,
+    pub(super) dead: Option<u64>,
     /// When a process that cannot show to be the peer's successor last said that it owns.
     stranger: Option<Instant>,
     pub(super) next_dial: Instant,
@@ -119,7 +119,7 @@ impl Common {
             claims: policy
                 .arbiter
                 .filter(|_| policy.paired)
-                .map(|arbiter| Claims::new(now, arbiter, timing.redial)),
+                .map(|arbiter| Claims::new(now, boot, arbiter, timing.redial)),
             known: Epoch::NONE,
             served: Epoch::NONE,
             superseded: None,
@@ -155,6 +155,9 @@ impl Common {
         };
         self.known = epoch;
         self.served = epoch;
+        if let Some(claims) = &mut self.claims {
+            claims.note_used(epoch);
+        }
         (epoch, over)
     }
 

@@ -48,6 +48,10 @@ pub(super) struct Duplex {
     stopped: bool,
     /// Why the standby will not take over in this epoch: it is dead, or has said so.
     gone: Option<Cause>,
+    /// When its death was learned of.
+    dead: Option<Instant>,
+    /// That process, if it died while the lease ran: it cannot have owned, whatever it was granted.
+    unused: Option<u64>,
 }
 
 impl Primary {
@@ -67,6 +71,8 @@ impl Primary {
             claimed: None,
             stopped: false,
             gone: None,
+            dead: None,
+            unused: None,
         };
         Self { held: Held::Whole, mode: Mode::Duplex(duplex), ..self }
     }
@@ -78,6 +84,14 @@ impl Primary {
     /// In duplex, and the link stands that the standby got everything by.
     pub(super) fn keeps_link(&self, common: &Common) -> bool {
         matches!(self.mode, Mode::Duplex(duplex) if duplex.keeps_link(common))
+    }
+
+    /// The standby's process, if what it was granted in this epoch has provably not been used.
+    pub(super) const fn unused(&self) -> Option<u64> {
+        match self.mode {
+            Mode::Duplex(Duplex { unused, .. }) => unused,
+            Mode::Simplex => None,
+        }
     }
 
     pub(super) const fn beat_role(&self) -> BeatRole {
@@ -138,24 +152,21 @@ impl Primary {
         self.note_conflict(common);
         let Mode::Duplex(duplex) = &mut self.mode else { return Outcome::Stay };
         if heard == Heard::Successor {
-            duplex.gone.get_or_insert(Cause::PeerRestarted);
+            duplex.bury(now, Cause::PeerRestarted);
         }
         if duplex.gone.is_some() {
+            if duplex.dead.is_none() {
+                self.settle_doubt(common);
+            }
             return Outcome::Stay;
         }
         // Every beat after `since` said "duplex": a standby that has heard one and is not armed
         // never will be in this epoch.
         if !peer.synced && !peer.role.owns() && peer.has_answered_since(duplex.since) {
-            if self.held == Held::Doubtful {
-                // What it said before we woke may be older than a claim of its own.
-                if !peer.has_answered_since(common.detector.awake_since()) {
-                    return Outcome::Stay;
-                }
-                // It would know a later epoch if it had owned: nothing has been served but by us.
-                if peer.epoch <= self.epoch {
-                    self.held = Held::Whole;
-                }
+            if !self.settle_doubt(common) {
+                return Outcome::Stay;
             }
+            let Mode::Duplex(duplex) = &mut self.mode else { return Outcome::Stay };
             let asked = duplex.parting.is_some_and(|asked| peer.has_answered_since(asked));
             let renounced = asked && peer.role == BeatRole::Renounced;
             duplex.gone =
@@ -173,6 +184,24 @@ impl Primary {
         Outcome::Stay
     }
 
+    /// Slept past its lease: has a standby that follows nobody else owned meanwhile? Returns whether
+    /// it has said.
+    fn settle_doubt(&mut self, common: &Common) -> bool {
+        if self.held != Held::Doubtful {
+            return true;
+        }
+        // What it said before we woke may be older than a claim of its own.
+        let awake_since = common.detector.awake_since();
+        let Some(peer) = common.peer.filter(|peer| peer.has_answered_since(awake_since)) else {
+            return false;
+        };
+        // It would know a later epoch if it had owned: nothing has been served but by us.
+        if !peer.role.owns() && peer.epoch <= self.epoch {
+            self.held = Held::Whole;
+        }
+        true
+    }
+
     /// An earlier epoch also claims: we are silent until it is not heard claiming any more.
     fn note_conflict(&mut self, common: &mut Common) {
         match common.claimant() {
@@ -186,9 +215,9 @@ impl Primary {
     }
 
     /// The peer's process is dead.
-    pub(super) fn on_proof(&mut self, cause: Cause) -> Outcome {
+    pub(super) fn on_proof(&mut self, now: Instant, cause: Cause) -> Outcome {
         if let Mode::Duplex(duplex) = &mut self.mode {
-            duplex.gone.get_or_insert(cause);
+            duplex.bury(now, cause);
         }
         Outcome::Stay
     }
@@ -214,8 +243,14 @@ impl Primary {
 
     /// What is due.
     pub(super) fn on_time(&mut self, common: &mut Common, now: Instant) -> Outcome {
-        if let Mode::Duplex(Duplex { gone: Some(cause), .. }) = self.mode {
-            return Outcome::GoSimplex(cause);
+        if let Mode::Duplex(duplex) = &mut self.mode
+            && let Some(cause) = duplex.gone
+        {
+            duplex.absolve(common, now);
+            // In doubt, and about to be told: it would have to be silent for so long anyway.
+            let listens = now < common.detector.awake_since() + common.timing.detection;
+            let waits = self.held == Held::Doubtful && duplex.dead.is_none() && listens;
+            return if waits { Outcome::Stay } else { Outcome::GoSimplex(cause) };
         }
         common.check_stall(now);
         let Mode::Duplex(duplex) = &mut self.mode else {
@@ -234,6 +269,20 @@ impl Primary {
 }
 
 impl Duplex {
+    /// The standby's process is dead.
+    fn bury(&mut self, now: Instant, cause: Cause) {
+        self.gone.get_or_insert(cause);
+        self.dead.get_or_insert(now);
+    }
+
+    /// A standby that is dead before the lease is over has never owned. A reading of the clock later
+    /// than that with which its death was learned of says so: the other may be from before a pause.
+    fn absolve(&mut self, common: &Common, now: Instant) {
+        if self.dead.is_some_and(|learned| learned < now) && !self.lease.is_over(now) {
+            self.unused = common.dead;
+        }
+    }
+
     /// Clients cannot reach us and could reach the standby: let it own.
     fn leave_dead_lan(&self, common: &Common, now: Instant) -> Outcome {
         let able = common

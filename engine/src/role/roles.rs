@@ -330,7 +330,7 @@ impl Roles {
             // A refusal with nothing heard since shortens its patience.
             State::Joining(_) => Outcome::Stay,
             State::Standby(standby) => standby.on_proof(now, cause),
-            State::Primary(primary) => primary.on_proof(cause),
+            State::Primary(primary) => primary.on_proof(now, cause),
             State::Yielding(yielding) => yielding.on_proof(&mut self.common, cause),
         }
     }
@@ -497,8 +497,8 @@ impl Roles {
     /// What a new owner holds, now that the arbiter has said over whose record it owns.
     ///
     /// A primary that finds a later one of its standby's may have been replaced, unless the standby
-    /// has said since that it never used it. Where nobody owns without a record, one that is not
-    /// later than what was held shows that nobody has owned since.
+    /// has said since that it never used it, or died before it could. Where nobody owns without a
+    /// record, one that is not later than what was held shows that nobody has owned since.
     fn judge(&self, held: Held, over: Over) -> Held {
         let (node, boot) = (self.common.node, self.common.boot);
         let strict =
@@ -513,11 +513,13 @@ impl Roles {
             }
             State::Primary(_) | State::Yielding(_) if record.owner == node => ours,
             State::Primary(_) | State::Yielding(_) => {
-                let unused = self.common.peer.is_some_and(|peer| {
-                    peer.boot == record.boot
-                        && peer.epoch <= self.epoch()
-                        && peer.has_answered_since(over.since)
-                });
+                let unused = matches!(&self.state, State::Primary(primary)
+                    if primary.unused() == Some(record.boot))
+                    || self.common.peer.is_some_and(|peer| {
+                        peer.boot == record.boot
+                            && peer.epoch <= self.epoch()
+                            && peer.has_answered_since(over.since)
+                    });
                 if record.epoch > self.epoch() && !unused {
                     return Held::Doubtful;
                 }

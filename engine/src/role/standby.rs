@@ -6,6 +6,7 @@
 //! standby, because nobody else has more.
 
 use super::common::{Common, Heard};
+use super::peer::Peer;
 use super::roles::Outcome;
 use super::types::{Action, BeatRole, Cause, Held, Report};
 use crate::ids::Epoch;
@@ -103,6 +104,10 @@ impl Standby {
             }
             BeatRole::Yielding => {
                 self.yielding.get_or_insert(now);
+                // Silent as it is, it goes on without us no sooner than an owner would.
+                if let Sync::Armed { current } = self.sync {
+                    self.sync = Sync::Armed { current: current.max(trusted(common, &peer)) };
+                }
                 Outcome::Stay
             }
             // It asks for the address back, and holds more than we, or may get it where we cannot.
@@ -142,15 +147,14 @@ impl Standby {
         if !peer.synced {
             return Outcome::Stay;
         }
-        let heard_us = peer.echo.unwrap_or(Instant::ZERO);
-        let trusted = common.timing.alone().saturating_sub(common.timing.margin);
+        let trusted = trusted(common, &peer);
         self.sync = match self.sync {
             Sync::Partial | Sync::Void => Sync::Void,
             Sync::Complete => {
                 common.next_beat = now;
-                Sync::Armed { current: heard_us + trusted }
+                Sync::Armed { current: trusted }
             }
-            Sync::Armed { current } => Sync::Armed { current: current.max(heard_us + trusted) },
+            Sync::Armed { current } => Sync::Armed { current: current.max(trusted) },
         };
         Outcome::Stay
     }
@@ -267,4 +271,10 @@ impl Standby {
             Sync::Armed { .. } | Sync::Complete | Sync::Partial | Sync::Void => Held::Doubtful,
         }
     }
+}
+
+/// Until when `peer`, which we follow, cannot have gone on alone by our silence.
+fn trusted(common: &Common, peer: &Peer) -> Instant {
+    let heard_us = peer.echo.unwrap_or(Instant::ZERO);
+    heard_us + common.timing.alone().saturating_sub(common.timing.margin)
 }

@@ -13,7 +13,9 @@
 //! * the owner slept past its lease and hears nobody when it wakes: it cannot know whether the other
 //!   has owned meanwhile (rule 11);
 //! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table). With
-//!   an arbiter that is waited for, that is no excuse.
+//!   an arbiter that is waited for, that is no excuse;
+//! * an arbiter that is waited for does not answer the node that is handed the address, so that it
+//!   gives it back, and then its giver, which holds all there is, dies before it is answered itself;
 //! * a node was granted the address while the nodes did not hear each other, and was not told: who
 //!   goes on after it cannot know whether it spoke.
 //!
@@ -82,6 +84,10 @@ impl World {
                 self.excuse_all("the heir had just lost its LAN");
             } else if self.owns(host) && !self.promise.protected {
                 self.excuse_all("the primary died unprotected");
+            } else if self.has_address_back(host) {
+                self.excuse_all(
+                    "who had handed over died, and its heir had given the address back",
+                );
             }
         } else {
             self.promise_without_heir(host);
@@ -130,6 +136,14 @@ impl World {
         state.engine.as_ref().map(|engine| engine.status(state.clock.at(self.now)).role)
     }
 
+    /// Whether `host` has handed over to a node that was not granted the address, has asked it back, and
+    /// has itself not been granted it yet: nobody else holds anything any more.
+    fn has_address_back(&self, host: usize) -> bool {
+        self.is_strict()
+            && self.role(host) == Some(Role::Silent)
+            && self.role(1 - host) == Some(Role::Standby { synced: false })
+    }
+
     fn owns(&self, host: usize) -> bool {
         matches!(self.role(host), Some(Role::Primary { .. }))
     }
@@ -172,7 +186,8 @@ impl World {
         if handed && !core::mem::replace(&mut self.promise.handed, true) {
             self.excuse_all("the address was handed to a node that had failed");
         }
-        let calm = word.owner && word.protected && self.hosts.iter().all(super::host::Host::runs);
+        // Both say so: an owner may not know yet that the other has been started anew.
+        let calm = word.owner && self.hosts.iter().all(|host| host.runs() && host.word.protected);
         if calm {
             self.promise.troubled = [false; 2];
             self.promise.severed = false;

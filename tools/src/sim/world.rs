@@ -557,12 +557,11 @@ impl World {
             let state = &mut self.clients[client];
             let Some(endpoint) = &state.endpoint else { continue };
             // Who is done is excused, too: the pair may still hold its connection.
-            if state.excused.is_none() {
-                state.excused = Some(why);
-                any = true;
-                let (client, service) = endpoint.ends();
-                self.see(Sight::Excused { client, service, why });
-            }
+            any |= state.excused.is_none();
+            state.excused.get_or_insert(why);
+            // Told each time: who had sent no more than a SYN had no connection the last time.
+            let (client, service) = endpoint.ends();
+            self.see(Sight::Excused { client, service, why });
         }
         if any {
             self.say(|| format!("every connection is excused: {why}"));

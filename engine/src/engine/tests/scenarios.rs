@@ -3,7 +3,7 @@
 
 use super::client::Mode;
 use super::world::{CHARGEN, DISCARD, ECHO, FILES, World};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 const ALL: [(u16, Mode); 4] = [
     (ECHO, Mode::Echo(2_000_000)),
@@ -292,4 +292,23 @@ fn hosts_die_in_turn_again_and_again() {
         world.run_until("duplex again", World::is_duplex);
     }
     world.finish();
+}
+
+/// Nobody can go on with its connection, and a client that only listens would never find out.
+#[test]
+fn a_client_whose_connection_is_in_doubt_is_told_so_though_it_says_nothing() {
+    let mut world = World::duplex();
+    let client = world.connect(ECHO, Mode::Talk);
+    world.run_for(Duration::from_millis(100));
+    world.say(client, 10, false);
+    world.run_for(Duration::from_millis(400));
+    world.cut_lan(1, true);
+    world.poweroff(0);
+    // Its heir cannot know any more whether it has gone on alone.
+    world.run_for(Duration::from_millis(400));
+    world.cut_lan(1, false);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.run_for(Duration::from_millis(20));
+    assert!(world.clients[client].has_ended(), "{}", world.story());
+    assert_eq!(world.engine(1).status(Instant::ZERO).stats.not_continued, 1);
 }

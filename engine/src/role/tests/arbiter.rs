@@ -2,6 +2,7 @@
 
 use super::super::{Cause, Held, LostArbiter, LostPeer, Path, Policy, Refusal, Role};
 use super::world::{A, B, World, arbitrated};
+use crate::ids::Node;
 
 fn duplex(seed: u64) -> World {
     World::duplex_with(seed, arbitrated(LostArbiter::Stop))
@@ -279,6 +280,99 @@ fn an_address_handed_to_a_node_that_loses_the_arbiter_comes_back() {
         assert_eq!(world.role(B), Some(Role::Standby { synced: false }));
         let (_, change) = world.last_ownership(A).expect("a owns");
         assert_eq!(change.held, Held::Whole, "{}", world.tell());
+    }
+}
+
+/// A late claim of the standby's is written, and then it dies: while our lease ran it cannot have
+/// used the grant.
+#[test]
+fn a_grant_of_a_standby_that_died_under_our_lease_was_never_used() {
+    let mut late = 0;
+    for seed in 0..40 {
+        let mut world = duplex(1020 + seed);
+        world.arbiter.delay = (12_000, 1000);
+        world.cut_from(Path::Replication, A);
+        world.cut_from(Path::Lan, A);
+        // It asks for the address, hears us again, and gives that up.
+        world.run(50 + seed % 12);
+        world.heal_paths();
+        world.run(25);
+        let granted = world.arbiter.record.is_some_and(|record| record.owner == Node::B);
+        if !granted || !world.protected(A) {
+            continue;
+        }
+        late += 1;
+        world.kill(B);
+        world.run_until("a goes on", 600, |world| {
+            world.role(A) == Some(Role::Primary { duplex: false })
+        });
+        let (_, change) = world.last_ownership(A).expect("a goes on");
+        assert_eq!(change.held, Held::Whole, "{}", world.tell());
+    }
+    assert!(late > 5, "the moment was met {late} times");
+}
+
+/// The standby has said that it left, then its primary sleeps while it waits for its grant: what it
+/// hears when it wakes shows that nobody has owned meanwhile.
+#[test]
+fn a_primary_that_slept_while_it_waited_for_its_grant_keeps_its_connections() {
+    for seed in 0..40 {
+        let mut world = World::duplex_with(1060 + seed, arbitrated(LostArbiter::Table));
+        world.arbiter.delay = (30_000, 1000);
+        world.cut_path(Path::Replication);
+        world.run_until("b leaves", 100, |world| {
+            world.role(B) == Some(Role::Standby { synced: false })
+        });
+        world.run(2);
+        assert!(world.last_ownership(A).is_none(), "it is not granted yet");
+        world.freeze(A);
+        world.run(60 + seed);
+        world.thaw(A);
+        world.heal_paths();
+        world.run_until("duplex again", 1500, World::has_converged);
+        assert!(world.last_ownership(B).is_none());
+        let (_, change) = world.last_ownership(A).expect("a goes on");
+        assert_eq!(change.held, Held::Whole, "{}", world.tell());
+    }
+}
+
+/// The standby has owned while both networks between the two were cut. It dies as they heal, and of
+/// what its primary asks for meanwhile the first is written and given up for another title: the
+/// second, over a record of its own, is still over that of the one who served.
+#[test]
+fn a_claim_of_ours_that_was_given_up_does_not_hide_who_has_owned() {
+    for seed in 0..60 {
+        let mut world = duplex(1140 + seed);
+        world.arbiter.delay = (5_000, 10_000);
+        sever(&mut world);
+        world.run_until("b owns", 200, |world| world.speaks(B));
+        // Then it waits for b's record to grow old.
+        world.run(100 + 7 * seed);
+        world.kill(B);
+        world.run(530);
+        world.start(B);
+        world.run(seed % 12);
+        world.heal_paths();
+        world.run_until("duplex again", 3000, World::has_converged);
+        if let Some((_, change)) = world.last_ownership(A) {
+            assert_ne!(change.held, Held::Whole, "{}", world.tell());
+        }
+    }
+}
+
+/// The heir's question is lost: it asks again when the answer is overdue, and not a pause later, when
+/// the address is asked back.
+#[test]
+fn a_lost_question_costs_a_switchover_no_more_than_the_arbiters_timeout() {
+    for seed in 0..20 {
+        let mut world = duplex(1100 + seed);
+        world.arbiter.cut[B] = true;
+        assert!(world.switchover(A));
+        world.run(5);
+        world.arbiter.cut[B] = false;
+        world.run_until("b owns", 125, |world| world.speaks(B));
+        let (_, change) = world.last_ownership(B).expect("b owns");
+        assert_eq!(change.held, Held::Whole);
     }
 }
 

@@ -249,6 +249,21 @@ fn a_primary_without_lan_hands_over() {
     world.run_until("a protects b", 600, |world| world.is_duplex(B));
 }
 
+/// Its giver is silent, and heard to be: nothing has been served meanwhile.
+#[test]
+fn an_heir_that_was_without_lan_when_it_was_handed_the_address_holds_everything() {
+    for seed in 0..20 {
+        let mut world = World::duplex(1200 + seed);
+        assert!(world.switchover(A));
+        world.set_lan(B, false);
+        world.run(150 + seed);
+        world.set_lan(B, true);
+        world.run_until("b owns", 100, |world| world.is_primary(B));
+        let (_, change) = world.last_ownership(B).expect("b owns");
+        assert_eq!(change.held, Held::Whole, "{}", world.tell());
+    }
+}
+
 #[test]
 fn a_primary_without_lan_and_without_standby_stays() {
     let mut world = World::duplex(13);
