@@ -59,13 +59,18 @@ marked_in() {
 
 is_private() { [[ $(stat -c %a "$1") == 600 ]]; }
 
-# Each file of the ring can be read, none is too large, and there are no more than three.
+# Each file of the ring can be read, none is too large, and there are no more than three. The newest
+# may just have begun.
 ring_is_whole() {
     local file
     for file in "$1" "$1.1" "$1.2"; do
-        (($(stat -c %s "$file") <= 1048576 && $(packets "$file") > 10)) || return 1
+        (($(stat -c %s "$file") <= 1048576)) || { say "$file is too large"; return 1; }
+        readable "$file" || return 1
     done
-    [[ ! -e $1.3 ]]
+    for file in "$1.1" "$1.2"; do
+        (($(packets "$file") > 10)) || { say "$file has too few packets"; return 1; }
+    done
+    [[ ! -e $1.3 ]] || { say "there is a fourth file"; return 1; }
 }
 
 status_says() { engine "$1" status --json | grep -qE "$2"; }
