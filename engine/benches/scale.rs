@@ -55,6 +55,7 @@ fn setup(node: Node, boot: u64, connections: usize) -> Setup {
         node,
         boot,
         addresses: vec![IpAddr::from(SERVICE)],
+        relays: Vec::new(),
         services: vec![ServicePort { port: 7, kind: Kind::Echo }],
         tcp: Arc::default(),
         limits: Limits::default(),
@@ -242,7 +243,7 @@ impl Pair {
         packet.extend_from_slice(payload);
         let vnet = header.write(&mut packet, payload.len(), Offload::Full);
         let owner = usize::from(self.owns(1));
-        self.call(owner, |engine, now| engine.on_packet(now, vnet, &packet));
+        self.call(owner, |engine, now| _ = engine.on_packet(now, vnet, &mut packet));
         while self.serve(owner) || self.serve(1 - owner) {}
     }
 

@@ -13,6 +13,17 @@ impl fmt::Debug for ConnId {
     }
 }
 
+/// One splice for its whole life, on both nodes and in the log. The halves mean what those of a
+/// [`ConnId`] mean; the two kinds of names have nothing to do with each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpliceId(pub u64);
+
+impl fmt::Debug for SpliceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s{:x}", self.0)
+    }
+}
+
 /// A position in the replicated log: the number of the last record included. 0 is "nothing".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Lsn(pub u64);

@@ -6,6 +6,7 @@
 //! * [`wire`]: packets to values and back; total, never panics.
 //! * [`tcp`]: one connection's TCP, RFC 9293; knows two horizons and nothing of replication.
 //! * [`service`]: what answers on a port, as a deterministic function of its input.
+//! * [`relay`]: unmodified servers behind the pair: two legs, spliced by rewriting headers.
 //! * [`replica`]: records, log positions, group commit, the replication stream.
 //! * [`role`]: who owns the address: heartbeats, epochs, takeover.
 //! * [`neighbour`]: ARP and neighbour discovery for the service address.
@@ -19,6 +20,7 @@ pub mod defects;
 pub mod engine;
 pub mod ids;
 pub mod neighbour;
+pub mod relay;
 pub mod replica;
 pub mod role;
 pub mod service;

@@ -23,14 +23,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ("service", &["ids", "time"]),
     ("replica", &["ids", "time", "wire"]),
     ("role", &["ids", "time"]),
+    ("relay", &["ids", "time", "wire"]),
     ("neighbour", &["time", "wire"]),
     // Behind the feature of the same name.
     ("defects", &[]),
     (
         "engine",
-        &["defects", "ids", "neighbour", "replica", "role", "service", "tcp", "time", "wire"],
+        &[
+            "defects",
+            "ids",
+            "neighbour",
+            "relay",
+            "replica",
+            "role",
+            "service",
+            "tcp",
+            "time",
+            "wire",
+        ],
     ),
-    ("runtime", &["engine", "ids", "replica", "role", "service", "tcp", "time", "wire"]),
+    ("runtime", &["engine", "ids", "relay", "replica", "role", "service", "tcp", "time", "wire"]),
     ("main", &["runtime"]),
 ];
 
@@ -61,6 +73,8 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
         "service",
         &["ContentId", "Facts", "Kind", "Limits", "Lookup", "Read", "Store", "Verified", "store"],
     ),
+    // The relays are configured.
+    ("relay", &["Backend", "Check", "IDLE", "Settings"]),
     // TCP's settings, and nothing else of it.
     ("tcp", &["Algorithm", "Ecn", "Keepalive", "Settings"]),
     // Progress, to report it; frames, to sum them up in a capture.

@@ -285,6 +285,7 @@ fn setup() -> Setup {
         node: Node::A,
         boot: BOOT,
         addresses: vec![address(false, 100), address(true, 100)],
+        relays: Vec::new(),
         services: PORTS.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
         tcp: Arc::new(Settings { receive_buffer: 32 << 10, ..Settings::default() }),
         limits: Limits { output_buffer: 32 << 10 },
@@ -380,11 +381,11 @@ impl World {
             Op::Segment(ref shape) => self.segment(shape),
             Op::Packet { flags, bytes } => {
                 let vnet = VnetHeader { flags: flags & 3, ..VnetHeader::PLAIN };
-                self.engine.on_packet(now, vnet, bytes);
+                self.engine.on_packet(now, vnet, &mut bytes.to_vec());
             }
             Op::Ping { v6, data } => {
-                let packet = ping(v6, data);
-                self.engine.on_packet(now, VnetHeader::PLAIN, &packet);
+                let mut packet = ping(v6, data);
+                self.engine.on_packet(now, VnetHeader::PLAIN, &mut packet);
             }
             Op::Frame(frame) => self.engine.on_frame(now, frame),
             Op::Arp { claim, mac } => {
@@ -546,7 +547,7 @@ impl World {
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
         let _: VnetHeader = header.write(&mut packet, payload.len(), Offload::Full);
-        self.engine.on_packet(self.now, VnetHeader::PLAIN, &packet);
+        self.engine.on_packet(self.now, VnetHeader::PLAIN, &mut packet);
     }
 
     fn beat(&mut self, lan: bool, role: u8, synced: bool, epoch: i8, boot: i8, echo: bool) {

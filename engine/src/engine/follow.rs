@@ -124,6 +124,7 @@ impl Engine {
                 self.expected = connections;
                 Ok(())
             }
+            Record::Spliced { .. } | Record::Unspliced { .. } => Err("there are no relays"),
             Record::SnapshotEnd => {
                 self.roles.on_synced(now, epoch);
                 Ok(())

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
-use super::outbox::Loose;
+use super::outbox::{Loose, Relayed};
 use super::replicate::append_input;
 use super::settle::Before;
 use super::setup::Level;
@@ -29,28 +29,37 @@ const PROTOCOL_ICMPV6: u8 = 58;
 
 impl Engine {
     /// A packet arrived for a service address: IP header first, no link header.
-    pub fn on_packet(&mut self, now: Instant, vnet: VnetHeader, bytes: &[u8]) {
+    ///
+    /// What a relay forwards is rewritten where it lies, and returned: the host puts it on the wire
+    /// at once, if the engine may still speak ([`Self::speak_until`]).
+    pub fn on_packet(
+        &mut self,
+        now: Instant,
+        vnet: VnetHeader,
+        bytes: &mut [u8],
+    ) -> Option<Relayed> {
         self.stats.packets_in += 1;
         if !self.owner {
             // Until a connection's state is known its packets are dropped, never refused (I5).
             self.stats.not_owner += 1;
-            return;
+            return None;
         }
         let Ok(ip) = parse_ip(bytes) else {
             self.stats.malformed += 1;
-            return;
+            return None;
         };
         if !self.setup.addresses.contains(&ip.dst)
             || !is_host(ip.src)
             || self.setup.addresses.contains(&ip.src)
         {
             self.stats.not_for_us += 1;
-            return;
+            return None;
         }
         if ip.fragment.is_none() {
             let checked = vnet.flags & (VnetHeader::NEEDS_CSUM | VnetHeader::DATA_VALID) != 0;
             let check = if checked { ChecksumState::Trusted } else { ChecksumState::Verify };
-            return self.on_datagram(now, &ip, check);
+            self.on_datagram(now, &ip, check);
+            return None;
         }
         match self.reassembler.insert(now, &ip) {
             Ok(Some(whole)) => match whole.packet() {
@@ -60,6 +69,7 @@ impl Engine {
             Ok(None) => {}
             Err(_) => self.stats.malformed += 1,
         }
+        None
     }
 
     fn on_datagram(&mut self, now: Instant, ip: &IpPacket<'_>, check: ChecksumState) {

@@ -53,6 +53,7 @@ use setup::PairClock;
 use table::Table;
 use wake::{Recent, Walk};
 
+pub use outbox::Relayed;
 pub use output::PACKET_BUFFER;
 pub use setup::{Action, ExitReason, Level, LinkInput, ServicePort, Setup};
 pub use stats::Stats;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::tcp::Transmit;
-use crate::wire::FourTuple;
+use crate::wire::{FourTuple, VnetHeader};
 
 /// More answers than one turn's packets can ask for.
 const CAPACITY: usize = 256;
@@ -19,6 +19,15 @@ pub(super) enum Loose {
     Segment(FourTuple, Transmit),
     /// A whole IP packet.
     Packet(Vec<u8>),
+}
+
+/// A packet of one leg that has become one of the other, where it lay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relayed {
+    /// What goes before it.
+    pub vnet: VnetHeader,
+    /// Its length, which is that of what came less any padding.
+    pub length: usize,
 }
 
 /// A bounded queue of loose packets, and what is said to the clients of connections that were

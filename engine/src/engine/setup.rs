@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::ids::Node;
+use crate::relay;
 use crate::role::{Ask, Path, Policy, Timing};
 use crate::service::{Kind, Limits};
 use crate::tcp::Settings;
@@ -30,6 +31,8 @@ pub struct Setup {
     pub addresses: Vec<IpAddr>,
     /// The services, at most 65,535.
     pub services: Vec<ServicePort>,
+    /// The relays; no port is both a service's and a relay's.
+    pub relays: Vec<relay::Settings>,
     /// How TCP behaves.
     pub tcp: Arc<Settings>,
     /// What one connection's application may hold.
@@ -56,7 +59,7 @@ pub struct Setup {
     pub clock_origin: Duration,
     /// Half-open connections beyond which SYN cookies answer.
     pub backlog: usize,
-    /// Connections beyond which a SYN is not answered.
+    /// Connections beyond which a SYN is not answered; and splices, which are counted apart.
     pub connections_max: usize,
     /// Live connections beyond which those at rest are parked.
     pub live_max: usize,

@@ -41,6 +41,16 @@ pub struct Stats {
     pub cookies_sent: u64,
     /// Connections opened by a returned cookie.
     pub cookies_accepted: u64,
+    /// Packets forwarded from one leg of a splice to the other.
+    pub relayed: u64,
+    /// Their payload bytes.
+    pub relayed_bytes: u64,
+    /// Splices begun.
+    pub spliced: u64,
+    /// Splices ended, in whatever way.
+    pub unspliced: u64,
+    /// Clients refused because no backend was up.
+    pub no_backend: u64,
     /// Takeovers and switchovers to this node.
     pub takeovers: u64,
     /// Connections carried over by them.

@@ -7,6 +7,7 @@ use crate::ids::{Epoch, Node};
 use crate::replica::SnapshotProgress;
 use crate::role::{ArbiterStatus, Path, Role};
 use crate::time::{Duration, Instant};
+use crate::wire::Endpoint;
 
 /// What is known of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,19 @@ pub struct PeerStatus {
     pub lan_ok: bool,
     /// Connections that the peer could not continue byte for byte.
     pub unprotected: u32,
+}
+
+/// What is known of one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendStatus {
+    /// The relay's port.
+    pub port: u16,
+    /// Where it listens.
+    pub address: Endpoint,
+    /// Whether it gets new splices. Only an owner finds out; on a standby it is always true.
+    pub up: bool,
+    /// How many splices it has.
+    pub splices: u32,
 }
 
 /// A snapshot of the engine for people and programs.
@@ -38,7 +52,11 @@ pub struct Status {
     pub connections: usize,
     /// Of those, in the handshake.
     pub half_open: usize,
-    /// Connections that the standby has been sent, and all there are, while it is brought up to
+    /// Live or held splices, which are not among the connections.
+    pub splices: usize,
+    /// What is known of each backend, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+    /// Connections and splices that the standby has been sent, and all there are, while it is brought up to
     /// date.
     pub snapshot: Option<SnapshotProgress>,
     /// The log's last position, and the last that the standby confirmed.
@@ -70,6 +88,8 @@ impl Engine {
             protected: self.protected(now, &peer),
             connections: self.table.len(),
             half_open: self.half_open,
+            splices: 0,
+            backends: Vec::new(),
             snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot.progress()),
             log: (self.log.appended().0, self.log.confirmed().0),
             backlog_bytes: self.log.backlog_bytes(),

@@ -1,4 +1,4 @@
-//! The bytes of version 1. A change here is a change of the protocol: it needs a new version, and
+//! The bytes of the records and frames. A change here is a change of the protocol: it needs a new version, and
 //! the old one must stay readable for one release.
 //!
 //! Fields are set apart by spaces, in the order in which they are written.
@@ -6,7 +6,7 @@
 use core::net::SocketAddr;
 
 use super::{Frame, Heartbeat, Hello, Part, Record, Refusal, Versions};
-use crate::ids::{ConnId, Epoch, Lsn, Node};
+use crate::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
 use crate::wire::FourTuple;
 
 const CONN: ConnId = ConnId(0x0102_0304_0506_0708);
@@ -112,6 +112,25 @@ fn closed() {
 fn snapshot() {
     expect_record(Record::SnapshotBegin { connections: 0x1122 }, "07 22110000");
     expect_record(Record::SnapshotEnd, "08");
+}
+
+#[test]
+fn splice() {
+    expect_record(
+        Record::Spliced {
+            splice: SpliceId(0x0102_0304_0506_0708),
+            client: tuple("10.77.0.100:8080", "10.77.0.10:4660"),
+            backend: tuple("10.77.0.100:4661", "10.77.0.21:80"),
+            seq: 0x1122,
+            ts: 0x3344,
+        },
+        "09 0807060504030201 04 0a4d0064 901f 04 0a4d000a 3412 \
+         04 0a4d0064 3512 04 0a4d0015 5000 22110000 44330000",
+    );
+    expect_record(
+        Record::Unspliced { splice: SpliceId(0x0102_0304_0506_0708) },
+        "0a 0807060504030201",
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //!       └─► Pin*        what a service saw outside its input
 //!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
 //!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
+//!  Spliced ─► Unspliced                             two legs that a relay has joined
 //! ```
 //!
 //! A record is its kind (one byte, never given to another record) and fixed fields. Byte runs are
@@ -12,7 +13,7 @@
 
 use super::codec::{Fields, address_len, check_offset, put_address, put_run};
 use super::{MAX_RECORD, Violation};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SpliceId};
 use crate::wire::FourTuple;
 
 /// One record of the log.
@@ -87,6 +88,24 @@ pub enum Record<'a> {
     },
     /// All connections from before the session have been told.
     SnapshotEnd,
+    /// Two legs are one splice from here on. If its name is known, it goes on to another backend.
+    Spliced {
+        /// Its name in every later record.
+        splice: SpliceId,
+        /// The leg to the client.
+        client: FourTuple,
+        /// The leg to the backend.
+        backend: FourTuple,
+        /// What is added to the client's sequence numbers on their way to the backend, modulo 2³².
+        seq: u32,
+        /// What is added to the client's timestamps, modulo 2³².
+        ts: u32,
+    },
+    /// A splice exists no longer.
+    Unspliced {
+        /// The splice.
+        splice: SpliceId,
+    },
 }
 
 /// The kinds. A number is never reused, also not when its record is gone.
@@ -99,6 +118,8 @@ mod kind {
     pub(super) const CLOSED: u8 = 6;
     pub(super) const SNAPSHOT_BEGIN: u8 = 7;
     pub(super) const SNAPSHOT_END: u8 = 8;
+    pub(super) const SPLICED: u8 = 9;
+    pub(super) const UNSPLICED: u8 = 10;
 }
 
 const FLAG_SNAPSHOT: u8 = 1;
@@ -110,8 +131,7 @@ impl<'a> Record<'a> {
     pub const fn encoded_len(&self) -> usize {
         1 + match self {
             Self::Opened { tuple, hard, app, .. } => {
-                let tuple = address_len(tuple.local) + address_len(tuple.remote);
-                8 + tuple + 2 + 1 + 4 + hard.len() + 4 + app.len()
+                8 + tuple_len(tuple) + 2 + 1 + 4 + hard.len() + 4 + app.len()
             }
             Self::Input { bytes, .. } => 8 + 8 + 4 + 4 + bytes.len(),
             Self::PeerFinished { .. } => 8 + 8,
@@ -120,6 +140,10 @@ impl<'a> Record<'a> {
             Self::Closed { .. } => 8 + 1,
             Self::SnapshotBegin { .. } => 4,
             Self::SnapshotEnd => 0,
+            Self::Spliced { client, backend, .. } => {
+                8 + tuple_len(client) + tuple_len(backend) + 4 + 4
+            }
+            Self::Unspliced { .. } => 8,
         }
     }
 
@@ -131,8 +155,7 @@ impl<'a> Record<'a> {
         match *self {
             Self::Opened { conn, ref tuple, kind, snapshot, hard, app } => {
                 put_head(out, kind::OPENED, conn);
-                put_address(out, tuple.local);
-                put_address(out, tuple.remote);
+                put_tuple(out, tuple);
                 out.extend_from_slice(&kind.to_le_bytes());
                 out.push(if snapshot { FLAG_SNAPSHOT } else { 0 });
                 put_run(out, hard);
@@ -171,6 +194,18 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&connections.to_le_bytes());
             }
             Self::SnapshotEnd => out.push(kind::SNAPSHOT_END),
+            Self::Spliced { splice, ref client, ref backend, seq, ts } => {
+                out.push(kind::SPLICED);
+                out.extend_from_slice(&splice.0.to_le_bytes());
+                put_tuple(out, client);
+                put_tuple(out, backend);
+                out.extend_from_slice(&seq.to_le_bytes());
+                out.extend_from_slice(&ts.to_le_bytes());
+            }
+            Self::Unspliced { splice } => {
+                out.push(kind::UNSPLICED);
+                out.extend_from_slice(&splice.0.to_le_bytes());
+            }
         }
     }
 
@@ -190,9 +225,17 @@ impl<'a> Record<'a> {
             kind::CLOSED => Self::Closed { conn: ConnId(fields.u64()?), cause: fields.u8()? },
             kind::SNAPSHOT_BEGIN => Self::SnapshotBegin { connections: fields.u32()? },
             kind::SNAPSHOT_END => Self::SnapshotEnd,
+            kind::SPLICED => Self::Spliced {
+                splice: SpliceId(fields.u64()?),
+                client: tuple(&mut fields)?,
+                backend: tuple(&mut fields)?,
+                seq: fields.u32()?,
+                ts: fields.u32()?,
+            },
+            kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
             value => {
                 let what = "the kind of a record";
-                return Err(Violation::Value { what, value: value.into(), expected: "1 to 8" });
+                return Err(Violation::Value { what, value: value.into(), expected: "1 to 10" });
             }
         };
         *bytes = fields.rest();
@@ -202,7 +245,7 @@ impl<'a> Record<'a> {
     fn opened(fields: &mut Fields<'a>) -> Result<Self, Violation> {
         Ok(Self::Opened {
             conn: ConnId(fields.u64()?),
-            tuple: FourTuple { local: fields.address()?, remote: fields.address()? },
+            tuple: tuple(fields)?,
             kind: fields.u16()?,
             snapshot: fields.flags("the flags of an opened record", FLAG_SNAPSHOT)? != 0,
             hard: fields.run()?,
@@ -245,7 +288,10 @@ impl<'a> Record<'a> {
             | Self::Pin { conn, .. }
             | Self::Progress { conn, .. }
             | Self::Closed { conn, .. } => Some(conn),
-            Self::SnapshotBegin { .. } | Self::SnapshotEnd => None,
+            Self::SnapshotBegin { .. }
+            | Self::SnapshotEnd
+            | Self::Spliced { .. }
+            | Self::Unspliced { .. } => None,
         }
     }
 
@@ -261,8 +307,23 @@ impl<'a> Record<'a> {
             Self::Closed { .. } => "closed",
             Self::SnapshotBegin { .. } => "snapshot begin",
             Self::SnapshotEnd => "snapshot end",
+            Self::Spliced { .. } => "spliced",
+            Self::Unspliced { .. } => "unspliced",
         }
     }
+}
+
+const fn tuple_len(tuple: &FourTuple) -> usize {
+    address_len(tuple.local) + address_len(tuple.remote)
+}
+
+fn put_tuple(out: &mut Vec<u8>, tuple: &FourTuple) {
+    put_address(out, tuple.local);
+    put_address(out, tuple.remote);
+}
+
+fn tuple(fields: &mut Fields<'_>) -> Result<FourTuple, Violation> {
+    Ok(FourTuple { local: fields.address()?, remote: fields.address()? })
 }
 
 fn put_head(out: &mut Vec<u8>, kind: u8, conn: ConnId) {
@@ -305,7 +366,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..10) {
+        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..12) {
             bytes.insert(0, kind);
             let mut rest = &bytes[..];
             while !rest.is_empty() && Record::decode(&mut rest).is_ok() {}
@@ -359,8 +420,8 @@ mod tests {
     #[test]
     fn unknown_kinds_and_flags_are_named() {
         assert_eq!(
-            Record::decode(&mut &[9u8][..]).map_err(|violation| violation.to_string()),
-            Err("the kind of a record is 9, expected 1 to 8".into())
+            Record::decode(&mut &[11u8][..]).map_err(|violation| violation.to_string()),
+            Err("the kind of a record is 11, expected 1 to 10".into())
         );
         let progress = OwnedRecord::Progress {
             conn: 1,

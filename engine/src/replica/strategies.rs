@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Frame, Heartbeat, Hello, MAX_LSN, MAX_OFFSET, Part, Record, Refusal, Versions};
-use crate::ids::{ConnId, Epoch, Lsn, Node};
+use crate::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
 use crate::wire::{Endpoint, FourTuple};
 
 /// A [`Record`] that owns its bytes.
@@ -47,6 +47,15 @@ pub(super) enum OwnedRecord {
         connections: u32,
     },
     SnapshotEnd,
+    Spliced {
+        splice: u64,
+        ends: [Endpoint; 4],
+        seq: u32,
+        ts: u32,
+    },
+    Unspliced {
+        splice: u64,
+    },
 }
 
 impl OwnedRecord {
@@ -70,6 +79,14 @@ impl OwnedRecord {
             Self::Closed { conn, cause } => Record::Closed { conn: ConnId(conn), cause },
             Self::SnapshotBegin { connections } => Record::SnapshotBegin { connections },
             Self::SnapshotEnd => Record::SnapshotEnd,
+            Self::Spliced { splice, ends: [a, b, c, d], seq, ts } => Record::Spliced {
+                splice: SpliceId(splice),
+                client: FourTuple { local: a, remote: b },
+                backend: FourTuple { local: c, remote: d },
+                seq,
+                ts,
+            },
+            Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
         }
     }
 }
@@ -121,6 +138,9 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
         any::<(u64, u8)>().prop_map(|(conn, cause)| OwnedRecord::Closed { conn, cause }),
         any::<u32>().prop_map(|connections| OwnedRecord::SnapshotBegin { connections }),
         Just(OwnedRecord::SnapshotEnd),
+        (any::<(u64, u32, u32)>(), [address(), address(), address(), address()])
+            .prop_map(|((splice, seq, ts), ends)| OwnedRecord::Spliced { splice, ends, seq, ts }),
+        any::<u64>().prop_map(|splice| OwnedRecord::Unspliced { splice }),
     ]
 }
 

@@ -126,6 +126,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         boot,
         addresses: config.addresses.clone(),
         services: services(config),
+        relays: Vec::new(),
         tcp: Arc::new(tcp_settings(&config.tcp)),
         limits: Limits { output_buffer: config.tcp.send_buffer },
         timing: Timing::new(config.timing.heartbeat, config.timing.detection),

@@ -200,6 +200,11 @@ fn counters(stats: &Stats) -> Map<String, Value> {
         refused,
         cookies_sent,
         cookies_accepted,
+        relayed,
+        relayed_bytes,
+        spliced,
+        unspliced,
+        no_backend,
         takeovers,
         carried,
     )

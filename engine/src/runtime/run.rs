@@ -29,7 +29,7 @@ use super::control::Command;
 use super::link::{LinkEvent, TOKENS};
 use super::logging::Logging;
 use super::report::Report;
-use crate::engine::{Action, Engine, ExitReason, Level, LinkInput, PACKET_BUFFER};
+use crate::engine::{Action, Engine, ExitReason, Level, LinkInput, PACKET_BUFFER, Relayed};
 use crate::ids::Node;
 use crate::role::{Path, Role};
 use crate::time::{Duration, Instant};
@@ -391,10 +391,13 @@ impl Run {
             match assembly.tun.read(incoming) {
                 Ok(length) => {
                     let header = VnetHeader::parse(&incoming[..length]);
-                    let packet = incoming.get(VnetHeader::LEN..length);
+                    let packet = incoming.get_mut(VnetHeader::LEN..length);
                     if let (Some(header), Some(packet)) = (header, packet) {
                         tap.packet_in(header, packet);
-                        self.engine.on_packet(clock.now(), header, packet);
+                        let relayed = self.engine.on_packet(clock.now(), header, packet);
+                        if let Some(relayed) = relayed {
+                            self.pass_on(relayed);
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -408,6 +411,23 @@ impl Run {
             }
         }
         self.outside.tun_readable
+    }
+
+    /// Writes a packet that a relay has rewritten where it was read.
+    fn pass_on(&mut self, relayed: Relayed) {
+        if !self.may_speak_at(self.now()) {
+            self.outside.gated += 1;
+            return;
+        }
+        let Outside { assembly, incoming, tap, clock, .. } = &mut self.outside;
+        if let Some(header) = incoming.first_chunk_mut() {
+            relayed.vnet.write(header);
+        }
+        let packet = &incoming[..VnetHeader::LEN + relayed.length];
+        match assembly.tun.write(packet) {
+            Ok(()) => tap.packet_out(*clock, packet),
+            Err(error) => log::debug!("packet not sent: {error}"),
+        }
     }
 
     /// Puts packets on the wire while the engine may speak. A packet that is ready when the right

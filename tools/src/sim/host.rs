@@ -225,6 +225,7 @@ pub(super) fn setup(plan: &PairPlan, host: usize, boot: u64, random: u64) -> Set
         node: [Node::A, Node::B][host],
         boot,
         addresses: super::lan::SERVICE.to_vec(),
+        relays: Vec::new(),
         services: SERVICES.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
         tcp: Arc::new(tcp),
         limits: Limits { output_buffer: plan.output_buffer },

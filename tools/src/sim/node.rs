@@ -222,7 +222,9 @@ impl World {
             }
         }
         for _ in 0..PACKETS_IN {
-            let Some((vnet, packet)) = self.hosts[host].inbox.packets.pop_front() else { return };
+            let Some((vnet, mut packet)) = self.hosts[host].inbox.packets.pop_front() else {
+                return;
+            };
             let shown = shown(vnet, &packet);
             let node = NodeId(host as u8);
             self.see(Sight::PacketIn { node, packet: &shown });
@@ -230,7 +232,7 @@ impl World {
                 self.see(Sight::PacketIn { node, packet: &whole });
             }
             if let Some(engine) = &mut self.hosts[host].engine {
-                engine.on_packet(now, vnet, &packet);
+                engine.on_packet(now, vnet, &mut packet);
             }
         }
     }

@@ -200,10 +200,10 @@ proptest! {
             let flags = Flags::from_bits_retain(flags);
             let remote = (service_address(), to).into();
             let (seq, ack) = (seq_next.add((seq / 64).into()), ack_next.add((ack / 64).into()));
-            let bytes = packet(port, remote, seq.0, ack, flags, &text);
+            let mut bytes = packet(port, remote, seq.0, ack, flags, &text);
             let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
             let engine = world.engine(0);
-            engine.on_packet(now, VnetHeader::PLAIN, &bytes);
+            engine.on_packet(now, VnetHeader::PLAIN, &mut bytes);
             while engine.poll_packet(now, &mut buffer).is_some() {}
         }
         world.run_for(Duration::from_millis(50));

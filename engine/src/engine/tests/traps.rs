@@ -91,9 +91,9 @@ fn who_asks_after_a_takeover_does_not_wait_for_the_idle_to_be_nudged() {
     assert!(act(&mut engine).contains(&Action::InstallRoutes), "it owns");
     let asks = talkers[0];
     world.clients[asks].say(10, false);
-    let request = world.clients[asks].poll_packet(now).expect("a request");
+    let mut request = world.clients[asks].poll_packet(now).expect("a request");
     let trusted = VnetHeader { flags: VnetHeader::DATA_VALID, ..VnetHeader::PLAIN };
-    engine.on_packet(now, trusted, &request);
+    engine.on_packet(now, trusted, &mut request);
     let mut sent = Vec::new();
     while let Some(range) = engine.poll_packet(now, &mut buffer) {
         let packet = &buffer[range.start + VnetHeader::LEN..range.end];
@@ -353,7 +353,7 @@ fn a_full_table_sends_no_cookies() {
     let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
     let engine = world.engine(0);
     assert_eq!((engine.stats.cookies_accepted, engine.stats.cookies_sent), (1, 1));
-    engine.on_packet(now, VnetHeader::PLAIN, &from_client(99, SeqNum(0), Flags::SYN, &[]));
+    engine.on_packet(now, VnetHeader::PLAIN, &mut from_client(99, SeqNum(0), Flags::SYN, &[]));
     assert_eq!(engine.poll_packet(now, &mut buffer), None);
     assert_eq!((engine.stats.table_full, engine.stats.cookies_sent), (1, 1));
 }
@@ -369,7 +369,7 @@ fn time_wait_is_used_again_without_a_cookie() {
     let engine = world.engine(0);
     let web = (service_address(), FILES).into();
     let mut tell = |seq, ack, flags, text: &[u8]| {
-        engine.on_packet(now, VnetHeader::PLAIN, &to_address(web, seq, ack, flags, text));
+        engine.on_packet(now, VnetHeader::PLAIN, &mut to_address(web, seq, ack, flags, text));
         let mut last = None;
         while let Some(range) = engine.poll_packet(now, &mut buffer) {
             let packet = &buffer[range.start + VnetHeader::LEN..range.end];
@@ -400,8 +400,8 @@ fn what_comes_to_everybody_is_for_nobody() {
     let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
     let engine = world.engine(0);
     for address in [[255, 255, 255, 255], [10, 77, 0, 255], [224, 0, 0, 1]] {
-        let syn = to_address((address, ECHO).into(), 99, SeqNum(0), Flags::SYN, &[]);
-        engine.on_packet(now, VnetHeader::PLAIN, &syn);
+        let mut syn = to_address((address, ECHO).into(), 99, SeqNum(0), Flags::SYN, &[]);
+        engine.on_packet(now, VnetHeader::PLAIN, &mut syn);
         assert_eq!(engine.poll_packet(now, &mut buffer), None, "{address:?}");
     }
     assert_eq!(engine.stats.opened, 0);
@@ -441,7 +441,7 @@ fn a_syn_that_is_answered_twice_opens_what_its_client_heard() {
         let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
         let engine = world.engine(0);
         let mut tell = |engine: &mut Engine, packet: &[u8]| {
-            engine.on_packet(now, VnetHeader::PLAIN, packet);
+            engine.on_packet(now, VnetHeader::PLAIN, &mut packet.to_vec());
             let range = engine.poll_packet(now, &mut buffer)?;
             let packet = &buffer[range.start + VnetHeader::LEN..range.end];
             let ip = parse_ip(packet).expect("IP");
@@ -468,7 +468,7 @@ fn a_segment_that_overtakes_the_cookie_is_not_refused() {
     let (now, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
     let engine = world.engine(0);
     let mut tell = |packet: &[u8]| {
-        engine.on_packet(now, VnetHeader::PLAIN, packet);
+        engine.on_packet(now, VnetHeader::PLAIN, &mut packet.to_vec());
         let range = engine.poll_packet(now, &mut buffer)?;
         let packet = &buffer[range.start + VnetHeader::LEN..range.end];
         let ip = parse_ip(packet).expect("IP");

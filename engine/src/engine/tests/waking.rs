@@ -63,7 +63,7 @@ fn the_recently_active_wake_first_and_the_others_a_share_a_turn() {
     let sleeper = sleeper.expect("one who has not been reached");
     world.clients[sleeper].say(10, false);
     let packet = world.clients[sleeper].poll_packet(now).expect("what it says");
-    world.engine(1).on_packet(now, trusted(), &packet);
+    world.engine(1).on_packet(now, trusted(), &mut packet.clone());
     assert!(live(&mut world, 1).iter().any(|id| slot_of(*id) == sleeper));
 }
 

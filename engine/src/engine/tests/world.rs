@@ -151,6 +151,7 @@ fn setup(node: Node, boot: u64) -> Setup {
         node,
         boot,
         addresses: vec![service_address(), service_address_v6()],
+        relays: Vec::new(),
         services: vec![
             port(ECHO, Kind::Echo),
             port(DISCARD, Kind::Discard),
@@ -492,7 +493,7 @@ impl World {
         match event {
             Event::ToNode(packet) => {
                 if self.hosts[host].routes {
-                    engine.on_packet(now, trusted(), &packet);
+                    engine.on_packet(now, trusted(), &mut packet.clone());
                 }
             }
             Event::Frame(frame) => engine.on_frame(now, &frame),

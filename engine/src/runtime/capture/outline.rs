@@ -68,6 +68,8 @@ struct Tally {
     progress: u64,
     closed: u64,
     snapshot: u64,
+    spliced: u64,
+    unspliced: u64,
     broken: bool,
 }
 
@@ -91,6 +93,8 @@ impl Tally {
                 Record::Progress { .. } => tally.progress += 1,
                 Record::Closed { .. } => tally.closed += 1,
                 Record::SnapshotBegin { .. } | Record::SnapshotEnd => tally.snapshot += 1,
+                Record::Spliced { .. } => tally.spliced += 1,
+                Record::Unspliced { .. } => tally.unspliced += 1,
             }
         }
         tally
@@ -102,6 +106,8 @@ impl core::fmt::Display for Tally {
         let mut comma = "";
         for (name, count) in [
             ("snapshot", self.snapshot),
+            ("spliced", self.spliced),
+            ("unspliced", self.unspliced),
             ("opened", self.opened),
             ("input", self.input),
             ("peer finished", self.peer_finished),

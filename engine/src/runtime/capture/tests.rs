@@ -41,6 +41,8 @@ fn status(role: Role, epoch: u64) -> Status {
         epoch: Epoch(epoch),
         protected: true,
         connections: 12,
+        splices: 0,
+        backends: Vec::new(),
         half_open: 0,
         snapshot: None,
         log: (0, 0),

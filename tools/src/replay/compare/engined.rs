@@ -106,7 +106,7 @@ impl Engined {
         packet.extend_from_slice(text);
         let _: VnetHeader = header.write(&mut packet, text.len(), Offload::Partial { mss: 0 });
         let trusted = VnetHeader { flags: VnetHeader::DATA_VALID, ..VnetHeader::PLAIN };
-        self.engine.on_packet(now, trusted, &packet);
+        self.engine.on_packet(now, trusted, &mut packet);
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -165,6 +165,7 @@ fn setup(services: &[Service], mtu: u16) -> Result<Setup, SetupError> {
         boot: 1,
         addresses: addresses.into_iter().collect(),
         services: ports,
+        relays: Vec::new(),
         tcp: Arc::new(Settings::default()),
         limits: Limits::default(),
         timing: Timing::default(),
