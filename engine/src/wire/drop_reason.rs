@@ -42,11 +42,13 @@ pub enum DropReason {
     FragmentEcn,
     /// No memory left for a fragment, or too many pieces.
     FragmentLimit,
+    /// A packet to be forwarded whose TTL or hop limit would become 0.
+    TtlExceeded,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`DropReason::index`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Truncated,
         Self::BadVersion,
         Self::BadHeaderLength,
@@ -65,6 +67,7 @@ impl DropReason {
         Self::FragmentHeaderChain,
         Self::FragmentEcn,
         Self::FragmentLimit,
+        Self::TtlExceeded,
     ];
 
     /// How many reasons there are.
@@ -96,6 +99,7 @@ impl DropReason {
             Self::FragmentHeaderChain => "fragment_header_chain",
             Self::FragmentEcn => "fragment_ecn",
             Self::FragmentLimit => "fragment_limit",
+            Self::TtlExceeded => "ttl_exceeded",
         }
     }
 }

@@ -6,13 +6,15 @@
 //! ```text
 //!  TUN     [vnet 10][ip][tcp][text]   VnetHeader::parse, parse_ip, parse_tcp   ──► Segment
 //!          [vnet 10][ip][tcp][text]   ◄── TcpHeader::write before text that is already in place
+//!          [vnet 10][ip][tcp][text]   of one leg of a splice: Rewrite::apply ──► of the other
 //!  TUN     fragments                  Reassembler::insert ──► Reassembled::packet ──► as above
 //!  TUN     ICMP                       parse_icmp ──► Icmp; write_echo_reply, Fragments ──► packets
 //!  LAN     Ethernet frames            NeighbourFrame::parse ──► ARP, NS, NA; to_frame() back
 //! ```
 //!
-//! The hot path is the first two lines. It looks at each header byte once, touches the text only
-//! where no offload vouches for its checksum, and allocates nothing.
+//! The hot path is the first three lines. It reads a header once, and once more where it is to be
+//! rewritten, touches the text only where no offload vouches for its checksum, and allocates
+//! nothing.
 
 pub mod checksum;
 
@@ -24,6 +26,7 @@ mod fragment;
 mod icmp;
 mod ip;
 mod ndp;
+mod rewrite;
 mod segment;
 mod seq;
 mod split;
@@ -42,6 +45,7 @@ pub use fragment::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, MEMORY_MIN, Reassembled, Rea
 pub use icmp::{Icmp, IcmpError, IcmpKind, parse_icmp, write_echo_reply};
 pub use ip::{ECN_CE, ECN_ECT0, ECN_ECT1, ECN_NOT_ECT, FragmentInfo, IpPacket, parse_ip, protocol};
 pub use ndp::{NaFlags, NeighbourAdvertisement, NeighbourSolicitation, solicited_node};
+pub use rewrite::{ChecksumField, Rewrite};
 pub use segment::{Flags, SackBlock, SackBlocks, Segment, TcpOptions, Timestamps};
 pub use seq::SeqNum;
 pub use split::Fragments;

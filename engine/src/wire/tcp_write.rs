@@ -21,7 +21,7 @@ use core::net::IpAddr;
 /// The most option bytes a TCP header can hold.
 const OPTIONS_MAX: usize = 40;
 /// Where the checksum is in a TCP header.
-const CHECKSUM_AT: usize = 16;
+pub(super) const CHECKSUM_AT: usize = 16;
 
 /// Who computes the TCP checksum, and who cuts a long payload into segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
