@@ -11,7 +11,7 @@ use super::{DropReason, Endpoint, FourTuple, SeqNum};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The header of every ICMP message: type, code, checksum, and four bytes that depend on the type.
-const ICMP_LEN: usize = 8;
+pub(super) const ICMP_LEN: usize = 8;
 
 const V4_ECHO_REPLY: u8 = 0;
 const V4_ECHO_REQUEST: u8 = 8;

@@ -9,6 +9,7 @@
 //!          [vnet 10][ip][tcp][text]   of one leg of a splice: Rewrite::apply ──► of the other
 //!  TUN     fragments                  Reassembler::insert ──► Reassembled::packet ──► as above
 //!  TUN     ICMP                       parse_icmp ──► Icmp; write_echo_reply, Fragments ──► packets
+//!                                     IcmpError ──► write_icmp_error
 //!  LAN     Ethernet frames            NeighbourFrame::parse ──► ARP, NS, NA; to_frame() back
 //! ```
 //!
@@ -24,6 +25,7 @@ mod ethernet;
 mod extension;
 mod fragment;
 mod icmp;
+mod icmp_error;
 mod ip;
 mod ndp;
 mod rewrite;
@@ -43,6 +45,7 @@ pub use drop_reason::DropReason;
 pub use ethernet::{ETHERNET_HEADER_LEN, Frame, MacAddr, NeighbourFrame};
 pub use fragment::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, MEMORY_MIN, Reassembled, Reassembler};
 pub use icmp::{Icmp, IcmpError, IcmpKind, parse_icmp, write_echo_reply};
+pub use icmp_error::write_icmp_error;
 pub use ip::{ECN_CE, ECN_ECT0, ECN_ECT1, ECN_NOT_ECT, FragmentInfo, IpPacket, parse_ip, protocol};
 pub use ndp::{NaFlags, NeighbourAdvertisement, NeighbourSolicitation, solicited_node};
 pub use rewrite::{ChecksumField, Rewrite};
