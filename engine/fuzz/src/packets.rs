@@ -2,15 +2,16 @@
 //!
 //! An input is any number of packets, each with an order byte before it: time that passes, whether
 //! the checksums are put right first (or nearly nothing would get past them), how the TCP checksum
-//! is judged, the MTU that a reply is cut to.
+//! is judged, the MTU that a reply is cut to, what a segment's headers are rewritten to.
 
 use core::net::IpAddr;
 
 use standin::time::{Duration, Instant};
 use standin::wire::checksum::{Sum, pseudo_header};
 use standin::wire::{
-    ChecksumState, Fragments, Icmp, IpPacket, MEMORY_MIN, Reassembler, VnetHeader, parse_icmp,
-    parse_ip, parse_tcp, protocol, write_echo_reply,
+    ChecksumField, ChecksumState, Endpoint, Flags, Fragments, Icmp, IcmpError, IcmpKind, IpPacket,
+    MEMORY_MIN, Reassembler, Rewrite, Segment, VnetHeader, parse_icmp, parse_ip, parse_tcp,
+    protocol, write_echo_reply, write_icmp_error,
 };
 
 use crate::pieces::Pieces;
@@ -38,6 +39,7 @@ pub fn run(data: &[u8]) {
         repair(&mut packet, order);
         if let Ok(ip) = parse_ip(&packet) {
             check_ip(&ip, &packet);
+            check_rewrite(&ip, &packet, order);
             take(&mut set, now, &ip, order);
         }
         set.expire(now);
@@ -112,9 +114,95 @@ fn upper(ip: &IpPacket<'_>, order: u8) {
         assert!(*source != 0 && *destination != 0);
         assert_written_as_read(ip, *source, *destination, segment);
     }
-    if let Ok(Icmp::EchoRequest { data, .. }) = parse_icmp(ip) {
-        answer(ip, data, order);
+    match parse_icmp(ip) {
+        Ok(Icmp::EchoRequest { data, .. }) => answer(ip, data, order),
+        Ok(Icmp::Error(error)) => repeat(ip, &error),
+        Ok(Icmp::Other) | Err(_) => {}
     }
+}
+
+/// An error that was read is written, and reads the same.
+fn repeat(ip: &IpPacket<'_>, error: &IcmpError) {
+    let mut written = Vec::new();
+    write_icmp_error(error, ip.src, 64, 7, &mut written);
+    if error.kind == IcmpKind::SourceQuench {
+        return assert!(written.is_empty(), "nobody may send these");
+    }
+    let again = parse_ip(&written).expect("what was written is a packet");
+    assert_eq!((again.src, again.dst), (ip.src, ip.dst));
+    assert_eq!(parse_icmp(&again), Ok(Icmp::Error(*error)));
+}
+
+/// A packet that parses is rewritten: to what the rewrite says, and as sound or not as it was.
+fn check_rewrite(ip: &IpPacket<'_>, packet: &[u8], order: u8) {
+    let Ok((_, _, segment)) = parse_tcp(ip, ChecksumState::Trusted) else { return };
+    let (source, destination): (IpAddr, IpAddr) = match ip.src {
+        IpAddr::V4(_) => ([10, 77, 0, 100].into(), [10, 77, order, 10].into()),
+        IpAddr::V6(_) => ([0xfd, order.into(), 0, 0, 0, 0, 0, 1].into(), ip.src),
+    };
+    let number = 0x9e37_79b9_u32.wrapping_mul(order.into());
+    let by = Rewrite {
+        source: Endpoint::new(source, 7000 + u16::from(order)),
+        destination: Endpoint::new(destination, 80),
+        seq: number,
+        ack: number.rotate_left(8),
+        ts_val: number.rotate_left(16),
+        ts_ecr: number.rotate_left(24),
+        mss_max: 1400,
+    };
+    let sound = parse_tcp(ip, ChecksumState::Verify).is_ok();
+    let sum_at = ip.payload.as_ptr() as usize - packet.as_ptr() as usize + 16;
+    let partial = |ip: &IpPacket<'_>| {
+        let sum = pseudo_header(ip.src, ip.dst, protocol::TCP, ip.payload.len() as u32);
+        sum.folded().to_be_bytes()
+    };
+    for field in [ChecksumField::Full, ChecksumField::Partial] {
+        let mut packet = packet.to_vec();
+        if field == ChecksumField::Partial {
+            packet[sum_at..sum_at + 2].copy_from_slice(&partial(ip));
+        }
+        let mut rewritten = packet.clone();
+        let done = by.apply(&mut rewritten, ip.payload.len(), field);
+        if ip.ttl <= 1 {
+            assert!(done.is_err() && rewritten == packet, "it ends here, as it was");
+            continue;
+        }
+        let length = done.expect("a packet that parses is rewritten");
+        assert_eq!(rewritten[length..], packet[length..], "padding is not touched");
+        let new = parse_ip(&rewritten[..length]).expect("its header is sound");
+        assert_eq!(
+            IpPacket { payload: ip.payload, ..new },
+            IpPacket { src: by.source.ip(), dst: by.destination.ip(), ttl: ip.ttl - 1, ..*ip }
+        );
+        let ends = (by.source.port(), by.destination.port());
+        let expected = (ends.0, ends.1, rewritten_segment(&by, &segment));
+        assert_eq!(parse_tcp(&new, ChecksumState::Trusted), Ok(expected));
+        match field {
+            ChecksumField::Full => {
+                let still = parse_tcp(&new, ChecksumState::Verify).is_ok();
+                assert_eq!(still, sound, "no better, no worse");
+            }
+            ChecksumField::Partial => {
+                assert_eq!(rewritten[sum_at..sum_at + 2], partial(&new));
+            }
+        }
+    }
+}
+
+fn rewritten_segment<'a>(by: &Rewrite, segment: &Segment<'a>) -> Segment<'a> {
+    let mut new = segment.clone();
+    let is_ack = segment.flags.contains(Flags::ACK);
+    let (ack, ts_ecr) = if is_ack { (by.ack, by.ts_ecr) } else { (0, 0) };
+    (new.seq, new.ack) = (segment.seq.add(by.seq), segment.ack.add(ack));
+    new.options.mss = segment.options.mss.map(|mss| mss.min(by.mss_max));
+    if let Some(stamps) = &mut new.options.timestamps {
+        stamps.val = stamps.val.wrapping_add(by.ts_val);
+        stamps.ecr = stamps.ecr.wrapping_add(ts_ecr);
+    }
+    for block in &mut new.options.sack {
+        (block.left, block.right) = (block.left.add(by.ack), block.right.add(by.ack));
+    }
+    new
 }
 
 /// The echo of a ping is a sound packet with the same data, also after it was cut and put together.
