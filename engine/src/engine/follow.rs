@@ -3,6 +3,7 @@
 use super::Engine;
 use super::connection::{Body, Connection};
 use crate::ids::{ConnId, Epoch, Lsn};
+use crate::relay::Splice;
 use crate::replica::{Record, Violation};
 use crate::service::output::ENDLESS;
 use crate::service::{App, Env};
@@ -124,7 +125,10 @@ impl Engine {
                 self.expected = connections;
                 Ok(())
             }
-            Record::Spliced { .. } | Record::Unspliced { .. } => Err("there are no relays"),
+            Record::Spliced { splice, client, backend, seq, ts } => {
+                self.relays.hold(now, splice, Splice { client, backend, seq, ts })
+            }
+            Record::Unspliced { splice } => self.relays.release(splice),
             Record::SnapshotEnd => {
                 self.roles.on_synced(now, epoch);
                 Ok(())

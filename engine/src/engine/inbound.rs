@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
 use super::outbox::{Loose, Relayed};
+use super::relaying::Passing;
 use super::replicate::append_input;
 use super::settle::Before;
 use super::setup::Level;
@@ -58,12 +59,16 @@ impl Engine {
         if ip.fragment.is_none() {
             let checked = vnet.flags & (VnetHeader::NEEDS_CSUM | VnetHeader::DATA_VALID) != 0;
             let check = if checked { ChecksumState::Trusted } else { ChecksumState::Verify };
-            self.on_datagram(now, &ip, check);
-            return None;
+            let passing = self.on_datagram(now, &ip, check)?;
+            return self.pass_on(vnet, bytes, &passing);
         }
         match self.reassembler.insert(now, &ip) {
             Ok(Some(whole)) => match whole.packet() {
-                Ok(ip) => self.on_datagram(now, &ip, ChecksumState::Verify),
+                Ok(ip) => {
+                    if let Some(passing) = self.on_datagram(now, &ip, ChecksumState::Verify) {
+                        self.pass_on_in_pieces(&whole, &passing);
+                    }
+                }
                 Err(_) => self.stats.malformed += 1,
             },
             Ok(None) => {}
@@ -72,7 +77,12 @@ impl Engine {
         None
     }
 
-    fn on_datagram(&mut self, now: Instant, ip: &IpPacket<'_>, check: ChecksumState) {
+    fn on_datagram(
+        &mut self,
+        now: Instant,
+        ip: &IpPacket<'_>,
+        check: ChecksumState,
+    ) -> Option<Passing> {
         match (ip.protocol, ip.dst.is_ipv6()) {
             (PROTOCOL_TCP, _) => match parse_tcp(ip, check) {
                 Ok((remote, local, segment)) => {
@@ -80,6 +90,11 @@ impl Engine {
                         local: (ip.dst, local).into(),
                         remote: (ip.src, remote).into(),
                     };
+                    if !self.relays.is_empty()
+                        && let Some(passing) = self.relay(now, tuple, ip, &segment)
+                    {
+                        return passing;
+                    }
                     self.on_segment(now, tuple, &segment);
                 }
                 Err(_) => self.stats.malformed += 1,
@@ -87,6 +102,7 @@ impl Engine {
             (PROTOCOL_ICMP, false) | (PROTOCOL_ICMPV6, true) => self.on_icmp(now, ip),
             _ => self.stats.not_for_us += 1,
         }
+        None
     }
 
     fn answer_ping(&mut self, request: &IpPacket<'_>) {
@@ -96,10 +112,15 @@ impl Engine {
             self.stats.malformed += 1;
             return;
         }
-        let mut fragments = Fragments::of(&reply, self.setup.mtu.into(), self.ip_id.into());
-        let mut packet = vec![0; usize::from(self.setup.mtu).max(IPV6_MTU_MIN)];
-        while let Some(length) = fragments.write_next(&mut packet) {
-            self.outbox.push(Loose::Packet(packet[..length].to_vec()));
+        self.push_in_pieces(&reply);
+    }
+
+    /// Queues a packet of any length, in fragments of the MTU.
+    pub(super) fn push_in_pieces(&mut self, packet: &[u8]) {
+        let mut fragments = Fragments::of(packet, self.setup.mtu.into(), self.ip_id.into());
+        let mut piece = vec![0; usize::from(self.setup.mtu).max(IPV6_MTU_MIN)];
+        while let Some(length) = fragments.write_next(&mut piece) {
+            self.outbox.push(Loose::Packet(piece[..length].to_vec()));
         }
     }
 
@@ -107,7 +128,9 @@ impl Engine {
         match parse_icmp(ip) {
             Ok(Icmp::EchoRequest { .. }) => self.answer_ping(ip),
             Ok(Icmp::Error(error)) => {
-                let Some(id) = self.table.find(error.tuple) else { return };
+                let Some(id) = self.table.find(error.tuple) else {
+                    return self.relay_error(&error);
+                };
                 self.wake(now, id);
                 let signal = match error.kind {
                     IcmpKind::TooBig { mtu: 0 } => {
@@ -284,7 +307,7 @@ impl Engine {
     }
 
     /// Whether the standby is so far behind that clients have to wait and resend.
-    fn is_crowded(&self) -> bool {
+    pub(super) fn is_crowded(&self) -> bool {
         self.log.backlog_bytes() > self.setup.backlog_bytes_max as u64
     }
 

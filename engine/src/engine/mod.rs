@@ -21,6 +21,7 @@ mod link;
 mod mistakes;
 mod outbox;
 mod output;
+mod relaying;
 mod replicate;
 mod settle;
 mod setup;
@@ -36,8 +37,9 @@ use core::fmt;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Lsn, SpliceId};
 use crate::neighbour::{self, Neighbour};
+use crate::relay::Relays;
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
 use crate::role::{Path, Reply, Role, Roles};
 use crate::service::{PinBytes, Store};
@@ -112,6 +114,9 @@ pub struct Engine {
     /// Connections that wait for the content store, each once.
     waiting: Vec<ConnId>,
     outbox: Outbox,
+    relays: Relays,
+    /// Splices that the standby has been told of and has not confirmed, in the log's order.
+    unconfirmed: VecDeque<(Lsn, SpliceId)>,
     reassembler: Reassembler,
     ip_id: u16,
 
@@ -120,6 +125,8 @@ pub struct Engine {
     attached: bool,
     log: Log,
     snapshot: Snapshot,
+    /// The same for splices, which follow the connections.
+    splices: Snapshot,
     snapshot_end: SnapshotEnd,
     stall: Stall,
     /// Connections whose progress the standby does not know yet.
@@ -174,12 +181,15 @@ impl Engine {
             walk: Walk::default(),
             waiting: Vec::new(),
             outbox: Outbox::default(),
+            relays: relaying::relays(&setup),
+            unconfirmed: VecDeque::new(),
             reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),
             ip_id: 0,
             link: Link::default(),
             attached: false,
             log: Log::new(),
             snapshot: Snapshot::new(),
+            splices: Snapshot::new(),
             snapshot_end: SnapshotEnd::None,
             stall: Stall::new(now),
             progress: Vec::new(),
@@ -248,6 +258,7 @@ impl Engine {
         self.follow_neighbour(now, event);
         if self.owner {
             self.on_alarms(now);
+            self.relay_timer(now);
             self.reassembler.expire(now);
             self.flush_progress(now, false);
             self.advance_waking(now);
@@ -272,7 +283,8 @@ impl Engine {
             // A snapshot that waits for confirmations goes on when they come.
             let due = self.snapshot_due() || self.waking_due();
             let snapshot = if due { Instant::ZERO } else { Instant::NEVER };
-            deadline = deadline.min(alarms).min(progress).min(fragments).min(snapshot);
+            let others = fragments.min(snapshot).min(self.relays.deadline());
+            deadline = deadline.min(alarms).min(progress).min(others);
         }
         deadline
     }

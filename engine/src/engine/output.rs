@@ -9,7 +9,7 @@ use crate::ids::ConnId;
 use crate::service::{self, App};
 use crate::tcp::{CloseCause, Transmit};
 use crate::time::Instant;
-use crate::wire::{FourTuple, Offload, VnetHeader};
+use crate::wire::{FourTuple, Offload, TcpHeader, VnetHeader};
 
 /// Where a packet's payload begins in the buffer; the headers end right before it.
 const HEADROOM: usize = 128;
@@ -27,6 +27,10 @@ impl Engine {
         if let Some(loose) = self.outbox.pop() {
             self.stats.packets_out += 1;
             return Some(self.write_loose(&loose, buffer));
+        }
+        if let Some(header) = self.relays.poll_header() {
+            self.stats.packets_out += 1;
+            return Some(self.write_header(header, buffer));
         }
         while let Some(id) = self.next_ready(now) {
             if let Some((tuple, transmit)) = self.poll_connection(now, id, buffer) {
@@ -51,7 +55,8 @@ impl Engine {
 
     /// Whether [`Self::poll_packet`] has something to look at.
     pub fn has_packets(&self) -> bool {
-        self.owner && !(self.outbox.is_empty() && self.ready.is_empty() && self.quiet.is_empty())
+        let quiet = self.outbox.is_empty() && self.ready.is_empty() && self.quiet.is_empty();
+        self.owner && (!quiet || self.relays.has_headers())
     }
 
     /// Who is first in the queue. When that is empty, those who wait for it to be join it.
@@ -116,6 +121,18 @@ impl Engine {
                 start..HEADROOM + packet.len()
             }
         }
+    }
+
+    /// A segment that relays send themselves, without text.
+    fn write_header(&mut self, header: TcpHeader, buffer: &mut [u8]) -> Range<usize> {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let header = TcpHeader { ip_id: self.ip_id, ..header };
+        let start = HEADROOM - header.len();
+        let offload = if self.setup.offload { Offload::Partial { mss: 0 } } else { Offload::Full };
+        let vnet = header.write(&mut buffer[start..], 0, offload);
+        let start = start - VnetHeader::LEN;
+        write_vnet(vnet, &mut buffer[start..]);
+        start..HEADROOM
     }
 
     /// Puts the headers before a payload that lies at the headroom's end.

@@ -15,7 +15,7 @@ use crate::time::{Duration, Instant};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Bytes of snapshot per turn of the loop: well under a millisecond of work.
-const SNAPSHOT_BUDGET: usize = 256 * 1024;
+pub(super) const SNAPSHOT_BUDGET: usize = 256 * 1024;
 
 /// Unconfirmed bytes beyond which the snapshot waits, so that live traffic keeps its latency.
 const SNAPSHOT_BACKLOG: u64 = 2 * 1024 * 1024;
@@ -129,6 +129,7 @@ impl Engine {
         let connections = self.table.len() as u32;
         self.append(&Record::SnapshotBegin { connections });
         self.snapshot.start(self.table.slots(), connections);
+        self.splices.start(self.relays.slots(), self.relays.len() as u32);
         self.snapshot_end = SnapshotEnd::Due;
     }
 
@@ -143,6 +144,7 @@ impl Engine {
         for id in waiting {
             self.touch(now, id);
         }
+        self.commit_splices(now);
     }
 
     /// Nothing that connections were told for the sake of the last standby holds any more: their
@@ -225,7 +227,7 @@ impl Engine {
         while let Some(slot) = self.snapshot.next_slot() {
             self.snapshot_slot(now, slot);
         }
-        if self.snapshot.is_complete() {
+        if self.snapshot.is_complete() && self.advance_splices() {
             let end = self.append(&Record::SnapshotEnd);
             self.snapshot_end = end.map_or(SnapshotEnd::None, SnapshotEnd::At);
         }
@@ -276,6 +278,7 @@ impl Engine {
             connection.set_horizon(horizon);
             self.touch(now, commit.conn);
         }
+        self.commit_splices(now);
         self.ask_for_duplex(now);
     }
 

@@ -45,12 +45,6 @@ pub struct Stats {
     pub relayed: u64,
     /// Their payload bytes.
     pub relayed_bytes: u64,
-    /// Splices begun.
-    pub spliced: u64,
-    /// Splices ended, in whatever way.
-    pub unspliced: u64,
-    /// Clients refused because no backend was up.
-    pub no_backend: u64,
     /// Takeovers and switchovers to this node.
     pub takeovers: u64,
     /// Connections carried over by them.

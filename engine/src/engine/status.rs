@@ -4,6 +4,7 @@ use super::Engine;
 use super::replicate::SnapshotEnd;
 use super::stats::Stats;
 use crate::ids::{Epoch, Node};
+use crate::relay;
 use crate::replica::SnapshotProgress;
 use crate::role::{ArbiterStatus, Path, Role};
 use crate::time::{Duration, Instant};
@@ -54,6 +55,8 @@ pub struct Status {
     pub half_open: usize,
     /// Live or held splices, which are not among the connections.
     pub splices: usize,
+    /// What has been counted of them.
+    pub relays: relay::Counts,
     /// What is known of each backend, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
     /// Connections and splices that the standby has been sent, and all there are, while it is brought up to
@@ -88,15 +91,22 @@ impl Engine {
             protected: self.protected(now, &peer),
             connections: self.table.len(),
             half_open: self.half_open,
-            splices: 0,
-            backends: Vec::new(),
-            snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot.progress()),
+            splices: self.relays.len(),
+            relays: self.relays.counts(),
+            backends: self.backends(),
+            snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot_progress()),
             log: (self.log.appended().0, self.log.confirmed().0),
             backlog_bytes: self.log.backlog_bytes(),
             peer,
             arbiter: self.roles.arbiter(now),
             stats: self.stats,
         }
+    }
+
+    fn backends(&self) -> Vec<BackendStatus> {
+        let backends = self.relays.backends();
+        let status = |(port, address, up, splices)| BackendStatus { port, address, up, splices };
+        backends.map(status).collect()
     }
 
     /// I7: true only when the death of the primary at this moment would lose nothing.

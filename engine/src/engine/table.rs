@@ -22,11 +22,8 @@
 //! connection: whoever asks for it gets it live.
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
-use std::net::IpAddr;
 
 use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
 
 use super::connection::{Body, Connection};
 use crate::ids::ConnId;
@@ -131,7 +128,7 @@ impl Table {
             return Err(connection);
         }
         self.serial = self.serial.max((connection.id.0 >> 32) as u32);
-        let place = Place { hash: self.hash(connection.tuple), slot: index as u32 };
+        let place = Place { hash: connection.tuple.keyed_hash(&self.key), slot: index as u32 };
         let spread = |place: &Place| Place::spread(place.hash);
         self.by_tuple.insert_unique(Place::spread(place.hash), place, spread);
         connection.session = self.session;
@@ -190,7 +187,7 @@ impl Table {
 
     /// The name of the connection between the two ends of `tuple`.
     pub(super) fn find(&self, tuple: FourTuple) -> Option<ConnId> {
-        let hash = self.hash(tuple);
+        let hash = tuple.keyed_hash(&self.key);
         let place = self.by_tuple.find(Place::spread(hash), |place| {
             place.hash == hash && self.tuple_in(place.slot) == Some(tuple)
         })?;
@@ -199,26 +196,6 @@ impl Table {
 
     fn tuple_in(&self, slot: u32) -> Option<FourTuple> {
         Some(self.slots.get(slot as usize)?.as_ref()?.tuple)
-    }
-
-    fn hash(&self, tuple: FourTuple) -> u32 {
-        let FourTuple { local, remote } = tuple;
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        match (local.ip(), remote.ip()) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                hasher.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
-            }
-            (local, remote) => {
-                for ip in [local, remote] {
-                    match ip {
-                        IpAddr::V4(v4) => hasher.write_u32(v4.to_bits()),
-                        IpAddr::V6(v6) => hasher.write_u128(v6.to_bits()),
-                    }
-                }
-            }
-        }
-        hasher.write_u32(u32::from(local.port()) << 16 | u32::from(remote.port()));
-        hasher.finish() as u32
     }
 
     /// Takes the connection named `id` out; its slot is on offer.
@@ -238,7 +215,7 @@ impl Table {
         }
         let mut connection = slot.take()?;
         connection.renew(self.session);
-        let hash = self.hash(connection.tuple);
+        let hash = connection.tuple.keyed_hash(&self.key);
         if let Ok(place) =
             self.by_tuple.find_entry(Place::spread(hash), |place| place.slot as usize == index)
         {

@@ -50,7 +50,10 @@ impl Engine {
             Do::GoDuplex(change) => {
                 self.report(
                     Level::Info,
-                    format!("{change}; {} connections protected", self.table.len()),
+                    format!(
+                        "{change}; {} connections protected",
+                        self.table.len() + self.relays.len()
+                    ),
                 );
             }
             Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
@@ -72,7 +75,7 @@ impl Engine {
     /// Becomes the owner. The old one is fenced by now: the role machine saw to that.
     fn take_over(&mut self, now: Instant, change: &Change) {
         self.drop_doubtful(now, change);
-        let connections = self.table.len();
+        let connections = self.table.len() + self.relays.len();
         #[cfg(feature = "defects")]
         self.err_before_takeover(now);
         self.arm_state(now);
@@ -114,7 +117,7 @@ impl Engine {
         if change.held != Held::Doubtful {
             return;
         }
-        self.stats.not_continued += self.table.len() as u64;
+        self.stats.not_continued += (self.table.len() + self.relays.len()) as u64;
         for connection in self.table.iter_mut() {
             let last = match &mut connection.body {
                 Body::Held(hard) => tcp::farewell(hard, self.clock.at(now)),
@@ -131,12 +134,14 @@ impl Engine {
     pub(super) fn arm_state(&mut self, now: Instant) {
         self.follower = None;
         self.unprotected = 0;
-        if self.table.len() > 0 {
+        if self.table.len() + self.relays.len() > 0 {
             self.clock.step_ahead();
         }
         self.table.rebuild_free();
         self.attached = false;
         self.reset_log();
+        self.unconfirmed.clear();
+        self.relays.arm(now);
         self.table.begin_session();
         self.ready.clear();
         self.quiet.clear();
@@ -178,6 +183,8 @@ impl Engine {
             connection.app.close(self.store.as_mut());
         }
         self.table.clear();
+        self.relays.forget();
+        self.unconfirmed.clear();
         self.ready.clear();
         self.quiet.clear();
         self.wheel = Wheel::new(now);

@@ -1,5 +1,418 @@
 //! Relays: a client and an unmodified server, joined by a splice.
+//!
+//! A relay ends no connection. It chooses a backend for a client's SYN, and from then on forwards
+//! what either says to the other with its headers rewritten (CRAFT's splice). So acknowledgement,
+//! retransmission and congestion control are the ends' own, nothing is buffered here, and what a
+//! takeover has to know is small and never changes:
+//!
+//! ```text
+//!   client 10.77.0.10:4660 ─► 10.77.0.100:8080   │ +seq, +ts │   10.77.0.100:2001 ─► 10.77.0.21:80
+//!                            ◄─                  │ -seq, -ts │                    ◄─
+//!          └────────── Splice::client ─────────┘               └───────── Splice::backend ────────┘
+//! ```
+//!
+//! The client's sequence numbers and timestamps are shifted to the pair's own for the second leg
+//! (RFC 6528, RFC 7323 §5.4): a backend then finds each connection from one of our ports above the one
+//! before it, and TIME-WAIT there is no obstacle (RFC 6191). All else passes as it is: options, windows,
+//! urgent pointer, ECN.
+//!
+//! **I1, I2.** Nothing is acknowledged or sent here that the other end has not. What has to be known
+//! to the standby is the splice itself, before anything of it shows: the SYN waits for
+//! [`Relays::commit`].
+//!
+//! This module knows no log and no roles. Whoever drives it carries out what [`Relays::poll_event`]
+//! says, and sends what [`Relays::poll_header`] hands out.
 
+mod backend;
+mod check;
+mod hold;
+mod open;
 mod settings;
+mod splice;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+
+use crate::ids::SpliceId;
+use crate::time::{Duration, Instant};
+use crate::wire::{
+    Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, TcpOptions, Timestamps,
+};
+
+use backend::{News, Server, bare, source_for};
+use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
+use table::Table;
 
 pub use settings::{Backend, Check, IDLE, Settings};
+pub use splice::Splice;
+
+/// How long a splice is kept after its last packet when both ends have finished, or one has reset
+/// it: a lost last ACK is asked for again within that time. Its port and its place are given away
+/// earlier if somebody needs them.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How long a client's SYN may be unanswered before its repetition is sent to another backend: a
+/// client first repeats it after a second (RFC 6298 §2).
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// How long one half of a handshake is waited for: a client's patience.
+const OPENING_MAX: Duration = Duration::from_secs(130);
+
+/// Ports looked at for a free one before another backend is asked.
+const PORT_TRIES: usize = 128;
+
+/// How often idle splices are looked for, and in how many parts the table is gone through.
+const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_PARTS: usize = 64;
+
+/// What does not change while an engine runs.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Splices beyond which a SYN is not answered.
+    pub splices_max: usize,
+    /// Splices without an answer from their backend beyond which the oldest gives way.
+    pub opening_max: usize,
+    /// What a packet on the LAN may have, in bytes.
+    pub mtu: u16,
+    /// The service addresses.
+    pub addresses: Vec<IpAddr>,
+    /// A secret of this run.
+    pub key: [u8; 16],
+}
+
+/// Where a new leg's numbers begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    /// Its ISN.
+    pub iss: SeqNum,
+    /// Its first TSval.
+    pub ts: u32,
+}
+
+/// What becomes of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It belongs to no relay.
+    Foreign,
+    /// It goes on, rewritten.
+    Forward(Rewrite),
+    /// It goes no further.
+    Taken,
+}
+
+/// What the engine has to see to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The standby has to know of the splice, as it is now; then [`Relays::commit`].
+    Spliced(SpliceId),
+    /// The splice is no more.
+    Unspliced(SpliceId),
+    /// A backend is up, or down.
+    Backend {
+        /// Whose.
+        port: u16,
+        /// Which.
+        address: Endpoint,
+        /// What it is now.
+        up: bool,
+    },
+}
+
+/// One relay.
+#[derive(Debug)]
+struct Relay {
+    settings: Settings,
+    servers: Vec<Server>,
+    /// Which of equals is asked next.
+    turn: usize,
+}
+
+/// All relays of an engine, and their splices.
+#[derive(Debug)]
+pub struct Relays {
+    limits: Limits,
+    relays: Vec<Relay>,
+    table: Table,
+    /// Splices whose backend has not answered, oldest first; and some that have gone on since.
+    opening: VecDeque<SpliceId>,
+    half_open: usize,
+    /// Splices that are over, by when that was first looked at; and some that are not any more.
+    over: VecDeque<(Instant, SpliceId)>,
+    sweep_at: Instant,
+    sweep_slot: usize,
+    headers: VecDeque<TcpHeader>,
+    events: VecDeque<Event>,
+    counts: Counts,
+}
+
+/// What relays count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Splices begun.
+    pub spliced: u64,
+    /// Splices that went on to another backend before they stood.
+    pub moved: u64,
+    /// Splices ended, in whatever way.
+    pub unspliced: u64,
+    /// Clients refused because no backend was up.
+    pub refused: u64,
+    /// SYNs dropped for lack of room, or of a port.
+    pub full: u64,
+}
+
+impl Relays {
+    /// The relays of `settings`, without a splice.
+    pub fn new(settings: &[Settings], limits: Limits) -> Self {
+        // Anywhere will do, as long as it is not where the last run began.
+        let first = u16::from_ne_bytes([limits.key[0], limits.key[1]]);
+        let relay = |settings: &Settings| Relay {
+            servers: settings.backends.iter().map(|at| Server::new(*at, first)).collect(),
+            settings: settings.clone(),
+            turn: 0,
+        };
+        Self {
+            relays: settings.iter().map(relay).collect(),
+            table: Table::new(limits.key, limits.splices_max),
+            limits,
+            opening: VecDeque::new(),
+            half_open: 0,
+            over: VecDeque::new(),
+            sweep_at: Instant::ZERO,
+            sweep_slot: 0,
+            headers: VecDeque::new(),
+            events: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Whether there is nothing to do, ever.
+    pub const fn is_empty(&self) -> bool {
+        self.relays.is_empty()
+    }
+
+    /// How many splices there are.
+    pub const fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many slots there are, empty ones included.
+    pub const fn slots(&self) -> usize {
+        self.table.slots()
+    }
+
+    /// Who is in `slot`.
+    pub fn tenant(&self, slot: usize) -> Option<SpliceId> {
+        self.table.tenant(slot)
+    }
+
+    /// The slot that a name stands for.
+    pub const fn slot_of(id: SpliceId) -> usize {
+        table::slot_of(id)
+    }
+
+    /// What is to be known of the splice `id`.
+    pub fn splice(&self, id: SpliceId) -> Option<Splice> {
+        Some(self.table.get(id)?.splice)
+    }
+
+    /// Each backend: its relay's port, its address, whether it is up, and how many splices it has.
+    pub fn backends(&self) -> impl Iterator<Item = (u16, Endpoint, bool, u32)> {
+        self.relays.iter().flat_map(|relay| {
+            let port = relay.settings.port;
+            relay.servers.iter().map(move |server| (port, server.address, server.up, server.load))
+        })
+    }
+
+    /// What has been counted.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What to see to, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next segment of our own: SYNs, and what checks need.
+    pub fn poll_header(&mut self) -> Option<TcpHeader> {
+        self.headers.pop_front()
+    }
+
+    /// Whether [`Self::poll_header`] has something.
+    pub fn has_headers(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    /// A segment came in on `leg`. `numbers` says where a new leg's begin.
+    pub fn on_segment(
+        &mut self,
+        now: Instant,
+        leg: FourTuple,
+        segment: &Segment<'_>,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> Fate {
+        if let Some((id, side)) = self.table.find(&leg) {
+            return self.on_splice(now, id, side, segment, numbers);
+        }
+        if self.on_check_answer(&leg, segment) {
+            return Fate::Taken;
+        }
+        match self.relays.iter().position(|relay| relay.settings.port == leg.local.port()) {
+            Some(relay) if is_syn(segment) => self.open(now, relay, leg, segment, numbers),
+            _ => Fate::Foreign,
+        }
+    }
+
+    /// Whether a relay listens on `port`.
+    pub fn serves(&self, port: u16) -> bool {
+        self.relays.iter().any(|relay| relay.settings.port == port)
+    }
+
+    /// Whether `leg` is a splice's, a check's, or one that a relay would answer.
+    pub fn knows(&self, leg: &FourTuple) -> bool {
+        self.table.find(leg).is_some() || self.is_probe(leg) || self.serves(leg.local.port())
+    }
+
+    /// Whose packet it was that we sent on `leg` with the sequence number `seq`: both ends as it knows
+    /// them, its own as `local`, and its own number. For errors about it.
+    pub fn origin_of(&self, leg: &FourTuple, seq: SeqNum) -> Option<(FourTuple, SeqNum)> {
+        let (id, side) = self.table.find(leg)?;
+        let entry = self.table.get(id).filter(|entry| !entry.is_opening())?;
+        let swapped = |leg: FourTuple| FourTuple { local: leg.remote, remote: leg.local };
+        Some(match side {
+            Side::Client => (swapped(entry.splice.backend), seq),
+            Side::Backend => (swapped(entry.splice.client), seq.sub(entry.splice.seq)),
+        })
+    }
+
+    fn on_splice(
+        &mut self,
+        now: Instant,
+        id: SpliceId,
+        side: Side,
+        segment: &Segment<'_>,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> Fate {
+        let Some(entry) = self.table.get_mut(id) else { return Fate::Taken };
+        if matches!(entry.phase, Phase::Opening(_)) {
+            return match side {
+                Side::Client => self.on_opening_client(now, id, segment, numbers),
+                Side::Backend => self.on_opening_backend(now, id, segment, numbers),
+            };
+        }
+        if side == Side::Client && entry.is_over() && is_syn(segment) {
+            // A new incarnation of the client's leg. The backend's is of another port.
+            let leg = entry.splice.client;
+            self.end(id);
+            return self.on_segment(now, leg, segment, numbers);
+        }
+        entry.note(now, side, segment.flags);
+        let rewrite =
+            entry.splice.rewrite(side, mss_for(self.limits.mtu, &entry.splice.backend.local));
+        if entry.is_over() && !entry.listed {
+            entry.listed = true;
+            self.list_over(now, id);
+        }
+        Fate::Forward(rewrite)
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&mut self, now: Instant, numbers: &dyn Fn(&FourTuple) -> Numbers) {
+        self.check_servers(now, numbers);
+        if self.table.len() == 0 || now < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now + SWEEP;
+        self.end_over(now);
+        self.end_opening(now);
+        self.sweep(now);
+    }
+
+    /// When to call [`Self::on_timer`] at the latest.
+    pub fn deadline(&self) -> Instant {
+        let checks = self.relays.iter().flat_map(|relay| {
+            relay.servers.iter().map(|server| server.deadline(&relay.settings.check))
+        });
+        let sweep = if self.table.len() == 0 { Instant::NEVER } else { self.sweep_at };
+        checks.fold(sweep, Instant::min)
+    }
+
+    fn list_over(&mut self, now: Instant, id: SpliceId) {
+        let Self { over, table, .. } = self;
+        if over.len() > 2 * table.len() + 64 {
+            // Most of those that were over have given way, and their time has not come since.
+            over.retain(|(_, id)| table.get(*id).is_some());
+        }
+        over.push_back((now, id));
+    }
+
+    /// Ends splices that are over and whose time has come.
+    fn end_over(&mut self, now: Instant) {
+        while let Some(&(since, id)) = self.over.front()
+            && since + LINGER <= now
+        {
+            self.over.pop_front();
+            let Some(entry) = self.table.get_mut(id) else { continue };
+            entry.listed = entry.is_over() && entry.heard + LINGER > now;
+            if entry.listed {
+                let heard = entry.heard;
+                self.over.push_back((heard, id));
+            } else if entry.is_over() {
+                self.end(id);
+            }
+        }
+    }
+
+    /// Makes room: ends the splice that is over for longest. Whether there was one.
+    fn end_oldest_over(&mut self) -> bool {
+        while let Some((_, id)) = self.over.pop_front() {
+            let Some(entry) = self.table.get_mut(id) else { continue };
+            entry.listed = false;
+            if entry.is_over() {
+                self.end(id);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends splices that nothing has passed for as long as their relay allows. A part of the table at
+    /// a time.
+    fn sweep(&mut self, now: Instant) {
+        for _ in 0..=self.table.slots() / SWEEP_PARTS {
+            let slot = self.sweep_slot;
+            self.sweep_slot = if slot < self.table.slots() { slot + 1 } else { 0 };
+            let Some(id) = self.table.tenant(slot) else { continue };
+            let Some(entry) = self.table.get(id) else { continue };
+            let relay = entry.at.and_then(|(relay, _)| self.relays.get(usize::from(relay)));
+            let idle = relay.map_or(IDLE, |relay| relay.settings.idle);
+            if entry.heard + idle <= now {
+                self.end(id);
+            }
+        }
+    }
+
+    /// Ends a splice. Its ends are not told: they have told each other, or are gone.
+    fn end(&mut self, id: SpliceId) {
+        let Some(entry) = self.table.remove(id, true) else { return };
+        self.unload(&entry);
+        self.counts.unspliced += 1;
+        self.events.push_back(Event::Unspliced(id));
+    }
+
+    /// Takes a splice off the counts.
+    fn unload(&mut self, entry: &Entry) {
+        self.half_open -= usize::from(matches!(entry.phase, Phase::Opening(_)));
+        if let Some(server) = self.server(entry.at) {
+            server.load -= 1;
+        }
+    }
+
+    fn server(&mut self, at: Option<(u16, u16)>) -> Option<&mut Server> {
+        let (relay, server) = at?;
+        self.relays.get_mut(usize::from(relay))?.servers.get_mut(usize::from(server))
+    }
+}

@@ -202,9 +202,6 @@ fn counters(stats: &Stats) -> Map<String, Value> {
         cookies_accepted,
         relayed,
         relayed_bytes,
-        spliced,
-        unspliced,
-        no_backend,
         takeovers,
         carried,
     )

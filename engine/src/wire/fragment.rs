@@ -19,7 +19,7 @@
 //! An exact repetition is a duplicate made by the network and is ignored.
 
 use super::extension::{self, ChainStart};
-use super::ip::{ECN_CE, ECN_NOT_ECT, protocol};
+use super::ip::{ECN_CE, ECN_NOT_ECT, V4_LEN, V4Header, V6Header, protocol};
 use super::{DropReason, FragmentInfo, IpPacket};
 use crate::time::{Duration, Instant};
 use core::net::{IpAddr, Ipv6Addr};
@@ -73,6 +73,32 @@ pub struct Reassembled {
 }
 
 impl Reassembled {
+    /// Replaces what is in `out` by the whole packet, with one header for all of it. `id` is for IPv4,
+    /// where it may be cut again.
+    pub fn write(&self, id: u16, out: &mut Vec<u8>) -> Result<(), DropReason> {
+        let Self { src, dst, protocol, ttl, ecn, ref payload } = *self;
+        let long = |_| DropReason::BadHeaderLength;
+        out.clear();
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let total_len = u16::try_from(V4_LEN + payload.len()).map_err(long)?;
+                let dont_fragment = false;
+                let header =
+                    V4Header { src, dst, protocol, ttl, ecn, id, dont_fragment, total_len };
+                out.extend_from_slice(&header.to_bytes());
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let payload_len = u16::try_from(payload.len()).map_err(long)?;
+                let (next_header, hop_limit) = (protocol, ttl);
+                let header = V6Header { src, dst, next_header, hop_limit, ecn, payload_len };
+                out.extend_from_slice(&header.to_bytes());
+            }
+            _ => return Err(DropReason::BadAddress),
+        }
+        out.extend_from_slice(payload);
+        Ok(())
+    }
+
     /// The datagram as a packet. Of IPv6 the headers after the fragment header are walked now.
     pub fn packet(&self) -> Result<IpPacket<'_>, DropReason> {
         let Self { src, dst, protocol, ttl, ecn, ref payload } = *self;

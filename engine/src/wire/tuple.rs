@@ -1,7 +1,10 @@
 //! The name of a connection on the wire.
 
 use core::fmt;
+use core::hash::Hasher;
 use core::net::{AddrParseError, IpAddr, SocketAddr};
+
+use siphasher::sip::SipHasher13;
 
 /// An address and a port. A [`SocketAddr`] would also have a flow label and a scope, which name no
 /// connection, and take half as much memory again in each of very many.
@@ -84,6 +87,28 @@ impl FourTuple {
     /// Whether both ends are IPv6.
     pub const fn is_ipv6(&self) -> bool {
         self.local.is_ipv6()
+    }
+
+    /// A hash that nobody without `key` can aim at: a client chooses its own port, and could
+    /// otherwise choose its place in a table.
+    pub fn keyed_hash(&self, key: &[u8; 16]) -> u32 {
+        let Self { local, remote } = *self;
+        let mut hasher = SipHasher13::new_with_key(key);
+        match (local.ip(), remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                hasher.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
+            }
+            (local, remote) => {
+                for ip in [local, remote] {
+                    match ip {
+                        IpAddr::V4(v4) => hasher.write_u32(v4.to_bits()),
+                        IpAddr::V6(v6) => hasher.write_u128(v6.to_bits()),
+                    }
+                }
+            }
+        }
+        hasher.write_u32(u32::from(local.port()) << 16 | u32::from(remote.port()));
+        hasher.finish() as u32
     }
 }
 

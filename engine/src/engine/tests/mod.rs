@@ -4,6 +4,7 @@ mod client;
 mod observer;
 mod parking;
 mod properties;
+mod relays;
 mod scenarios;
 mod traps;
 mod waking;

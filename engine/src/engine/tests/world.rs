@@ -14,11 +14,12 @@ use super::client::{Client, Mode};
 use super::observer::Observer;
 use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
 use crate::ids::Node;
+use crate::relay;
 use crate::role::{Path, Policy, Timing};
 use crate::service::{ContentId, Facts, Kind, Limits, Lookup, MemoryStore, Read, Store, Verified};
 use crate::tcp::Settings;
 use crate::time::{Duration, Instant};
-use crate::wire::{ArpPacket, FourTuple, MacAddr, VnetHeader};
+use crate::wire::{ArpPacket, Endpoint, FourTuple, MacAddr, VnetHeader, parse_ip};
 
 const LAN_DELAY: Duration = Duration::from_micros(100);
 const LINK_DELAY: Duration = Duration::from_micros(50);
@@ -27,6 +28,9 @@ pub(super) const ECHO: u16 = 7;
 pub(super) const DISCARD: u16 = 9;
 pub(super) const CHARGEN: u16 = 19;
 pub(super) const FILES: u16 = 80;
+
+/// What a relay's port is above the port of its backends.
+pub(super) const RELAYED: u16 = 7000;
 
 /// What travels, and to whom.
 #[derive(Debug, Clone)]
@@ -100,6 +104,8 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) hosts: [Host; 2],
     pub(super) clients: Vec<Client>,
+    /// Servers behind the pair, if a test has started them.
+    backends: [Option<Engine>; 2],
     pub(super) observer: Observer,
     queue: BTreeMap<(Instant, u64), (Target, Event)>,
     serial: u64,
@@ -120,6 +126,7 @@ pub(super) struct World {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Host(usize),
+    Backend(usize),
     Client,
 }
 
@@ -141,6 +148,36 @@ fn service_address_v6() -> IpAddr {
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100).into()
 }
 
+fn backend_addresses(index: u8) -> [IpAddr; 2] {
+    let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x21 + u16::from(index));
+    [[10, 77, 0, 21 + index].into(), v6.into()]
+}
+
+/// Every service of the backends behind a relay.
+fn relays() -> Vec<relay::Settings> {
+    let backend =
+        |address: IpAddr, port| relay::Backend { address: Endpoint::new(address, port), weight: 1 };
+    let relay = |port| relay::Settings {
+        port: RELAYED + port,
+        backends: (0..2).flat_map(backend_addresses).map(|ip| backend(ip, port)).collect(),
+        check: relay::Check::default(),
+        idle: relay::IDLE,
+    };
+    [ECHO, DISCARD, CHARGEN, FILES].map(relay).to_vec()
+}
+
+/// A server behind the pair, which is another engine on its own: it knows nothing of relays.
+fn backend_setup(index: u8) -> Setup {
+    Setup {
+        addresses: backend_addresses(index).to_vec(),
+        relays: Vec::new(),
+        policy: Policy { paired: false, ..Policy::default() },
+        isn_key: [40 + index; 16],
+        mac: MacAddr([2, 0, 0, 0, 2, index]),
+        ..setup(Node::A, 1000 + u64::from(index))
+    }
+}
+
 fn setup(node: Node, boot: u64) -> Setup {
     let port = |port, kind| ServicePort { port, kind };
     let mac = match node {
@@ -151,7 +188,7 @@ fn setup(node: Node, boot: u64) -> Setup {
         node,
         boot,
         addresses: vec![service_address(), service_address_v6()],
-        relays: Vec::new(),
+        relays: relays(),
         services: vec![
             port(ECHO, Kind::Echo),
             port(DISCARD, Kind::Discard),
@@ -211,6 +248,7 @@ impl World {
             now: Instant::from_millis(1000),
             hosts: [Host::new(), Host::new()],
             clients: Vec::new(),
+            backends: [None, None],
             observer: Observer::default(),
             queue: BTreeMap::new(),
             serial: 0,
@@ -439,6 +477,9 @@ impl World {
         for client in &self.clients {
             next = next.min(client.deadline());
         }
+        for backend in self.backends.iter().flatten() {
+            next = next.min(backend.deadline());
+        }
         next.max(self.now)
     }
 
@@ -452,6 +493,7 @@ impl World {
             let (target, event) = entry.remove();
             return match target {
                 Target::Host(host) => self.arrive(host, event),
+                Target::Backend(backend) => self.reach_backend(backend, event),
                 Target::Client => self.reach_client(&event),
             };
         }
@@ -464,6 +506,12 @@ impl World {
                 if self.engine(host).deadline() <= next {
                     self.now = next + Duration::from_micros(1);
                 }
+            }
+        }
+        for index in 0..2 {
+            let due = self.backends[index].as_ref().is_some_and(|one| one.deadline() <= next);
+            if due {
+                self.turn_backend(index, |engine, now| engine.on_timer(now));
             }
         }
         for index in 0..self.clients.len() {
@@ -493,7 +541,14 @@ impl World {
         match event {
             Event::ToNode(packet) => {
                 if self.hosts[host].routes {
-                    engine.on_packet(now, trusted(), &mut packet.clone());
+                    let mut packet = packet;
+                    let relayed = engine.on_packet(now, trusted(), &mut packet);
+                    if let Some(relayed) = relayed
+                        && now < engine.speak_until()
+                    {
+                        packet.truncate(relayed.length);
+                        self.leave(host, packet);
+                    }
                 }
             }
             Event::Frame(frame) => engine.on_frame(now, &frame),
@@ -633,13 +688,86 @@ impl World {
         }
         self.buffer = buffer;
         for packet in sent {
-            self.longest = self.longest.max(packet.len());
-            if !self.hosts[host].lan_cut && !self.lose() {
-                assert_eq!(self.owner, Some(host), "I5: the claim comes first\n{}", self.story());
-                self.post(LAN_DELAY, Target::Client, Event::ToNode(packet));
-            }
+            self.leave(host, packet);
         }
         any
+    }
+
+    /// A packet leaves a host.
+    fn leave(&mut self, host: usize, packet: Vec<u8>) {
+        self.longest = self.longest.max(packet.len());
+        if !self.hosts[host].lan_cut && !self.lose() {
+            assert_eq!(self.owner, Some(host), "I5: the claim comes first\n{}", self.story());
+            let to = parse_ip(&packet).expect("the engine writes IP packets").dst;
+            let backend = (0..2).find(|&index| backend_addresses(index).contains(&to));
+            let target =
+                backend.map_or(Target::Client, |index| Target::Backend(usize::from(index)));
+            self.post(LAN_DELAY, target, Event::ToNode(packet));
+        }
+    }
+
+    /// Starts both backends, and waits until they serve.
+    pub(super) fn start_backends(&mut self) {
+        for index in 0..2 {
+            self.start_backend(index);
+        }
+        self.run_for(Duration::from_secs(5));
+    }
+
+    pub(super) fn start_backend(&mut self, index: usize) {
+        let mut engine = Engine::new(backend_setup(index as u8), Box::new(store()), self.now);
+        engine.on_carrier(self.now, true);
+        self.backends[index] = Some(engine);
+        self.turn_backend(index, |_, _| ());
+    }
+
+    /// The process of a backend dies; its host lives on and refuses.
+    pub(super) fn kill_backend(&mut self, index: usize) {
+        let mut setup = backend_setup(index as u8);
+        setup.services.clear();
+        let mut engine = Engine::new(setup, Box::new(store()), self.now);
+        engine.on_carrier(self.now, true);
+        self.backends[index] = Some(engine);
+        self.turn_backend(index, |_, _| ());
+    }
+
+    /// A backend's host loses its power.
+    pub(super) fn poweroff_backend(&mut self, index: usize) {
+        self.backends[index] = None;
+    }
+
+    /// How many connections each backend has.
+    pub(super) fn backend_connections(&self) -> [usize; 2] {
+        let count = |engine: &Engine| engine.status(self.now).connections;
+        self.backends.each_ref().map(|backend| backend.as_ref().map_or(0, count))
+    }
+
+    fn reach_backend(&mut self, index: usize, event: Event) {
+        let Event::ToNode(mut packet) = event else { return };
+        self.turn_backend(index, |engine, now| {
+            let relayed = engine.on_packet(now, trusted(), &mut packet);
+            assert_eq!(relayed, None, "a backend relays nothing");
+        });
+    }
+
+    fn turn_backend(&mut self, index: usize, input: impl FnOnce(&mut Engine, Instant)) {
+        let now = self.now;
+        let mut buffer = core::mem::take(&mut self.buffer);
+        let mut sent = Vec::new();
+        if let Some(engine) = &mut self.backends[index] {
+            input(engine, now);
+            while engine.poll_action(now).is_some() {}
+            while let Some(range) = engine.poll_packet(now, &mut buffer) {
+                sent.push(buffer[range.start + VnetHeader::LEN..range.end].to_vec());
+            }
+        }
+        self.buffer = buffer;
+        for packet in sent {
+            let Some(owner) = self.owner else { continue };
+            if !self.hosts[owner].lan_cut && !self.lose() {
+                self.post(LAN_DELAY, Target::Host(owner), Event::ToNode(packet));
+            }
+        }
     }
 
     fn lose(&mut self) -> bool {

@@ -42,6 +42,7 @@ fn status(role: Role, epoch: u64) -> Status {
         protected: true,
         connections: 12,
         splices: 0,
+        relays: Default::default(),
         backends: Vec::new(),
         half_open: 0,
         snapshot: None,

@@ -1,0 +1,225 @@
+//! Relays at work: packets that pass, splices in the log, backends that are asked.
+//!
+//! `relay` decides; here its events become records, and its splices wait for the standby (I1, I2):
+//!
+//! ```text
+//!   SYN ─► Event::Spliced ─► Record::Spliced ─► … confirmed ─► Relays::commit ─► SYN to the backend
+//! ```
+
+use super::Engine;
+use super::outbox::{Loose, Relayed};
+use super::replicate::SNAPSHOT_BUDGET;
+use super::setup::{Level, Setup};
+use crate::ids::{Lsn, SpliceId};
+use crate::relay::{Event, Fate, Limits, Numbers, Relays, Splice};
+use crate::replica::{Record, SnapshotProgress};
+use crate::tcp;
+use crate::time::Instant;
+use crate::wire::{
+    ChecksumField, Flags, FourTuple, IcmpError, IpPacket, Reassembled, Rewrite, Segment,
+    VnetHeader, write_icmp_error,
+};
+
+/// A packet that goes on to the other leg.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passing {
+    rewrite: Rewrite,
+    /// Bytes of its TCP segment, and of the text in it.
+    segment: usize,
+    text: usize,
+}
+
+/// The relays that `setup` asks for.
+pub(super) fn relays(setup: &Setup) -> Relays {
+    let limits = Limits {
+        splices_max: setup.connections_max,
+        opening_max: setup.backlog,
+        mtu: setup.mtu,
+        addresses: setup.addresses.clone(),
+        key: setup.table_key,
+    };
+    Relays::new(&setup.relays, limits)
+}
+
+impl Engine {
+    /// A segment came in, which may be a relay's: `Some` if it is, with what is to pass.
+    pub(super) fn relay(
+        &mut self,
+        now: Instant,
+        leg: FourTuple,
+        ip: &IpPacket<'_>,
+        segment: &Segment<'_>,
+    ) -> Option<Option<Passing>> {
+        if !self.announced {
+            // I5: whoever has not announced says nothing yet, to nobody.
+            return self.relays.knows(&leg).then_some(None);
+        }
+        if segment.flags.contains(Flags::SYN)
+            && !segment.flags.contains(Flags::ACK)
+            && self.is_crowded()
+            && self.relays.serves(leg.local.port())
+        {
+            // A splice costs a record, too.
+            self.stats.backlog_dropped += 1;
+            return Some(None);
+        }
+        let Self { relays, secret, clock, .. } = self;
+        let clock = clock.at(now);
+        let fate = relays.on_segment(now, leg, segment, &|leg| numbers(secret, leg, clock));
+        self.follow_relays(now);
+        match fate {
+            Fate::Foreign => None,
+            Fate::Taken => Some(None),
+            Fate::Forward(rewrite) => {
+                let (segment, text) = (ip.payload.len(), segment.payload.len());
+                Some(Some(Passing { rewrite, segment, text }))
+            }
+        }
+    }
+
+    /// Rewrites a packet where it lies.
+    pub(super) fn pass_on(
+        &mut self,
+        vnet: VnetHeader,
+        packet: &mut [u8],
+        passing: &Passing,
+    ) -> Option<Relayed> {
+        let partial = vnet.needs_csum();
+        let field = if partial { ChecksumField::Partial } else { ChecksumField::Full };
+        let Ok(length) = passing.rewrite.apply(packet, passing.segment, field) else {
+            self.stats.malformed += 1;
+            return None;
+        };
+        self.count_relayed(passing);
+        // What was verified on its way in has to be verifiable on its way out.
+        let vnet = VnetHeader { flags: vnet.flags & VnetHeader::NEEDS_CSUM, ..vnet };
+        Some(Relayed { vnet, length })
+    }
+
+    /// Passes on what came in fragments, in fragments if it has to be.
+    pub(super) fn pass_on_in_pieces(&mut self, whole: &Reassembled, passing: &Passing) {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let mut packet = Vec::new();
+        let written = whole.write(self.ip_id, &mut packet);
+        let rewrite = &passing.rewrite;
+        let full = ChecksumField::Full;
+        if written.and_then(|()| rewrite.apply(&mut packet, passing.segment, full)).is_err() {
+            self.stats.malformed += 1;
+            return;
+        }
+        self.count_relayed(passing);
+        self.stats.packets_out -= 1;
+        self.push_in_pieces(&packet);
+    }
+
+    fn count_relayed(&mut self, passing: &Passing) {
+        self.stats.packets_out += 1;
+        self.stats.relayed += 1;
+        self.stats.relayed_bytes += passing.text as u64;
+    }
+
+    /// An error about a packet that passed: whose packet it was is told, as it knows the packet.
+    pub(super) fn relay_error(&mut self, error: &IcmpError) {
+        if !self.announced {
+            return;
+        }
+        let Some((tuple, seq)) = self.relays.origin_of(&error.tuple, error.seq) else { return };
+        let error = IcmpError { tuple, seq, ..*error };
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let mut packet = Vec::new();
+        write_icmp_error(&error, tuple.remote.ip(), tcp::HOP_LIMIT, self.ip_id, &mut packet);
+        if !packet.is_empty() {
+            self.outbox.push(Loose::Packet(packet));
+        }
+    }
+
+    pub(super) fn relay_timer(&mut self, now: Instant) {
+        if self.relays.is_empty() || !self.announced {
+            return;
+        }
+        let Self { relays, secret, clock, .. } = self;
+        let clock = clock.at(now);
+        relays.on_timer(now, &|leg| numbers(secret, leg, clock));
+        self.follow_relays(now);
+    }
+
+    fn follow_relays(&mut self, now: Instant) {
+        while let Some(event) = self.relays.poll_event() {
+            match event {
+                Event::Spliced(id) => self.replicate_spliced(now, id),
+                Event::Unspliced(id) => self.replicate_unspliced(id),
+                Event::Backend { port, address, up } => {
+                    let (level, state) =
+                        if up { (Level::Info, "up") } else { (Level::Warn, "down") };
+                    self.report(level, format!("relay {port}: backend {address} is {state}"));
+                }
+            }
+        }
+    }
+
+    /// Tells the standby of a splice, new or gone on to another backend.
+    fn replicate_spliced(&mut self, now: Instant, id: SpliceId) {
+        if !self.attached {
+            return self.relays.commit(now, id);
+        }
+        self.splices.on_opened(Relays::slot_of(id));
+        if let Some(lsn) = self.append_spliced(id) {
+            self.unconfirmed.push_back((lsn, id));
+        }
+    }
+
+    fn append_spliced(&mut self, splice: SpliceId) -> Option<Lsn> {
+        let Splice { client, backend, seq, ts } = self.relays.splice(splice)?;
+        self.append(&Record::Spliced { splice, client, backend, seq, ts })
+    }
+
+    fn replicate_unspliced(&mut self, splice: SpliceId) {
+        if !self.attached {
+            return;
+        }
+        let slot = Relays::slot_of(splice);
+        if self.splices.is_told(slot) {
+            self.append(&Record::Unspliced { splice });
+        }
+        self.splices.on_closed(slot);
+    }
+
+    /// Lets go on what the standby has confirmed, or what no standby has to confirm.
+    pub(super) fn commit_splices(&mut self, now: Instant) {
+        while let Some(&(lsn, id)) = self.unconfirmed.front()
+            && (lsn <= self.log.confirmed() || !self.attached)
+        {
+            self.unconfirmed.pop_front();
+            self.relays.commit(now, id);
+        }
+    }
+
+    /// Moves the splices' part of the snapshot on by one turn's share. Whether all have been told.
+    pub(super) fn advance_splices(&mut self) -> bool {
+        self.splices.begin_turn(SNAPSHOT_BUDGET);
+        while let Some(slot) = self.splices.next_slot() {
+            let Some(id) = self.relays.tenant(slot) else { continue };
+            let bytes = self.log.backlog_bytes();
+            if self.append_spliced(id).is_some() {
+                self.splices.on_sent((self.log.backlog_bytes() - bytes) as usize);
+            }
+        }
+        self.splices.is_complete()
+    }
+
+    /// How far the snapshot for a newcomer is.
+    pub(super) fn snapshot_progress(&self) -> SnapshotProgress {
+        let (connections, splices) = (self.snapshot.progress(), self.splices.progress());
+        SnapshotProgress {
+            sent: connections.sent + splices.sent,
+            total: connections.total + splices.total,
+        }
+    }
+}
+
+/// Where the numbers of a leg begin now: RFC 6528, RFC 7323 §5.4.
+fn numbers(secret: &tcp::isn::Secret, leg: &FourTuple, clock: Instant) -> Numbers {
+    // Modulo 2³², as timestamps count.
+    let ts = secret.ts_offset(leg).wrapping_add(clock.as_millis() as u32);
+    Numbers { iss: secret.isn(leg, clock), ts }
+}

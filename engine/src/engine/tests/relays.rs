@@ -1,0 +1,177 @@
+//! Stories of relays: unmodified servers behind a pair whose primary fails.
+
+use super::client::Mode;
+use super::world::{CHARGEN, DISCARD, ECHO, FILES, RELAYED, World};
+use crate::time::Duration;
+
+const ALL: [(u16, Mode); 4] = [
+    (RELAYED + ECHO, Mode::Echo(2_000_000)),
+    (RELAYED + DISCARD, Mode::Upload(5_000_000)),
+    (RELAYED + CHARGEN, Mode::Chargen(5_000_000)),
+    (RELAYED + FILES, Mode::Fetch),
+];
+
+fn duplex() -> World {
+    let mut world = World::duplex();
+    world.start_backends();
+    world
+}
+
+fn busy(world: &mut World) {
+    for (port, mode) in ALL {
+        world.connect(port, mode);
+        world.connect_v6(port, mode);
+    }
+}
+
+/// Lets the clients get somewhere but not finish.
+fn underway(world: &mut World) {
+    world.run_for(Duration::from_micros(2500));
+    for client in &world.clients {
+        assert!(!client.is_done(), "done too early\n{}", world.story());
+        assert!(client.received() + client.acked() > 0, "not begun\n{}", world.story());
+    }
+}
+
+#[test]
+fn a_single_node_relays_every_service() {
+    let mut world = World::new();
+    world.start(0);
+    world.start_backends();
+    busy(&mut world);
+    world.finish();
+}
+
+#[test]
+fn splices_are_shared_out_and_end_with_their_connections() {
+    let mut world = duplex();
+    busy(&mut world);
+    busy(&mut world);
+    underway(&mut world);
+    let now = world.now;
+    assert_eq!(world.backend_connections(), [8, 8]);
+    assert_eq!([0, 1].map(|host| world.engine(host).status(now).splices), [16, 16]);
+    world.finish();
+    world.run_for(Duration::from_secs(200));
+    let now = world.now;
+    // Those that receive without end never end.
+    assert_eq!([0, 1].map(|host| world.engine(host).status(now).splices), [4, 4]);
+}
+
+#[test]
+fn primary_killed_under_splices() {
+    let mut world = duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.kill(0);
+    world.finish();
+    assert!(world.is_primary(1));
+}
+
+#[test]
+fn primary_frozen_under_splices_stays_silent() {
+    let mut world = duplex();
+    busy(&mut world);
+    underway(&mut world);
+    world.freeze(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.thaw(0);
+    world.finish();
+    world.run_until("duplex again", World::is_duplex);
+}
+
+#[test]
+fn switchover_and_a_second_takeover_keep_splices() {
+    let mut world = duplex();
+    busy(&mut world);
+    underway(&mut world);
+    let now = world.now;
+    world.engine(0).on_switchover(now).expect("duplex");
+    world.run_until("duplex again", |world| world.is_primary(1) && world.is_duplex());
+    world.kill(1);
+    world.run_until("host 0 owns", |world| world.is_primary(0));
+    world.finish();
+}
+
+#[test]
+fn a_standby_that_joins_is_told_of_every_splice() {
+    let mut world = World::new();
+    world.start(0);
+    world.start_backends();
+    busy(&mut world);
+    underway(&mut world);
+    world.start(1);
+    world.run_until("duplex", World::is_duplex);
+    world.kill(0);
+    world.finish();
+}
+
+#[test]
+fn loss_on_both_legs_and_a_takeover() {
+    for loss in [23, 37, 101] {
+        let mut world = duplex();
+        world.loss = loss;
+        busy(&mut world);
+        world.run_for(Duration::from_millis(400));
+        world.kill(0);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_backend_that_refuses_is_passed_over_and_a_client_does_not_notice() {
+    let mut world = duplex();
+    world.kill_backend(0);
+    world.run_for(Duration::from_millis(600));
+    busy(&mut world);
+    world.finish();
+    let now = world.now;
+    let status = world.engine(0).status(now);
+    assert!(status.relays.moved > 0, "{status:?}");
+    world.run_for(Duration::from_secs(10));
+    let now = world.now;
+    let down = |status: &crate::engine::Status| {
+        status.backends.iter().filter(|backend| !backend.up).count()
+    };
+    assert_eq!(down(&world.engine(0).status(now)), 8);
+    world.start_backend(0);
+    world.run_for(Duration::from_secs(10));
+    let now = world.now;
+    assert_eq!(down(&world.engine(0).status(now)), 0);
+}
+
+#[test]
+fn a_backend_without_power_costs_a_client_one_repetition() {
+    let mut world = duplex();
+    world.poweroff_backend(1);
+    busy(&mut world);
+    world.finish();
+    assert!(world.clients.iter().all(|client| client.longest_gap < Duration::from_millis(1500)));
+}
+
+#[test]
+fn without_a_backend_a_client_is_refused() {
+    let mut world = duplex();
+    for backend in 0..2 {
+        world.kill_backend(backend);
+    }
+    world.run_for(Duration::from_secs(10));
+    let client = world.connect(RELAYED + ECHO, Mode::Echo(10));
+    world.run_for(Duration::from_secs(1));
+    assert!(world.clients[client].has_ended(), "{}", world.story());
+    let now = world.now;
+    assert_eq!(world.engine(0).status(now).relays.refused, 1);
+}
+
+#[test]
+fn nothing_of_a_splice_shows_before_the_standby_knows_it() {
+    let mut world = duplex();
+    world.hosts[0].link_lag = Duration::from_millis(20);
+    let client = world.connect(RELAYED + CHARGEN, Mode::Chargen(1000));
+    world.run_for(Duration::from_millis(15));
+    assert_eq!(world.backend_connections(), [0, 0], "a SYN left before the confirmation");
+    world.run_for(Duration::from_millis(15));
+    assert_eq!(world.backend_connections().iter().sum::<usize>(), 1);
+    world.finish();
+    assert!(world.clients[client].is_done());
+}

@@ -1,0 +1,194 @@
+//! A backend: whether it is up, how many splices it has, which of our ports come next.
+//!
+//! ```text
+//!   due ──► SYN ──┬── SYN-ACK ──► reset it, good ─┐
+//!                 ├── RST ──────► bad             ├──► `rise` or `fall` in a row: up, or down
+//!                 └── nothing in `timeout`: bad ──┘
+//! ```
+
+use core::net::IpAddr;
+
+use super::settings::{Backend, Check};
+use crate::time::Instant;
+use crate::wire::{Endpoint, Flags, FourTuple, Segment, SeqNum, TcpHeader, TcpOptions};
+
+/// Ports of ours that legs to backends use: RFC 6335's user and dynamic ports.
+const FIRST_PORT: u16 = 1024;
+
+/// Hop limit of what relays send themselves.
+pub(super) const HOP_LIMIT: u8 = 64;
+
+/// A check under way.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    leg: FourTuple,
+    iss: SeqNum,
+    until: Instant,
+}
+
+/// What a check has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    Up,
+    Down,
+}
+
+/// One backend.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) address: Endpoint,
+    pub(super) weight: u8,
+    /// Splices that it has.
+    pub(super) load: u32,
+    pub(super) up: bool,
+    /// Results in a row that contradict `up`.
+    contrary: u8,
+    due: Instant,
+    probe: Option<Probe>,
+    /// The port after which the search for a free one goes on.
+    port: u16,
+}
+
+impl Server {
+    pub(super) fn new(backend: Backend, port: u16) -> Self {
+        let Backend { address, weight } = backend;
+        let (due, probe) = (Instant::ZERO, None);
+        Self { address, weight, load: 0, up: true, contrary: 0, due, probe, port }
+    }
+
+    /// An owner knows nothing yet: it takes every backend for good, and looks at once.
+    pub(super) fn begin(&mut self, now: Instant) {
+        (self.up, self.contrary, self.due, self.probe) = (true, 0, now, None);
+    }
+
+    /// The next source port to try.
+    pub(super) const fn next_port(&mut self) -> u16 {
+        self.port = if self.port < FIRST_PORT || self.port == u16::MAX {
+            FIRST_PORT
+        } else {
+            self.port + 1
+        };
+        self.port
+    }
+
+    /// Whether it may get a new splice of a client of this family.
+    pub(super) const fn is_open_to(&self, ipv6: bool) -> bool {
+        self.up && self.weight > 0 && self.address.is_ipv6() == ipv6
+    }
+
+    /// Whether it has less to do for its weight than `other`.
+    pub(super) fn is_freer_than(&self, other: &Self) -> bool {
+        let loaded = |one: &Self, by: &Self| u64::from(one.load) * u64::from(by.weight);
+        loaded(self, other) < loaded(other, self)
+    }
+
+    /// When a check begins or ends.
+    pub(super) fn deadline(&self, check: &Check) -> Instant {
+        match self.probe {
+            Some(probe) => probe.until,
+            None if check.interval.is_zero() => Instant::NEVER,
+            None => self.due,
+        }
+    }
+
+    /// Whether it is time for a check.
+    pub(super) fn wants_check(&self, now: Instant, check: &Check) -> bool {
+        self.probe.is_none() && now >= self.deadline(check)
+    }
+
+    /// Begins a check from `leg`, which is free.
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        check: &Check,
+        leg: FourTuple,
+        iss: SeqNum,
+        mss: u16,
+    ) -> TcpHeader {
+        self.due = now + check.interval;
+        self.probe = Some(Probe { leg, iss, until: now + check.timeout });
+        let options = TcpOptions { mss: Some(mss), ..TcpOptions::default() };
+        TcpHeader { window: u16::MAX, options, ..bare(leg, iss, Flags::SYN) }
+    }
+
+    /// Ends a check that nobody has answered.
+    pub(super) fn on_timer(&mut self, now: Instant, check: &Check) -> Option<News> {
+        let probe = self.probe?;
+        if now < probe.until {
+            return None;
+        }
+        self.probe = None;
+        self.judge(check, false)
+    }
+
+    /// Whether a check goes on between these two ends.
+    pub(super) fn probes(&self, leg: &FourTuple) -> bool {
+        self.probe.is_some_and(|probe| probe.leg == *leg)
+    }
+
+    /// The answer to a check: what it shows, and what to say to it.
+    pub(super) fn on_answer(
+        &mut self,
+        check: &Check,
+        segment: &Segment<'_>,
+    ) -> (Option<News>, Option<TcpHeader>) {
+        let Some(probe) = self.probe else { return (None, None) };
+        let flags = segment.flags;
+        if !flags.contains(Flags::ACK) || segment.ack != probe.iss.add(1) {
+            // Of a connection from before, RFC 9293 §3.10.7.3: it is reset, and the check goes on.
+            let stale = flags.contains(Flags::ACK) && !flags.contains(Flags::RST);
+            return (None, stale.then(|| bare(probe.leg, segment.ack, Flags::RST)));
+        }
+        if flags.contains(Flags::RST) {
+            self.probe = None;
+            return (self.judge(check, false), None);
+        }
+        if !flags.contains(Flags::SYN) {
+            return (None, None);
+        }
+        self.probe = None;
+        (self.judge(check, true), Some(bare(probe.leg, segment.ack, Flags::RST)))
+    }
+
+    /// A client's SYN was refused.
+    pub(super) fn on_refused(&mut self, now: Instant, check: &Check) -> Option<News> {
+        if check.interval.is_zero() {
+            return None;
+        }
+        self.due = self.due.min(now);
+        self.judge(check, false)
+    }
+
+    fn judge(&mut self, check: &Check, good: bool) -> Option<News> {
+        if good == self.up {
+            self.contrary = 0;
+            return None;
+        }
+        self.contrary = self.contrary.saturating_add(1);
+        if self.contrary < if good { check.rise } else { check.fall } {
+            return None;
+        }
+        (self.up, self.contrary) = (good, 0);
+        Some(if good { News::Up } else { News::Down })
+    }
+}
+
+/// The address of ours that reaches `backend`.
+pub(super) fn source_for(addresses: &[IpAddr], backend: Endpoint) -> Option<IpAddr> {
+    addresses.iter().copied().find(|ours| ours.is_ipv6() == backend.is_ipv6())
+}
+
+/// A segment without text.
+pub(super) fn bare(leg: FourTuple, seq: SeqNum, flags: Flags) -> TcpHeader {
+    TcpHeader {
+        tuple: leg,
+        seq,
+        ack: SeqNum(0),
+        flags,
+        window: 0,
+        options: TcpOptions::default(),
+        ecn: 0,
+        ttl: HOP_LIMIT,
+        ip_id: 0,
+    }
+}

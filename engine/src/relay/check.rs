@@ -1,0 +1,61 @@
+//! Health checks: who is asked when, and what their answers mean.
+
+use super::*;
+
+impl Relays {
+    pub(super) fn check_servers(&mut self, now: Instant, numbers: &dyn Fn(&FourTuple) -> Numbers) {
+        for relay in 0..self.relays.len() {
+            for server in 0..self.relays[relay].servers.len() {
+                self.check_server(now, relay, server, numbers);
+            }
+        }
+    }
+
+    fn check_server(
+        &mut self,
+        now: Instant,
+        relay: usize,
+        server: usize,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) {
+        let Relay { settings, servers, .. } = &mut self.relays[relay];
+        let (check, port) = (settings.check, settings.port);
+        let one = &mut servers[server];
+        let (address, news) = (one.address, one.on_timer(now, &check));
+        let wants = one.wants_check(now, &check);
+        self.tell(port, address, news);
+        if !wants {
+            return;
+        }
+        let Some(ours) = source_for(&self.limits.addresses, address) else { return };
+        let Some(leg) = self.free_leg(now, relay, server, ours) else { return };
+        let (iss, mss) = (numbers(&leg).iss, mss_for(self.limits.mtu, &address));
+        let one = &mut self.relays[relay].servers[server];
+        self.headers.push_back(one.check(now, &check, leg, iss, mss));
+    }
+
+    /// Whether a check goes on between these two ends.
+    pub(super) fn is_probe(&self, leg: &FourTuple) -> bool {
+        self.relays.iter().any(|relay| relay.servers.iter().any(|server| server.probes(leg)))
+    }
+
+    /// Whether `segment` answers a check.
+    pub(super) fn on_check_answer(&mut self, leg: &FourTuple, segment: &Segment<'_>) -> bool {
+        for relay in &mut self.relays {
+            let Some(server) = relay.servers.iter_mut().find(|server| server.probes(leg)) else {
+                continue;
+            };
+            let (news, answer) = server.on_answer(&relay.settings.check, segment);
+            let (port, address) = (relay.settings.port, server.address);
+            self.headers.extend(answer);
+            self.tell(port, address, news);
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn tell(&mut self, port: u16, address: Endpoint, news: Option<News>) {
+        let Some(news) = news else { return };
+        self.events.push_back(Event::Backend { port, address, up: news == News::Up });
+    }
+}

@@ -1,0 +1,297 @@
+//! The beginning of a splice: a backend is chosen, told, and perhaps another one asked.
+//!
+//! ```text
+//!   client's SYN ─► choose ─► Event::Spliced ─► commit ─► SYN ─┬─ SYN-ACK ─► open
+//!                     ▲                                         │
+//!                     └──── move_on ◄── RST, or the SYN again ──┘
+//! ```
+
+use super::*;
+
+impl Relays {
+    /// A client's SYN.
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        relay: usize,
+        client: FourTuple,
+        segment: &Segment<'_>,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> Fate {
+        if self.table.is_full() && !self.end_oldest_over() {
+            self.counts.full += 1;
+            return Fate::Taken;
+        }
+        let Some(server) = self.choose(relay, client.is_ipv6(), None) else {
+            // Nobody serves here now: as a port where nobody listens.
+            self.counts.refused += 1;
+            return Fate::Foreign;
+        };
+        let Some(backend) = self.free_leg(now, relay, server, client.local.ip()) else {
+            self.counts.full += 1;
+            return Fate::Taken;
+        };
+        if self.half_open >= self.limits.opening_max {
+            self.end_oldest_opening();
+        }
+        let Some(id) = self.table.vacant() else { return Fate::Taken };
+        self.counts.spliced += 1;
+        let syn = Syn::of(segment);
+        let splice = splice_with(&syn, client, backend, numbers);
+        self.put(now, id, splice, Some((relay as u16, server as u16)), syn);
+        self.list_opening(id);
+        Fate::Taken
+    }
+
+    fn put(
+        &mut self,
+        now: Instant,
+        id: SpliceId,
+        splice: Splice,
+        at: Option<(u16, u16)>,
+        syn: Syn,
+    ) {
+        let phase = Phase::Opening(Box::new(syn));
+        let entry = Entry { id, splice, phase, at, committed: false, listed: false, heard: now };
+        let inserted = self.table.insert(Box::new(entry));
+        assert!(inserted.is_ok(), "a vacant slot takes a splice of free legs");
+        self.half_open += 1;
+        if let Some(server) = self.server(at) {
+            server.load += 1;
+        }
+        self.events.push_back(Event::Spliced(id));
+    }
+
+    /// The splice `id` is known to whoever has to know: its SYN may leave.
+    pub fn commit(&mut self, now: Instant, id: SpliceId) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        entry.committed = true;
+        self.send_syn(now, id);
+    }
+
+    fn send_syn(&mut self, now: Instant, id: SpliceId) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let Phase::Opening(syn) = &mut entry.phase else { return };
+        syn.sent = Some(now);
+        let Splice { backend, seq, ts, .. } = entry.splice;
+        let most = mss_for(self.limits.mtu, &backend.local);
+        let mut options = TcpOptions { ..syn.options.clone() };
+        options.mss = options.mss.map(|mss| mss.min(most));
+        if let Some(timestamps) = &mut options.timestamps {
+            timestamps.val = timestamps.val.wrapping_add(ts);
+            timestamps.ecr = 0;
+        }
+        let header =
+            TcpHeader { window: syn.window, options, ..bare(backend, syn.seq.add(seq), syn.flags) };
+        self.headers.push_back(header);
+    }
+
+    /// The client speaks before its backend has answered.
+    pub(super) fn on_opening_client(
+        &mut self,
+        now: Instant,
+        id: SpliceId,
+        segment: &Segment<'_>,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> Fate {
+        let Some(entry) = self.table.get_mut(id) else { return Fate::Taken };
+        let (client, committed) = (entry.splice.client, entry.committed);
+        let rewrite = entry.splice.rewrite(Side::Client, 0);
+        let Phase::Opening(syn) = &mut entry.phase else { return Fate::Taken };
+        if segment.flags.contains(Flags::RST) {
+            if segment.seq == syn.seq || segment.seq == syn.seq.add(1) {
+                self.end(id);
+            }
+            // If not of this connection, it answers what a backend remembers of an old one.
+            return if committed { Fate::Forward(rewrite) } else { Fate::Taken };
+        }
+        if !is_syn(segment) {
+            return Fate::Taken;
+        }
+        if segment.seq != syn.seq {
+            self.end(id);
+            return self.on_segment(now, client, segment, numbers);
+        }
+        let (sent, asked) = (syn.sent, syn.asked);
+        **syn = Syn { sent, asked, ..Syn::of(segment) };
+        entry.heard = now;
+        let unanswered = sent.is_some_and(|sent| now.since(sent) >= PATIENCE);
+        if committed && !(unanswered && self.move_on(now, id, numbers)) {
+            self.send_syn(now, id);
+        }
+        Fate::Taken
+    }
+
+    /// The backend's first word.
+    pub(super) fn on_opening_backend(
+        &mut self,
+        now: Instant,
+        id: SpliceId,
+        segment: &Segment<'_>,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> Fate {
+        let Some(entry) = self.table.get_mut(id) else { return Fate::Taken };
+        let Phase::Opening(syn) = &entry.phase else { return Fate::Taken };
+        if syn.sent.is_none() {
+            // Of whoever had this port before.
+            return Fate::Taken;
+        }
+        let flags = segment.flags;
+        let ours =
+            flags.contains(Flags::ACK) && segment.ack == syn.seq.add(entry.splice.seq).add(1);
+        let mss_max = mss_for(self.limits.mtu, &entry.splice.backend.local);
+        let forward = Fate::Forward(entry.splice.rewrite(Side::Backend, mss_max));
+        if flags.contains(Flags::RST) {
+            return match ours {
+                true if !self.on_refused(now, id, numbers) => {
+                    self.end(id);
+                    forward
+                }
+                _ => Fate::Taken,
+            };
+        }
+        if ours && flags.contains(Flags::SYN) {
+            (entry.phase, entry.heard) = (Phase::Open { finished: 0 }, now);
+            self.half_open -= 1;
+        }
+        // A word of an old connection is answered by the client, with a reset.
+        forward
+    }
+
+    /// A backend does not want the splice `id`. Whether another one is asked.
+    fn on_refused(
+        &mut self,
+        now: Instant,
+        id: SpliceId,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> bool {
+        let at = self.table.get(id).and_then(|entry| entry.at);
+        if let Some((relay, server)) = at
+            && let Some(relay) = self.relays.get_mut(usize::from(relay))
+            && let Some(server) = relay.servers.get_mut(usize::from(server))
+        {
+            let news = server.on_refused(now, &relay.settings.check);
+            let (port, address) = (relay.settings.port, server.address);
+            self.tell(port, address, news);
+        }
+        self.move_on(now, id, numbers)
+    }
+
+    /// Asks another backend, unless all have been asked. The splice keeps its name.
+    fn move_on(
+        &mut self,
+        now: Instant,
+        id: SpliceId,
+        numbers: &dyn Fn(&FourTuple) -> Numbers,
+    ) -> bool {
+        let Some(entry) = self.table.get(id) else { return false };
+        let Phase::Opening(syn) = &entry.phase else { return false };
+        let Some((relay, last)) = entry.at else { return false };
+        let client = entry.splice.client;
+        let syn = Syn { sent: None, asked: syn.asked.saturating_add(1), ..(**syn).clone() };
+        let relay = usize::from(relay);
+        if usize::from(syn.asked) >= self.relays[relay].servers.len() {
+            return false;
+        }
+        let Some(server) = self.choose(relay, client.is_ipv6(), Some(usize::from(last))) else {
+            return false;
+        };
+        let Some(backend) = self.free_leg(now, relay, server, client.local.ip()) else {
+            return false;
+        };
+        let Some(entry) = self.table.remove(id, false) else { return false };
+        self.unload(&entry);
+        self.counts.moved += 1;
+        let splice = splice_with(&syn, client, backend, numbers);
+        self.put(now, id, splice, Some((relay as u16, server as u16)), syn);
+        true
+    }
+
+    /// The backend with the least to do for its weight.
+    fn choose(&mut self, relay: usize, ipv6: bool, but: Option<usize>) -> Option<usize> {
+        let relay = &mut self.relays[relay];
+        let count = relay.servers.len();
+        let mut best: Option<usize> = None;
+        for at in (0..count).map(|step| (relay.turn + step) % count) {
+            let server = &relay.servers[at];
+            if Some(at) != but
+                && server.is_open_to(ipv6)
+                && best.is_none_or(|best| server.is_freer_than(&relay.servers[best]))
+            {
+                best = Some(at);
+            }
+        }
+        relay.turn = best.map_or(relay.turn, |best| best + 1);
+        best
+    }
+
+    /// A leg to a backend that nobody uses, or nobody needs any more.
+    pub(super) fn free_leg(
+        &mut self,
+        now: Instant,
+        relay: usize,
+        server: usize,
+        ours: IpAddr,
+    ) -> Option<FourTuple> {
+        for _ in 0..PORT_TRIES {
+            let server = &mut self.relays[relay].servers[server];
+            let local = Endpoint::new(ours, server.next_port());
+            let leg = FourTuple { local, remote: server.address };
+            match self.table.find(&leg) {
+                None if self.is_probe(&leg) => {}
+                None => return Some(leg),
+                Some((id, _)) => {
+                    let entry = self.table.get(id)?;
+                    if entry.is_over() && entry.heard + SWEEP <= now {
+                        self.end(id);
+                        return Some(leg);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn list_opening(&mut self, id: SpliceId) {
+        let Self { opening, table, half_open, .. } = self;
+        if opening.len() > 2 * *half_open + 64 {
+            opening.retain(|id| table.get(*id).is_some_and(Entry::is_opening));
+        }
+        opening.push_back(id);
+    }
+
+    fn end_oldest_opening(&mut self) {
+        while let Some(id) = self.opening.pop_front() {
+            if self.table.get(id).is_some_and(Entry::is_opening) {
+                return self.end(id);
+            }
+        }
+    }
+
+    /// Ends splices whose backend has not answered while their client was waiting.
+    pub(super) fn end_opening(&mut self, now: Instant) {
+        while let Some(&id) = self.opening.front() {
+            let entry = self.table.get(id).filter(|entry| entry.is_opening());
+            if entry.is_some_and(|entry| entry.heard + OPENING_MAX > now) {
+                return;
+            }
+            let waits = entry.is_some();
+            self.opening.pop_front();
+            if waits {
+                self.end(id);
+            }
+        }
+    }
+}
+
+fn splice_with(
+    syn: &Syn,
+    client: FourTuple,
+    backend: FourTuple,
+    numbers: &dyn Fn(&FourTuple) -> Numbers,
+) -> Splice {
+    let Numbers { iss, ts } = numbers(&backend);
+    let shift = |timestamps: Timestamps| ts.wrapping_sub(timestamps.val);
+    let ts = syn.options.timestamps.map_or(0, shift);
+    Splice { client, backend, seq: iss.since(syn.seq), ts }
+}

@@ -1,0 +1,170 @@
+//! What a splice is, and what became of it.
+
+use crate::ids::SpliceId;
+use crate::time::Instant;
+use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions};
+
+/// Two legs that are one connection from end to end. All that a takeover needs to know of it, and
+/// nothing in it ever changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Splice {
+    /// The leg to the client: the service address and the relay's port, the client.
+    pub client: FourTuple,
+    /// The leg to the backend: the service address and a port of ours, the backend.
+    pub backend: FourTuple,
+    /// Added to the client's sequence numbers on their way to the backend, modulo 2³².
+    pub seq: u32,
+    /// Added to the client's timestamps, modulo 2³².
+    pub ts: u32,
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Client,
+    Backend,
+}
+
+impl Side {
+    /// Its bit in [`Phase::Open`].
+    pub(super) const fn bit(self) -> u8 {
+        match self {
+            Self::Client => 1,
+            Self::Backend => 2,
+        }
+    }
+}
+
+impl Splice {
+    /// The leg on which `side` is.
+    pub(super) const fn leg(&self, side: Side) -> FourTuple {
+        match side {
+            Side::Client => self.client,
+            Side::Backend => self.backend,
+        }
+    }
+
+    /// What becomes of a packet that came from `side`. `mss_max`: what the other leg carries.
+    pub(super) const fn rewrite(&self, side: Side, mss_max: u16) -> Rewrite {
+        match side {
+            Side::Client => Rewrite {
+                source: self.backend.local,
+                destination: self.backend.remote,
+                seq: self.seq,
+                ack: 0,
+                ts_val: self.ts,
+                ts_ecr: 0,
+                mss_max,
+            },
+            Side::Backend => Rewrite {
+                source: self.client.local,
+                destination: self.client.remote,
+                seq: 0,
+                ack: self.seq.wrapping_neg(),
+                ts_val: 0,
+                ts_ecr: self.ts.wrapping_neg(),
+                mss_max,
+            },
+        }
+    }
+}
+
+/// A client's SYN, kept until its backend has answered: it goes out when the standby knows of the
+/// splice, and again if another backend has to be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Syn {
+    pub(super) seq: SeqNum,
+    pub(super) flags: Flags,
+    pub(super) window: u16,
+    pub(super) options: TcpOptions,
+    /// When it last went to the backend, if it has.
+    pub(super) sent: Option<Instant>,
+    /// How many backends have been asked.
+    pub(super) asked: u8,
+}
+
+impl Syn {
+    /// What is to be said to the backend too. Options that we do not know are not.
+    pub(super) fn of(segment: &Segment<'_>) -> Self {
+        Self {
+            seq: segment.seq,
+            flags: segment.flags.intersection(Flags::SYN | Flags::ECE | Flags::CWR),
+            window: segment.window,
+            options: TcpOptions { sack: Default::default(), ..segment.options.clone() },
+            sent: None,
+            asked: 0,
+        }
+    }
+}
+
+/// How far a splice has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// The backend has not answered.
+    Opening(Box<Syn>),
+    /// Packets pass. `finished`: who has sent a FIN, a bit for each [`Side`].
+    Open { finished: u8 },
+    /// Both have sent a FIN; what is still to be acknowledged passes.
+    Closing,
+    /// `by` has sent a reset, which the other may not believe (RFC 5961 §3.2). `finished` as above.
+    Reset { by: Side, finished: u8 },
+}
+
+/// A splice in the table.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: SpliceId,
+    pub(super) splice: Splice,
+    pub(super) phase: Phase,
+    /// Which backend, if it is configured (still): relay and place in its list.
+    pub(super) at: Option<(u16, u16)>,
+    /// Whether the standby knows, or none has to.
+    pub(super) committed: bool,
+    /// Whether it is in the list of those that are over.
+    pub(super) listed: bool,
+    /// When its last packet passed.
+    pub(super) heard: Instant,
+}
+
+impl Entry {
+    /// Whether nothing is expected to pass any more, so that its port and its room may be taken.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Reset { .. })
+    }
+
+    /// Whether its backend has not answered.
+    pub(super) const fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening(_))
+    }
+
+    /// Takes note of a segment from `side` that passes.
+    pub(super) fn note(&mut self, now: Instant, side: Side, flags: Flags) {
+        self.heard = now;
+        let finished = match self.phase {
+            Phase::Opening(_) | Phase::Closing => return,
+            Phase::Open { finished } => finished,
+            // Whoever was reset and goes on did not believe it; what was under way looks the same,
+            // and draws another reset.
+            Phase::Reset { by, finished } if by != side => finished,
+            Phase::Reset { .. } => return,
+        };
+        let finished = if flags.contains(Flags::FIN) { finished | side.bit() } else { finished };
+        self.phase = if flags.contains(Flags::RST) {
+            Phase::Reset { by: side, finished }
+        } else if finished == Side::Client.bit() | Side::Backend.bit() {
+            Phase::Closing
+        } else {
+            Phase::Open { finished }
+        };
+    }
+}
+
+/// Whether `segment` begins a connection.
+pub(super) fn is_syn(segment: &Segment<'_>) -> bool {
+    segment.flags.intersection(Flags::SYN | Flags::ACK | Flags::RST) == Flags::SYN
+}
+
+/// The largest segment that a packet of `mtu` bytes carries to `end`, RFC 9293 §3.7.1.
+pub(super) const fn mss_for(mtu: u16, end: &Endpoint) -> u16 {
+    mtu.saturating_sub(if end.is_ipv6() { 60 } else { 40 })
+}
