@@ -128,6 +128,7 @@ impl Engine {
             Record::Spliced { splice, client, backend, seq, ts } => {
                 self.relays.hold(now, splice, Splice { client, backend, seq, ts })
             }
+            Record::SpliceOver { splice } => self.relays.hold_over(splice),
             Record::Unspliced { splice } => self.relays.release(splice),
             Record::SnapshotEnd => {
                 self.roles.on_synced(now, epoch);

@@ -283,7 +283,8 @@ impl Engine {
             // A snapshot that waits for confirmations goes on when they come.
             let due = self.snapshot_due() || self.waking_due();
             let snapshot = if due { Instant::ZERO } else { Instant::NEVER };
-            let others = fragments.min(snapshot).min(self.relays.deadline());
+            let relays = if self.announced { self.relays.deadline() } else { Instant::NEVER };
+            let others = fragments.min(snapshot).min(relays);
             deadline = deadline.min(alarms).min(progress).min(others);
         }
         deadline

@@ -33,7 +33,8 @@ pub(super) struct Passing {
 pub(super) fn relays(setup: &Setup) -> Relays {
     let limits = Limits {
         splices_max: setup.connections_max,
-        opening_max: setup.backlog,
+        // No cookie stands in for one that finds no room: many, so that a flood has to be large.
+        opening_max: setup.connections_max.div_ceil(4),
         mtu: setup.mtu,
         addresses: setup.addresses.clone(),
         key: setup.table_key,
@@ -147,6 +148,7 @@ impl Engine {
         while let Some(event) = self.relays.poll_event() {
             match event {
                 Event::Spliced(id) => self.replicate_spliced(now, id),
+                Event::Over(id) => self.replicate_over(id),
                 Event::Unspliced(id) => self.replicate_unspliced(id),
                 Event::Backend { port, address, up } => {
                     let (level, state) =
@@ -170,7 +172,17 @@ impl Engine {
 
     fn append_spliced(&mut self, splice: SpliceId) -> Option<Lsn> {
         let Splice { client, backend, seq, ts } = self.relays.splice(splice)?;
-        self.append(&Record::Spliced { splice, client, backend, seq, ts })
+        let lsn = self.append(&Record::Spliced { splice, client, backend, seq, ts })?;
+        if self.relays.is_over(splice) {
+            return self.append(&Record::SpliceOver { splice });
+        }
+        Some(lsn)
+    }
+
+    fn replicate_over(&mut self, splice: SpliceId) {
+        if self.attached && self.splices.is_told(Relays::slot_of(splice)) {
+            self.append(&Record::SpliceOver { splice });
+        }
     }
 
     fn replicate_unspliced(&mut self, splice: SpliceId) {

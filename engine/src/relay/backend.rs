@@ -121,6 +121,11 @@ impl Server {
         self.judge(check, false)
     }
 
+    /// Whether a check is under way.
+    pub(super) const fn is_probed(&self) -> bool {
+        self.probe.is_some()
+    }
+
     /// Whether a check goes on between these two ends.
     pub(super) fn probes(&self, leg: &FourTuple) -> bool {
         self.probe.is_some_and(|probe| probe.leg == *leg)

@@ -9,6 +9,8 @@ impl Relays {
                 self.check_server(now, relay, server, numbers);
             }
         }
+        let mut servers = self.relays.iter().flat_map(|relay| &relay.servers);
+        self.probing = servers.any(Server::is_probed);
     }
 
     fn check_server(
@@ -32,15 +34,20 @@ impl Relays {
         let (iss, mss) = (numbers(&leg).iss, mss_for(self.limits.mtu, &address));
         let one = &mut self.relays[relay].servers[server];
         self.headers.push_back(one.check(now, &check, leg, iss, mss));
+        self.probing = true;
     }
 
     /// Whether a check goes on between these two ends.
     pub(super) fn is_probe(&self, leg: &FourTuple) -> bool {
-        self.relays.iter().any(|relay| relay.servers.iter().any(|server| server.probes(leg)))
+        self.probing
+            && self.relays.iter().any(|relay| relay.servers.iter().any(|server| server.probes(leg)))
     }
 
     /// Whether `segment` answers a check.
     pub(super) fn on_check_answer(&mut self, leg: &FourTuple, segment: &Segment<'_>) -> bool {
+        if !self.probing {
+            return false;
+        }
         for relay in &mut self.relays {
             let Some(server) = relay.servers.iter_mut().find(|server| server.probes(leg)) else {
                 continue;

@@ -34,6 +34,12 @@ impl Relays {
         Ok(())
     }
 
+    /// Nothing more is expected of the peer's splice `id`.
+    pub fn hold_over(&mut self, id: SpliceId) -> Result<(), &'static str> {
+        self.table.get_mut(id).ok_or("splice that is over is unknown")?.phase = Phase::Closing;
+        Ok(())
+    }
+
     /// The peer's splice `id` is no more.
     pub fn release(&mut self, id: SpliceId) -> Result<(), &'static str> {
         let entry = self.table.remove(id, false).ok_or("splice that ends is unknown")?;
@@ -47,8 +53,13 @@ impl Relays {
         self.table.rebuild_free();
         self.headers.clear();
         self.events.clear();
+        self.over.clear();
         for entry in self.table.iter_mut() {
             entry.heard = now;
+            entry.listed = entry.is_over();
+            if entry.listed {
+                self.over.push_back((now, entry.id));
+            }
         }
         for server in self.relays.iter_mut().flat_map(|relay| &mut relay.servers) {
             server.begin(now);

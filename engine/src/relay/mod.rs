@@ -108,6 +108,8 @@ pub enum Fate {
 pub enum Event {
     /// The standby has to know of the splice, as it is now; then [`Relays::commit`].
     Spliced(SpliceId),
+    /// Nothing more is expected of the splice, which is kept a little.
+    Over(SpliceId),
     /// The splice is no more.
     Unspliced(SpliceId),
     /// A backend is up, or down.
@@ -141,6 +143,8 @@ pub struct Relays {
     half_open: usize,
     /// Splices that are over, by when that was first looked at; and some that are not any more.
     over: VecDeque<(Instant, SpliceId)>,
+    /// Whether a check may be under way.
+    probing: bool,
     sweep_at: Instant,
     sweep_slot: usize,
     headers: VecDeque<TcpHeader>,
@@ -180,6 +184,7 @@ impl Relays {
             opening: VecDeque::new(),
             half_open: 0,
             over: VecDeque::new(),
+            probing: false,
             sweep_at: Instant::ZERO,
             sweep_slot: 0,
             headers: VecDeque::new(),
@@ -211,6 +216,11 @@ impl Relays {
     /// The slot that a name stands for.
     pub const fn slot_of(id: SpliceId) -> usize {
         table::slot_of(id)
+    }
+
+    /// Whether nothing more is expected of the splice `id`.
+    pub fn is_over(&self, id: SpliceId) -> bool {
+        self.table.get(id).is_some_and(Entry::is_over)
     }
 
     /// What is to be known of the splice `id`.
@@ -309,12 +319,17 @@ impl Relays {
             self.end(id);
             return self.on_segment(now, leg, segment, numbers);
         }
+        let was_over = entry.is_over();
         entry.note(now, side, segment.flags);
         let rewrite =
             entry.splice.rewrite(side, mss_for(self.limits.mtu, &entry.splice.backend.local));
-        if entry.is_over() && !entry.listed {
-            entry.listed = true;
-            self.list_over(now, id);
+        match (was_over, entry.is_over()) {
+            (false, true) => {
+                self.events.push_back(Event::Over(id));
+                self.list_over(now, id);
+            }
+            (true, false) => self.events.push_back(Event::Spliced(id)),
+            (false, false) | (true, true) => {}
         }
         Fate::Forward(rewrite)
     }
@@ -342,6 +357,10 @@ impl Relays {
 
     fn list_over(&mut self, now: Instant, id: SpliceId) {
         let Self { over, table, .. } = self;
+        match table.get_mut(id) {
+            Some(entry) if !entry.listed => entry.listed = true,
+            _ => return,
+        }
         if over.len() > 2 * table.len() + 64 {
             // Most of those that were over have given way, and their time has not come since.
             over.retain(|(_, id)| table.get(*id).is_some());

@@ -1,1 +1,469 @@
-//! Stories of relays: splices, backends, takeovers.
+//! Stories of relays on their own: what becomes of each segment, and of each splice.
+
+use super::*;
+use crate::wire::TcpOptions;
+
+const PORT: u16 = 8080;
+const FLOOD: usize = 8;
+
+fn settings() -> Settings {
+    let backend = |text: &str| Backend { address: text.parse().unwrap(), weight: 1 };
+    Settings {
+        port: PORT,
+        backends: ["10.77.0.21:80", "10.77.0.22:80", "[fd77::21]:80"].map(backend).to_vec(),
+        check: Check::default(),
+        idle: IDLE,
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        splices_max: 100,
+        opening_max: FLOOD,
+        mtu: 1500,
+        addresses: vec!["10.77.0.100".parse().unwrap(), "fd77::100".parse().unwrap()],
+        key: [3; 16],
+    }
+}
+
+/// A leg's numbers grow with time.
+fn numbers(now: Instant) -> impl Fn(&FourTuple) -> Numbers {
+    move |leg| {
+        let own = u32::from(leg.local.port()) << 16;
+        let millis = now.as_millis() as u32;
+        Numbers { iss: SeqNum(own.wrapping_add(millis * 250)), ts: own.wrapping_add(millis) }
+    }
+}
+
+struct World {
+    relays: Relays,
+    now: Instant,
+}
+
+fn segment(flags: Flags, seq: u32, ack: u32) -> Segment<'static> {
+    let (seq, ack, options) = (SeqNum(seq), SeqNum(ack), TcpOptions::default());
+    Segment { seq, ack, flags, window: 1000, options, marked: false, payload: &[] }
+}
+
+fn client(port: u16) -> FourTuple {
+    FourTuple { local: ([10, 77, 0, 100], PORT).into(), remote: ([10, 77, 0, 10], port).into() }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(&[settings()], limits())
+    }
+
+    fn with(settings: &[Settings], limits: Limits) -> Self {
+        let mut relays = Relays::new(settings, limits);
+        let now = Instant::from_millis(10_000);
+        relays.arm(now);
+        Self { relays, now }
+    }
+
+    fn say(&mut self, leg: FourTuple, segment: &Segment<'_>) -> Fate {
+        self.relays.on_segment(self.now, leg, segment, &numbers(self.now))
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        core::iter::from_fn(|| self.relays.poll_event()).collect()
+    }
+
+    /// What leaves, without checks of backends.
+    fn headers(&mut self) -> Vec<TcpHeader> {
+        core::iter::from_fn(|| self.relays.poll_header()).collect()
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now = self.now + Duration::from_secs(1);
+            self.relays.on_timer(self.now, &numbers(self.now));
+        }
+    }
+
+    /// A client's SYN, told to the standby at once.
+    fn begin(&mut self, port: u16) -> SpliceId {
+        assert_eq!(self.say(client(port), &segment(Flags::SYN, 1000, 0)), Fate::Taken);
+        let events = self.events();
+        let Some(Event::Spliced(id)) = events.last() else { panic!("{events:?}") };
+        self.relays.commit(self.now, *id);
+        *id
+    }
+
+    /// The leg to the backend.
+    fn backend(&self, id: SpliceId) -> FourTuple {
+        self.relays.splice(id).expect("a splice").backend
+    }
+
+    /// The backend's answer to the SYN, with `flags`.
+    fn answer(&mut self, id: SpliceId, flags: Flags) -> Fate {
+        let splice = self.relays.splice(id).expect("a splice");
+        let ack = SeqNum(1001).add(splice.seq).0;
+        self.say(splice.backend, &segment(flags, 5000, ack))
+    }
+
+    /// A splice on which packets pass.
+    fn open(&mut self, port: u16) -> SpliceId {
+        let id = self.begin(port);
+        let fate = self.answer(id, Flags::SYN | Flags::ACK);
+        assert!(matches!(fate, Fate::Forward(_)), "{fate:?}");
+        self.headers();
+        id
+    }
+
+    fn from_client(&mut self, port: u16, flags: Flags) -> Fate {
+        self.say(client(port), &segment(flags, 1001, 5001))
+    }
+
+    fn from_backend(&mut self, id: SpliceId, flags: Flags) -> Fate {
+        let leg = self.backend(id);
+        self.say(leg, &segment(flags, 5001, 1001))
+    }
+}
+
+#[test]
+fn a_syn_leaves_once_the_splice_is_known_and_keeps_its_options() {
+    let mut world = World::new();
+    let mut syn = segment(Flags::SYN | Flags::ECE | Flags::CWR, 1000, 0);
+    syn.options = TcpOptions {
+        mss: Some(8960),
+        window_scale: Some(9),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { val: 7, ecr: 0 }),
+        ..TcpOptions::default()
+    };
+    assert_eq!(world.say(client(1), &syn), Fate::Taken);
+    let events = world.events();
+    let [Event::Spliced(id)] = events[..] else { panic!("{events:?}") };
+    assert_eq!(world.headers(), []);
+    world.relays.commit(world.now, id);
+
+    let splice = world.relays.splice(id).unwrap();
+    let begin = numbers(world.now)(&splice.backend);
+    let headers = world.headers();
+    let [header] = &headers[..] else { panic!("{headers:?}") };
+    let options = TcpOptions {
+        mss: Some(1460),
+        timestamps: Some(Timestamps { val: begin.ts, ecr: 0 }),
+        ..syn.options
+    };
+    assert_eq!((header.seq, header.flags, header.window), (begin.iss, syn.flags, 1000));
+    assert_eq!((&header.options, header.tuple), (&options, splice.backend));
+    assert_eq!(splice.backend.remote, "10.77.0.21:80".parse().unwrap());
+}
+
+#[test]
+fn both_ways_are_each_others_inverse() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let (Fate::Forward(to), Fate::Forward(back)) =
+        (world.from_client(1, Flags::ACK), world.from_backend(id, Flags::ACK))
+    else {
+        panic!("both pass")
+    };
+    let Splice { client, backend, seq, ts } = world.relays.splice(id).unwrap();
+    let mss_max = 1460;
+    let (source, destination) = (backend.local, backend.remote);
+    let forward = Rewrite { source, destination, seq, ack: 0, ts_val: ts, ts_ecr: 0, mss_max };
+    assert_eq!(to, forward);
+    let (source, destination) = (client.local, client.remote);
+    let (ack, ts_ecr) = (seq.wrapping_neg(), ts.wrapping_neg());
+    assert_eq!(back, Rewrite { source, destination, seq: 0, ack, ts_val: 0, ts_ecr, mss_max });
+}
+
+#[test]
+fn a_refused_syn_goes_to_the_next_backend_and_then_back_to_its_client() {
+    let mut world = World::new();
+    let id = world.begin(1);
+    let first = world.backend(id);
+    assert_eq!(world.answer(id, Flags::RST | Flags::ACK), Fate::Taken);
+    assert_eq!(world.events(), [Event::Spliced(id)], "told again under its name");
+    let second = world.backend(id);
+    assert_ne!(first.remote, second.remote);
+    world.headers();
+    world.relays.commit(world.now, id);
+    assert_eq!(world.headers().len(), 1);
+    // The first backend's port is free again: its late words are nobody's.
+    assert_eq!(world.say(first, &segment(Flags::ACK, 1, 1)), Fate::Foreign);
+    // One more could be asked if it were of the client's family.
+    assert!(matches!(world.answer(id, Flags::RST | Flags::ACK), Fate::Taken | Fate::Forward(_)));
+    while let [Event::Spliced(again)] = world.events()[..] {
+        world.relays.commit(world.now, again);
+        let fate = world.answer(id, Flags::RST | Flags::ACK);
+        if matches!(fate, Fate::Forward(_)) {
+            break;
+        }
+    }
+    assert_eq!(world.relays.splice(id), None);
+    assert_eq!(world.relays.counts().unspliced, 1);
+    assert!(world.relays.backends().all(|(.., load)| load == 0));
+}
+
+#[test]
+fn a_reset_that_does_not_fit_the_syn_moves_nothing() {
+    let mut world = World::new();
+    let id = world.begin(1);
+    let leg = world.backend(id);
+    assert_eq!(world.say(leg, &segment(Flags::RST | Flags::ACK, 0, 77)), Fate::Taken);
+    assert_eq!(world.say(leg, &segment(Flags::RST, 0, 0)), Fate::Taken);
+    assert_eq!((world.backend(id), world.events()), (leg, vec![]));
+}
+
+#[test]
+fn a_repeated_syn_is_sent_again_and_moves_on_when_patience_is_over() {
+    let mut world = World::new();
+    let id = world.begin(1);
+    let first = world.backend(id);
+    world.headers();
+    world.now = world.now + Duration::from_millis(300);
+    world.say(client(1), &segment(Flags::SYN, 1000, 0));
+    assert_eq!(world.headers().len(), 1);
+    assert_eq!((world.backend(id), world.events()), (first, vec![]));
+    world.now = world.now + Duration::from_millis(1000);
+    world.say(client(1), &segment(Flags::SYN, 1000, 0));
+    assert_eq!(world.events(), [Event::Spliced(id)]);
+    assert_ne!(world.backend(id).remote, first.remote);
+}
+
+#[test]
+fn a_new_syn_on_an_open_splice_is_for_the_backend_to_judge() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let fate = world.say(client(1), &segment(Flags::SYN, 9_000_000, 0));
+    assert!(matches!(fate, Fate::Forward(_)));
+    assert!(world.relays.splice(id).is_some());
+}
+
+#[test]
+fn a_splice_is_over_when_both_have_finished_and_goes_a_minute_later() {
+    let mut world = World::new();
+    let id = world.open(1);
+    world.from_client(1, Flags::FIN | Flags::ACK);
+    world.wait(200);
+    world.events();
+    assert!(world.relays.splice(id).is_some(), "half-closed may last");
+    world.from_backend(id, Flags::FIN | Flags::ACK);
+    assert_eq!(world.events(), [Event::Over(id)]);
+    world.wait(40);
+    world.from_client(1, Flags::ACK);
+    world.wait(40);
+    assert!(world.relays.splice(id).is_some(), "counted from its last packet");
+    world.wait(65);
+    assert!(world.events().contains(&Event::Unspliced(id)));
+    assert!(matches!(world.from_client(1, Flags::ACK), Fate::Foreign));
+}
+
+#[test]
+fn a_reset_that_nobody_believes_ends_nothing() {
+    let mut world = World::new();
+    let id = world.open(1);
+    assert!(matches!(world.from_client(1, Flags::RST), Fate::Forward(_)), "for the end to judge");
+    assert_eq!(world.events(), [Event::Over(id)]);
+    // Whoever sent the reset proves nothing by going on; whoever got it does.
+    world.from_client(1, Flags::ACK);
+    assert_eq!(world.events(), []);
+    world.from_backend(id, Flags::ACK);
+    assert_eq!(world.events(), [Event::Spliced(id)]);
+    world.wait(300);
+    assert!(world.relays.splice(id).is_some());
+}
+
+#[test]
+fn a_new_incarnation_takes_the_place_of_one_that_is_over() {
+    let mut world = World::new();
+    let id = world.open(1);
+    world.from_backend(id, Flags::RST);
+    world.events();
+    let before = world.relays.splice(id).unwrap();
+    let next = world.begin(1);
+    assert_ne!(next, id);
+    assert_eq!((world.relays.splice(id), world.relays.len()), (None, 1));
+    assert_ne!(world.relays.splice(next).unwrap().backend, before.backend);
+}
+
+#[test]
+fn a_port_that_is_used_again_begins_above_its_last_numbers() {
+    let mut settings = settings();
+    settings.backends.truncate(1);
+    let mut world = World::with(&[settings], Limits { splices_max: 100_000, ..limits() });
+    let first = world.open(1);
+    let before = world.relays.splice(first).unwrap();
+    world.from_client(1, Flags::RST);
+    world.now = world.now + Duration::from_secs(2);
+    // Once around all ports, each connection at once reset and out of the way of the next.
+    let mut again = None;
+    for _ in 0..70_000 {
+        let id = world.open(2);
+        if world.backend(id) == before.backend {
+            again = world.relays.splice(id);
+            break;
+        }
+        world.from_client(2, Flags::RST);
+    }
+    let again = again.expect("the port comes around");
+    let started = |splice: &Splice| SeqNum(1000).add(splice.seq);
+    assert!(started(&again).after(started(&before)));
+}
+
+#[test]
+fn who_waits_longest_for_a_backend_gives_way_in_a_flood() {
+    let mut world = World::new();
+    let first = world.begin(1);
+    let stays = world.open(2);
+    for port in 0..FLOOD as u16 {
+        world.begin(100 + port);
+    }
+    assert_eq!(world.relays.splice(first), None);
+    assert!(world.relays.splice(stays).is_some());
+    assert_eq!(world.relays.len(), FLOOD + 1);
+}
+
+#[test]
+fn a_full_table_gives_up_what_is_over_and_nothing_else() {
+    let mut world = World::with(&[settings()], Limits { splices_max: 2, ..limits() });
+    let (one, two) = (world.open(1), world.open(2));
+    assert_eq!(world.say(client(3), &segment(Flags::SYN, 1000, 0)), Fate::Taken);
+    assert_eq!((world.events(), world.relays.counts().full), (vec![], 1));
+    world.from_client(2, Flags::RST);
+    let three = world.begin(3);
+    assert_eq!(world.relays.splice(two), None);
+    assert!(world.relays.splice(one).is_some() && world.relays.splice(three).is_some());
+}
+
+#[test]
+fn an_idle_splice_goes_when_its_relay_says_so() {
+    let idle = Duration::from_secs(300);
+    let mut world = World::with(&[Settings { idle, ..settings() }], limits());
+    let (quiet, busy) = (world.open(1), world.open(2));
+    for _ in 0..40 {
+        world.wait(10);
+        world.from_client(2, Flags::ACK);
+    }
+    assert_eq!(world.relays.splice(quiet), None);
+    assert!(world.relays.splice(busy).is_some());
+}
+
+#[test]
+fn backends_get_splices_by_weight_and_none_at_zero() {
+    let mut settings = settings();
+    settings.backends[0].weight = 3;
+    let mut world = World::with(&[settings.clone()], limits());
+    (0..8).for_each(|port| drop(world.open(port + 1)));
+    let loads = |world: &World| world.relays.backends().map(|(.., load)| load).collect::<Vec<_>>();
+    assert_eq!(loads(&world), [6, 2, 0], "IPv6 has no clients");
+    settings.backends[0].weight = 0;
+    let mut world = World::with(&[settings], limits());
+    (0..4).for_each(|port| drop(world.open(port + 1)));
+    assert_eq!(loads(&world), [0, 4, 0]);
+}
+
+/// Answers every check that is under way as `good` says.
+fn answer_checks(world: &mut World, good: impl Fn(&Endpoint) -> Option<bool>) -> usize {
+    let mut resets = 0;
+    for header in world.headers() {
+        if header.flags != Flags::SYN {
+            resets += usize::from(header.flags == Flags::RST);
+            continue;
+        }
+        let Some(good) = good(&header.tuple.remote) else { continue };
+        let flags = if good { Flags::SYN | Flags::ACK } else { Flags::RST | Flags::ACK };
+        let fate = world.say(header.tuple, &segment(flags, 1, header.seq.add(1).0));
+        assert_eq!(fate, Fate::Taken);
+    }
+    resets + world.headers().iter().filter(|header| header.flags == Flags::RST).count()
+}
+
+#[test]
+fn checks_take_a_backend_down_and_up_again() {
+    let mut world = World::new();
+    let sick: Endpoint = "10.77.0.21:80".parse().unwrap();
+    for answer in [Some(false), None] {
+        for _ in 0..12 {
+            world.wait(1);
+            answer_checks(&mut world, |address| if *address == sick { answer } else { Some(true) });
+        }
+        let down = Event::Backend { port: PORT, address: sick, up: false };
+        assert_eq!(world.events(), [down], "told once, for {answer:?}");
+        let id = world.begin(1);
+        assert_ne!(world.backend(id).remote, sick);
+        world.from_client(1, Flags::RST);
+        world.headers();
+        let mut resets = 0;
+        for _ in 0..8 {
+            world.wait(1);
+            resets += answer_checks(&mut world, |_| Some(true));
+        }
+        let up = Event::Backend { port: PORT, address: sick, up: true };
+        assert!(world.events().contains(&up));
+        assert!(resets > 0, "a check leaves nothing open");
+    }
+}
+
+#[test]
+fn without_a_backend_up_nobody_listens() {
+    let mut world = World::new();
+    for _ in 0..12 {
+        world.wait(1);
+        answer_checks(&mut world, |_| None);
+    }
+    assert_eq!(world.say(client(1), &segment(Flags::SYN, 1000, 0)), Fate::Foreign);
+    assert_eq!(world.relays.counts().refused, 1);
+}
+
+#[test]
+fn what_is_held_is_gone_on_with_and_what_cannot_be_true_is_refused() {
+    let mut world = World::new();
+    let (id, over) = (world.open(1), world.open(2));
+    let [splice, ended] = [id, over].map(|id| world.relays.splice(id).unwrap());
+    let mut standby = World::new();
+    let now = standby.now;
+    let relays = &mut standby.relays;
+    assert_eq!(relays.hold(now, id, splice), Ok(()));
+    assert_eq!(relays.hold(now, over, ended), Ok(()));
+    assert_eq!(relays.hold_over(over), Ok(()));
+    let mut refuse = |id: u64, splice: Splice| relays.hold(now, SpliceId(id), splice).unwrap_err();
+    assert_eq!(refuse(9, splice), "splice's place is taken", "its legs are");
+    let elsewhere = FourTuple { local: "10.77.0.1:8080".parse().unwrap(), ..splice.client };
+    let wrong = Splice { client: elsewhere, ..splice };
+    assert_eq!(refuse(9, wrong), "splice is not one of the service's");
+    let port = FourTuple { local: "10.77.0.100:81".parse().unwrap(), ..splice.client };
+    assert_eq!(refuse(9, Splice { client: port, ..splice }), "splice is of no relay");
+    let v6 = FourTuple { remote: "[fd77::21]:80".parse().unwrap(), ..splice.backend };
+    assert_eq!(refuse(9, Splice { backend: v6, ..splice }), "splice joins two address families");
+    assert_eq!(relays.release(SpliceId(77)), Err("splice that ends is unknown"));
+    assert_eq!(relays.hold_over(SpliceId(77)), Err("splice that is over is unknown"));
+
+    standby.relays.arm(now);
+    assert!(matches!(standby.from_client(1, Flags::ACK), Fate::Forward(_)));
+    assert!(matches!(standby.from_backend(id, Flags::ACK), Fate::Forward(_)));
+    for _ in 0..70 {
+        standby.wait(1);
+        answer_checks(&mut standby, |_| Some(true));
+    }
+    assert_eq!(standby.relays.splice(over), None, "over there is over here");
+    assert_eq!(standby.relays.splice(id), Some(splice));
+    assert_ne!(standby.begin(3), id, "names are not given twice");
+}
+
+#[test]
+fn who_takes_the_address_back_waits_for_nobody() {
+    let mut world = World::new();
+    world.say(client(1), &segment(Flags::SYN, 1000, 0));
+    let events = world.events();
+    let [Event::Spliced(id)] = events[..] else { panic!("{events:?}") };
+    world.relays.arm(world.now);
+    let to: Vec<_> = world.headers().iter().map(|header| header.tuple).collect();
+    assert_eq!(to, [world.backend(id)]);
+}
+
+#[test]
+fn an_error_about_a_packet_is_told_as_its_sender_knows_it() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let Splice { client, backend, seq, .. } = world.relays.splice(id).unwrap();
+    let swapped = |leg: FourTuple| FourTuple { local: leg.remote, remote: leg.local };
+    // To the client went what the backend had sent, and the other way round.
+    assert_eq!(world.relays.origin_of(&client, SeqNum(5)), Some((swapped(backend), SeqNum(5))));
+    let sent = SeqNum(1001);
+    assert_eq!(world.relays.origin_of(&backend, sent.add(seq)), Some((swapped(client), sent)));
+}

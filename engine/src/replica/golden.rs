@@ -128,6 +128,10 @@ fn splice() {
          04 0a4d0064 3512 04 0a4d0015 5000 22110000 44330000",
     );
     expect_record(
+        Record::SpliceOver { splice: SpliceId(0x0102_0304_0506_0708) },
+        "0b 0807060504030201",
+    );
+    expect_record(
         Record::Unspliced { splice: SpliceId(0x0102_0304_0506_0708) },
         "0a 0807060504030201",
     );

@@ -5,7 +5,7 @@
 //!       └─► Pin*        what a service saw outside its input
 //!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
 //!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
-//!  Spliced ─► Unspliced                             two legs that a relay has joined
+//!  Spliced ─► SpliceOver ─► Unspliced                     two legs that a relay has joined
 //! ```
 //!
 //! A record is its kind (one byte, never given to another record) and fixed fields. Byte runs are
@@ -101,6 +101,12 @@ pub enum Record<'a> {
         /// What is added to the client's timestamps, modulo 2³².
         ts: u32,
     },
+    /// Both ends of a splice have finished, or one has reset it. It is kept for what may still be
+    /// acknowledged. If it goes on all the same, it is told as [`Self::Spliced`] again.
+    SpliceOver {
+        /// The splice.
+        splice: SpliceId,
+    },
     /// A splice exists no longer.
     Unspliced {
         /// The splice.
@@ -120,6 +126,7 @@ mod kind {
     pub(super) const SNAPSHOT_END: u8 = 8;
     pub(super) const SPLICED: u8 = 9;
     pub(super) const UNSPLICED: u8 = 10;
+    pub(super) const SPLICE_OVER: u8 = 11;
 }
 
 const FLAG_SNAPSHOT: u8 = 1;
@@ -143,7 +150,7 @@ impl<'a> Record<'a> {
             Self::Spliced { client, backend, .. } => {
                 8 + tuple_len(client) + tuple_len(backend) + 4 + 4
             }
-            Self::Unspliced { .. } => 8,
+            Self::SpliceOver { .. } | Self::Unspliced { .. } => 8,
         }
     }
 
@@ -202,6 +209,10 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&seq.to_le_bytes());
                 out.extend_from_slice(&ts.to_le_bytes());
             }
+            Self::SpliceOver { splice } => {
+                out.push(kind::SPLICE_OVER);
+                out.extend_from_slice(&splice.0.to_le_bytes());
+            }
             Self::Unspliced { splice } => {
                 out.push(kind::UNSPLICED);
                 out.extend_from_slice(&splice.0.to_le_bytes());
@@ -232,10 +243,11 @@ impl<'a> Record<'a> {
                 seq: fields.u32()?,
                 ts: fields.u32()?,
             },
+            kind::SPLICE_OVER => Self::SpliceOver { splice: SpliceId(fields.u64()?) },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
             value => {
                 let what = "the kind of a record";
-                return Err(Violation::Value { what, value: value.into(), expected: "1 to 10" });
+                return Err(Violation::Value { what, value: value.into(), expected: "1 to 11" });
             }
         };
         *bytes = fields.rest();
@@ -291,6 +303,7 @@ impl<'a> Record<'a> {
             Self::SnapshotBegin { .. }
             | Self::SnapshotEnd
             | Self::Spliced { .. }
+            | Self::SpliceOver { .. }
             | Self::Unspliced { .. } => None,
         }
     }
@@ -308,6 +321,7 @@ impl<'a> Record<'a> {
             Self::SnapshotBegin { .. } => "snapshot begin",
             Self::SnapshotEnd => "snapshot end",
             Self::Spliced { .. } => "spliced",
+            Self::SpliceOver { .. } => "splice over",
             Self::Unspliced { .. } => "unspliced",
         }
     }
@@ -366,7 +380,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..12) {
+        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..13) {
             bytes.insert(0, kind);
             let mut rest = &bytes[..];
             while !rest.is_empty() && Record::decode(&mut rest).is_ok() {}
@@ -420,8 +434,8 @@ mod tests {
     #[test]
     fn unknown_kinds_and_flags_are_named() {
         assert_eq!(
-            Record::decode(&mut &[11u8][..]).map_err(|violation| violation.to_string()),
-            Err("the kind of a record is 11, expected 1 to 10".into())
+            Record::decode(&mut &[12u8][..]).map_err(|violation| violation.to_string()),
+            Err("the kind of a record is 12, expected 1 to 11".into())
         );
         let progress = OwnedRecord::Progress {
             conn: 1,

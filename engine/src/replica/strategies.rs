@@ -53,6 +53,9 @@ pub(super) enum OwnedRecord {
         seq: u32,
         ts: u32,
     },
+    SpliceOver {
+        splice: u64,
+    },
     Unspliced {
         splice: u64,
     },
@@ -86,6 +89,7 @@ impl OwnedRecord {
                 seq,
                 ts,
             },
+            Self::SpliceOver { splice } => Record::SpliceOver { splice: SpliceId(splice) },
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
         }
     }
@@ -140,6 +144,7 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
         Just(OwnedRecord::SnapshotEnd),
         (any::<(u64, u32, u32)>(), [address(), address(), address(), address()])
             .prop_map(|((splice, seq, ts), ends)| OwnedRecord::Spliced { splice, ends, seq, ts }),
+        any::<u64>().prop_map(|splice| OwnedRecord::SpliceOver { splice }),
         any::<u64>().prop_map(|splice| OwnedRecord::Unspliced { splice }),
     ]
 }
