@@ -27,8 +27,6 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     stage: Stage,
-    /// The version that both ends speak, once the stream is up.
-    pub(super) version: u16,
     reader: FrameReader,
     /// Whether the log is this stream's: it began with a snapshot here. A stream that comes up
     /// while the role machine still counts on the last one carries none.
@@ -41,11 +39,6 @@ impl Link {
     /// Whether the peer at the other end is our peer.
     pub(super) fn is_up(&self) -> bool {
         self.stage == Stage::Up
-    }
-
-    /// Whether the peer knows of ECN.
-    pub(super) const fn knows_ecn(&self) -> bool {
-        self.version >= 2
     }
 
     fn reset(&mut self) {
@@ -176,18 +169,15 @@ impl Engine {
     }
 
     fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
-        self.link.version = match self.hello().compare(hello) {
-            Ok(version) => version,
-            Err(mismatch) => {
-                let reason = mismatch.to_string();
-                Frame::Refuse { reason: Refusal::Incompatible, text: &reason }
-                    .encode(&mut self.link.output);
-                self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
-                self.hang_up(now);
-                self.roles.on_link(now, LinkEvent::Incompatible);
-                return Ok(());
-            }
-        };
+        if let Err(mismatch) = self.hello().compare(hello) {
+            let reason = mismatch.to_string();
+            Frame::Refuse { reason: Refusal::Incompatible, text: &reason }
+                .encode(&mut self.link.output);
+            self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
+            self.hang_up(now);
+            self.roles.on_link(now, LinkEvent::Incompatible);
+            return Ok(());
+        }
         self.link.stage = Stage::Up;
         let role = BeatRole::from_u8(hello.role).ok_or("the peer has an unknown role")?;
         self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });

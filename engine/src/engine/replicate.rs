@@ -188,11 +188,7 @@ impl Engine {
         hard.ts_offset = hard.ts_offset.wrapping_sub(ahead);
         let mut state = core::mem::take(&mut self.scratch);
         state.clear();
-        if self.link.knows_ecn() {
-            hard.encode(&mut state);
-        } else {
-            hard.encode_without_ecn(&mut state);
-        }
+        hard.encode(&mut state);
         let split = state.len();
         connection.app.snapshot(&mut state);
         let (tuple, kind) = (connection.tuple, connection.service);

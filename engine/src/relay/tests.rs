@@ -111,11 +111,11 @@ impl World {
         id
     }
 
-    fn from_client(&mut self, port: u16, flags: Flags) -> Fate {
+    fn client_says(&mut self, port: u16, flags: Flags) -> Fate {
         self.say(client(port), &segment(flags, 1001, 5001))
     }
 
-    fn from_backend(&mut self, id: SpliceId, flags: Flags) -> Fate {
+    fn backend_says(&mut self, id: SpliceId, flags: Flags) -> Fate {
         let leg = self.backend(id);
         self.say(leg, &segment(flags, 5001, 1001))
     }
@@ -157,7 +157,7 @@ fn both_ways_are_each_others_inverse() {
     let mut world = World::new();
     let id = world.open(1);
     let (Fate::Forward(to), Fate::Forward(back)) =
-        (world.from_client(1, Flags::ACK), world.from_backend(id, Flags::ACK))
+        (world.client_says(1, Flags::ACK), world.backend_says(id, Flags::ACK))
     else {
         panic!("both pass")
     };
@@ -238,31 +238,31 @@ fn a_new_syn_on_an_open_splice_is_for_the_backend_to_judge() {
 fn a_splice_is_over_when_both_have_finished_and_goes_a_minute_later() {
     let mut world = World::new();
     let id = world.open(1);
-    world.from_client(1, Flags::FIN | Flags::ACK);
+    world.client_says(1, Flags::FIN | Flags::ACK);
     world.wait(200);
     world.events();
     assert!(world.relays.splice(id).is_some(), "half-closed may last");
-    world.from_backend(id, Flags::FIN | Flags::ACK);
+    world.backend_says(id, Flags::FIN | Flags::ACK);
     assert_eq!(world.events(), [Event::Over(id)]);
     world.wait(40);
-    world.from_client(1, Flags::ACK);
+    world.client_says(1, Flags::ACK);
     world.wait(40);
     assert!(world.relays.splice(id).is_some(), "counted from its last packet");
     world.wait(65);
     assert!(world.events().contains(&Event::Unspliced(id)));
-    assert!(matches!(world.from_client(1, Flags::ACK), Fate::Foreign));
+    assert!(matches!(world.client_says(1, Flags::ACK), Fate::Foreign));
 }
 
 #[test]
 fn a_reset_that_nobody_believes_ends_nothing() {
     let mut world = World::new();
     let id = world.open(1);
-    assert!(matches!(world.from_client(1, Flags::RST), Fate::Forward(_)), "for the end to judge");
+    assert!(matches!(world.client_says(1, Flags::RST), Fate::Forward(_)), "for the end to judge");
     assert_eq!(world.events(), [Event::Over(id)]);
     // Whoever sent the reset proves nothing by going on; whoever got it does.
-    world.from_client(1, Flags::ACK);
+    world.client_says(1, Flags::ACK);
     assert_eq!(world.events(), []);
-    world.from_backend(id, Flags::ACK);
+    world.backend_says(id, Flags::ACK);
     assert_eq!(world.events(), [Event::Spliced(id)]);
     world.wait(300);
     assert!(world.relays.splice(id).is_some());
@@ -272,7 +272,7 @@ fn a_reset_that_nobody_believes_ends_nothing() {
 fn a_new_incarnation_takes_the_place_of_one_that_is_over() {
     let mut world = World::new();
     let id = world.open(1);
-    world.from_backend(id, Flags::RST);
+    world.backend_says(id, Flags::RST);
     world.events();
     let before = world.relays.splice(id).unwrap();
     let next = world.begin(1);
@@ -288,7 +288,7 @@ fn a_port_that_is_used_again_begins_above_its_last_numbers() {
     let mut world = World::with(&[settings], Limits { splices_max: 100_000, ..limits() });
     let first = world.open(1);
     let before = world.relays.splice(first).unwrap();
-    world.from_client(1, Flags::RST);
+    world.client_says(1, Flags::RST);
     world.now = world.now + Duration::from_secs(2);
     // Once around all ports, each connection at once reset and out of the way of the next.
     let mut again = None;
@@ -298,7 +298,7 @@ fn a_port_that_is_used_again_begins_above_its_last_numbers() {
             again = world.relays.splice(id);
             break;
         }
-        world.from_client(2, Flags::RST);
+        world.client_says(2, Flags::RST);
     }
     let again = again.expect("the port comes around");
     let started = |splice: &Splice| SeqNum(1000).add(splice.seq);
@@ -324,7 +324,7 @@ fn a_full_table_gives_up_what_is_over_and_nothing_else() {
     let (one, two) = (world.open(1), world.open(2));
     assert_eq!(world.say(client(3), &segment(Flags::SYN, 1000, 0)), Fate::Taken);
     assert_eq!((world.events(), world.relays.counts().full), (vec![], 1));
-    world.from_client(2, Flags::RST);
+    world.client_says(2, Flags::RST);
     let three = world.begin(3);
     assert_eq!(world.relays.splice(two), None);
     assert!(world.relays.splice(one).is_some() && world.relays.splice(three).is_some());
@@ -337,7 +337,7 @@ fn an_idle_splice_goes_when_its_relay_says_so() {
     let (quiet, busy) = (world.open(1), world.open(2));
     for _ in 0..40 {
         world.wait(10);
-        world.from_client(2, Flags::ACK);
+        world.client_says(2, Flags::ACK);
     }
     assert_eq!(world.relays.splice(quiet), None);
     assert!(world.relays.splice(busy).is_some());
@@ -348,12 +348,16 @@ fn backends_get_splices_by_weight_and_none_at_zero() {
     let mut settings = settings();
     settings.backends[0].weight = 3;
     let mut world = World::with(&[settings.clone()], limits());
-    (0..8).for_each(|port| drop(world.open(port + 1)));
+    for port in 1..=8 {
+        world.open(port);
+    }
     let loads = |world: &World| world.relays.backends().map(|(.., load)| load).collect::<Vec<_>>();
     assert_eq!(loads(&world), [6, 2, 0], "IPv6 has no clients");
     settings.backends[0].weight = 0;
     let mut world = World::with(&[settings], limits());
-    (0..4).for_each(|port| drop(world.open(port + 1)));
+    for port in 1..=4 {
+        world.open(port);
+    }
     assert_eq!(loads(&world), [0, 4, 0]);
 }
 
@@ -386,7 +390,7 @@ fn checks_take_a_backend_down_and_up_again() {
         assert_eq!(world.events(), [down], "told once, for {answer:?}");
         let id = world.begin(1);
         assert_ne!(world.backend(id).remote, sick);
-        world.from_client(1, Flags::RST);
+        world.client_says(1, Flags::RST);
         world.headers();
         let mut resets = 0;
         for _ in 0..8 {
@@ -434,8 +438,8 @@ fn what_is_held_is_gone_on_with_and_what_cannot_be_true_is_refused() {
     assert_eq!(relays.hold_over(SpliceId(77)), Err("splice that is over is unknown"));
 
     standby.relays.arm(now);
-    assert!(matches!(standby.from_client(1, Flags::ACK), Fate::Forward(_)));
-    assert!(matches!(standby.from_backend(id, Flags::ACK), Fate::Forward(_)));
+    assert!(matches!(standby.client_says(1, Flags::ACK), Fate::Forward(_)));
+    assert!(matches!(standby.backend_says(id, Flags::ACK), Fate::Forward(_)));
     for _ in 0..70 {
         standby.wait(1);
         answer_checks(&mut standby, |_| Some(true));

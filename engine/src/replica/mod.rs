@@ -50,10 +50,11 @@ pub use snapshot::{Snapshot, SnapshotProgress};
 pub use violation::Violation;
 
 /// The newest version of records and frames that this engine speaks. Two engines speak the newest
-/// that both know, as [`Hello::compare`] finds it. Version 2: TCP's part of a connection knows ECN.
-pub const VERSION: u16 = 2;
-/// The oldest version it still speaks: the one before [`VERSION`], once there is one.
-pub const VERSION_MIN: u16 = 1;
+/// that both know, as [`Hello::compare`] finds it. Version 2: TCP's part of a connection knows ECN. Version 3: there are
+/// splices; a peer of version 2 has no relays in its configuration, and is told of none.
+pub const VERSION: u16 = 3;
+/// The oldest version it still speaks: the one before [`VERSION`].
+pub const VERSION_MIN: u16 = 2;
 
 /// The longest frame, header included: what a reader may have to hold. A connection's snapshot has
 /// to fit, which is its input not consumed and its output not acknowledged.

@@ -73,21 +73,11 @@ impl Hard {
 
     /// Length of an encoded value.
     pub const LEN: usize = 1 + 2 + 4 + 4 + 1 + 1 + 2 + 4 + 4 + 2 + 8 + 4 + 8 + 8 + 8 + 4;
-    /// The first byte. Version 1 has one byte of flags.
+    /// The first byte. Version 1, which nobody speaks any more, knew nothing of ECN.
     const VERSION: u8 = 2;
 
     /// Appends the encoded value. Integers are big-endian.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        self.write(out, Self::VERSION);
-    }
-
-    /// The same for a peer of the version before, which knows nothing of ECN: it would go on
-    /// without.
-    pub fn encode_without_ecn(&self, out: &mut Vec<u8>) {
-        self.write(out, 1);
-    }
-
-    fn write(&self, out: &mut Vec<u8>, version: u8) {
         let Self {
             iss,
             irs,
@@ -125,10 +115,7 @@ impl Hard {
         ];
         let flags = (0..).zip(bits).fold(0u8, |all, (shift, bit)| all | u8::from(*bit) << shift);
         let srtt = u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&[version, flags]);
-        if version > 1 {
-            out.push(u8::from(*ecn));
-        }
+        out.extend_from_slice(&[Self::VERSION, flags, u8::from(*ecn)]);
         out.extend_from_slice(&iss.0.to_be_bytes());
         out.extend_from_slice(&irs.0.to_be_bytes());
         out.extend_from_slice(&[*snd_scale, *rcv_scale]);
@@ -147,13 +134,8 @@ impl Hard {
     /// Reads an encoded value. Total: any bytes give a value that is safe to resume, or an error.
     pub fn decode(bytes: &[u8]) -> Result<Self, HardError> {
         let mut reader = Reader(bytes);
-        let [version, flags] = reader.take::<2>()?;
-        let more = match version {
-            1 if bytes.len() == Self::LEN - 1 => 0,
-            Self::VERSION if bytes.len() == Self::LEN => reader.u8()?,
-            _ => return Err(HardError),
-        };
-        if more > 1 {
+        let [version, flags, more] = reader.take::<3>()?;
+        if version != Self::VERSION || bytes.len() != Self::LEN || more > 1 {
             return Err(HardError);
         }
         let bit = |shift: u8| flags >> shift & 1 == 1;
@@ -270,17 +252,6 @@ mod tests {
         bytes.pop();
         bytes[0] = 9;
         assert_eq!(Hard::decode(&bytes), Err(HardError), "of another version");
-    }
-
-    /// Two engines one release apart form a pair.
-    #[test]
-    fn the_version_before_is_written_and_read() {
-        let mut bytes = Vec::new();
-        hard().encode_without_ecn(&mut bytes);
-        assert_eq!((bytes.len(), bytes[0]), (Hard::LEN - 1, 1));
-        assert_eq!(Hard::decode(&bytes), Ok(Hard { ecn: false, ..hard() }));
-        bytes.push(0);
-        assert_eq!(Hard::decode(&bytes), Err(HardError), "too long");
     }
 
     #[test]

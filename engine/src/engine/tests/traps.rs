@@ -4,9 +4,7 @@ use core::net::SocketAddr;
 
 use super::client::Mode;
 use super::world::{CHARGEN, DISCARD, ECHO, FILES, World, service_address};
-use crate::engine::connection::Body;
 use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER};
-use crate::replica::VERSION;
 use crate::role::Role;
 use crate::time::Duration;
 use crate::wire::{
@@ -405,27 +403,6 @@ fn what_comes_to_everybody_is_for_nobody() {
         assert_eq!(engine.poll_packet(now, &mut buffer), None, "{address:?}");
     }
     assert_eq!(engine.stats.opened, 0);
-}
-
-/// Engines one release apart are a pair: the older one is told what it can read, and goes on
-/// without ECN.
-#[test]
-fn a_peer_of_the_version_before_is_told_nothing_of_ecn() {
-    for (version, ecn) in [(1, false), (VERSION, true)] {
-        let mut world = World::duplex();
-        assert_eq!(world.engine(0).link.version, VERSION);
-        world.engine(0).link.version = version;
-        let talker = world.connect(ECHO, Mode::Talk);
-        world.run_for(Duration::from_millis(5));
-        let held =
-            world.engine(1).table.iter_mut().next().map(|connection| match &connection.body {
-                Body::Held(hard) => hard.ecn,
-                Body::Live(_) | Body::Parked(_) => panic!("the standby speaks"),
-            });
-        assert_eq!(held, Some(ecn));
-        world.kill(0);
-        say_goodbye(&mut world, &[talker]);
-    }
 }
 
 /// A cookie answers while there is no room, and a connection answers when the SYN comes again. A
