@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use super::packet::Pair;
 use super::replica::{Item, Reader, Record, Unreadable};
 use super::sight::NodeId;
+use super::splice::Leg;
 
 /// One connection as the log told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +38,25 @@ pub(super) struct Entry {
     pub(super) pins: u64,
 }
 
+/// One splice as the log told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joint {
+    name: u64,
+    pub(super) leg: Leg,
+    pub(super) seq: u32,
+    pub(super) ts: u32,
+}
+
 /// What one direction of a stream has told since its snapshot began.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     reader: Reader,
     by_pair: BTreeMap<Pair, Entry>,
     names: BTreeMap<u64, Pair>,
+    /// Splices, by their clients.
+    splices: BTreeMap<Pair, Joint>,
+    /// Those that went on to another backend, ever.
+    pub(super) moved: u64,
     /// The stream that is being read.
     stream: Option<u64>,
     /// The stream on which the snapshot began that all this belongs to.
@@ -78,6 +92,7 @@ impl Log {
             Record::SnapshotBegin => {
                 self.by_pair.clear();
                 self.names.clear();
+                self.splices.clear();
                 (self.begun, self.whole, self.given_up) = (self.stream, false, false);
             }
             Record::SnapshotEnd => self.whole = true,
@@ -121,6 +136,13 @@ impl Log {
                 }
             }
             Record::Progress => {}
+            Record::Spliced { name, pair, leg, seq, ts } => {
+                let joint = Joint { name, leg, seq, ts };
+                let before = self.splices.insert(pair, joint);
+                let moved = before.is_some_and(|known| known.name == name && known.leg != leg);
+                self.moved += u64::from(moved);
+            }
+            Record::Unspliced { name } => self.splices.retain(|_, joint| joint.name != name),
         }
     }
 
@@ -128,6 +150,16 @@ impl Log {
         let pair = *self.names.get(&conn)?;
         let entry = self.by_pair.get_mut(&pair)?;
         (entry.conn == conn).then_some((pair, entry))
+    }
+
+    /// The splice of this client.
+    pub(super) fn splice(&self, pair: Pair) -> Option<&Joint> {
+        self.splices.get(&pair)
+    }
+
+    /// The stream whose snapshot all this belongs to.
+    pub(super) const fn begun(&self) -> Option<u64> {
+        self.begun
     }
 
     /// The connection with these ends and this ISN of ours.
@@ -237,6 +269,16 @@ impl Book {
             return None;
         }
         holds.find(pair, iss)
+    }
+
+    /// The same for the splice of a client.
+    pub(super) fn held_splice(&self, owner: NodeId, pair: Pair) -> Option<&Joint> {
+        let session = self.session(owner)?;
+        let holds = &self.node(owner.peer()).holds;
+        if holds.begun != session.begun {
+            return None;
+        }
+        holds.splice(pair)
     }
 
     /// Whether all of the session's snapshot has been handed to the other node.

@@ -18,6 +18,7 @@
 use super::book::Book;
 use super::connection::Connection;
 use super::sight::{Facts, NodeId};
+use super::splice::Splice;
 use super::violation::{Complaints, Invariant};
 
 /// Detection times that an unfounded word may stand.
@@ -55,6 +56,7 @@ impl Words {
         facts: &Facts,
         book: &Book,
         connections: impl Iterator<Item = &'a Connection> + Clone,
+        splices: impl Iterator<Item = &'a Splice> + Clone,
         complaints: &mut Complaints,
     ) {
         if self.looked.is_some_and(|looked| now < looked + facts.detection / LOOKS) {
@@ -62,7 +64,7 @@ impl Words {
         }
         self.looked = Some(now);
         for node in [NodeId::A, NodeId::B] {
-            let doubt = doubt(now, node, book, connections.clone());
+            let doubt = doubt(now, node, book, connections.clone(), splices.clone());
             let word = &mut self.nodes[node.index()];
             let Some(doubt) = doubt else {
                 *word = Word::default();
@@ -88,6 +90,7 @@ fn doubt<'a>(
     node: NodeId,
     book: &Book,
     mut connections: impl Iterator<Item = &'a Connection>,
+    mut splices: impl Iterator<Item = &'a Splice>,
 ) -> Option<String> {
     let (one, other) = (book.node(node), book.node(node.peer()));
     if !one.protected || !one.alive || one.frozen.is_some() {
@@ -104,6 +107,16 @@ fn doubt<'a>(
     }
     if !book.is_covered(node) {
         return Some("the other node holds no whole snapshot that it could go on with".to_owned());
+    }
+    let unknown = splices.find(|splice| {
+        let held = book.held_splice(node, splice.pair);
+        let holds = held.is_some_and(|held| {
+            (held.leg, held.seq, held.ts) == (splice.leg, splice.seq, splice.ts)
+        });
+        splice.must_go_on() && !holds
+    });
+    if let Some(splice) = unknown {
+        return Some(format!("the other node does not hold the splice of {}", splice.pair));
     }
     let lost = connections.find(|connection| {
         let held = book.held(node, connection.pair, connection.iss);

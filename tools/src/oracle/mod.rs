@@ -8,8 +8,8 @@
 //!
 //! | invariant | what is judged | where |
 //! |---|---|---|
-//! | I1 | an ACK covers what the other node was handed; none goes back at a takeover | `commit`, `notice` |
-//! | I2 | one byte per offset, for ever; output follows from input and pins that were handed over | `commit`, here |
+//! | I1 | an ACK covers what the other node was handed; none goes back at a takeover. A relay's covers what the other end has acknowledged, and nothing of a splice shows before the other node was handed it | `commit`, `notice`; `splice`, `relays` |
+//! | I2 | one byte per offset, for ever; output follows from input and pins that were handed over; a relay's is what the other end said | `commit`, `splice`, here |
 //! | I3 | one speaker, later epochs only | `speaker` |
 //! | I4 | no reset, no step back of ACK, window or timestamp; options and sizes as negotiated | `notice`, here |
 //! | I5 | routes before the claim, the claim before packets; no reset from who knows nothing | `speaker`, here |
@@ -36,9 +36,11 @@ mod honest;
 mod http;
 mod notice;
 mod packet;
+mod relays;
 mod replica;
 mod sight;
 mod speaker;
+mod splice;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -50,7 +52,9 @@ use book::{Book, Told};
 use connection::Connection;
 use honest::Words;
 use packet::{Options, Packet, Pair, Segment};
+use relays::{Court, Relays};
 use speaker::Speakers;
+use splice::Leg;
 use violation::Complaints;
 
 pub use sight::{Facts, File, Kind, NodeId, Service, Sight};
@@ -74,6 +78,9 @@ pub struct Oracle {
     attempts: BTreeMap<Pair, Vec<Connection>>,
     /// The ISN and options of clients' SYNs.
     syns: BTreeMap<Pair, Vec<(u32, Options)>>,
+    relays: Relays,
+    /// Splices that went on to another backend.
+    moved: u64,
     speakers: Speakers,
     words: Words,
     complaints: Complaints,
@@ -88,6 +95,8 @@ impl Oracle {
             connections: BTreeMap::new(),
             attempts: BTreeMap::new(),
             syns: BTreeMap::new(),
+            relays: Relays::default(),
+            moved: 0,
             speakers: Speakers::default(),
             words: Words::default(),
             complaints: Complaints::default(),
@@ -99,6 +108,11 @@ impl Oracle {
         self.complaints.kept()
     }
 
+    /// Splices that the standby was told to go on to another backend.
+    pub const fn moved(&self) -> u64 {
+        self.moved
+    }
+
     /// Judges one sight. `now`: nanoseconds of the world's clock, never less than before.
     pub fn see(&mut self, now: u64, sight: Sight<'_>) {
         self.complaints.at(now);
@@ -108,7 +122,10 @@ impl Oracle {
             Sight::FrameOut { node, frame } => self.on_frame_out(node, frame),
             Sight::LinkUp { node, stream } => self.book.node_mut(node).link_up(stream),
             Sight::LinkOut { node, stream, bytes } => {
-                let result = self.book.node_mut(node).wrote(stream, bytes);
+                let node = self.book.node_mut(node);
+                let before = node.told.moved;
+                let result = node.wrote(stream, bytes);
+                self.moved += node.told.moved - before;
                 self.check_readable(result);
             }
             Sight::LinkIn { node, stream, bytes } => self.on_link_in(node, stream, bytes),
@@ -123,8 +140,8 @@ impl Oracle {
             }
             Sight::Excused { client, service, why: _ } => self.excuse(Pair { client, service }),
         }
-        let Self { words, facts, book, connections, complaints, .. } = self;
-        words.judge(now, facts, book, connections.values(), complaints);
+        let Self { words, facts, book, connections, relays, complaints, .. } = self;
+        words.judge(now, facts, book, connections.values(), relays.splices(), complaints);
     }
 
     // ---- the LAN ----
@@ -148,6 +165,15 @@ impl Oracle {
 
     fn on_segment_out(&mut self, now: u64, node: NodeId, segment: &Segment<'_>) {
         let pair = Pair { client: segment.target, service: segment.source };
+        if self.facts.backends.contains(&segment.target) {
+            let leg = Leg { service: segment.source, backend: segment.target };
+            let (relays, mut court) = self.court();
+            return relays.backend_is_told(node, leg, segment, &mut court);
+        }
+        if self.facts.is_relay(segment.source.port()) {
+            let (relays, mut court) = self.court();
+            return relays.client_is_told(node, pair, segment, &mut court);
+        }
         if segment.rst {
             self.on_reset_out(now, node, pair);
         } else if segment.syn {
@@ -155,6 +181,11 @@ impl Oracle {
         } else {
             self.on_speech(now, node, pair, segment);
         }
+    }
+
+    fn court(&mut self) -> (&mut Relays, Court<'_>) {
+        let Self { facts, book, complaints, relays, .. } = self;
+        (relays, Court { facts, book, complaints })
     }
 
     /// I4, or I5 where it comes from a node that never knew the connection.
@@ -230,6 +261,13 @@ impl Oracle {
             return;
         }
         let pair = Pair { client: segment.source, service: segment.target };
+        if self.facts.backends.contains(&segment.source) {
+            let leg = Leg { service: segment.target, backend: segment.source };
+            return self.relays.backend_says(leg, &segment);
+        }
+        if self.facts.is_relay(segment.target.port()) {
+            return self.relays.client_says(pair, &segment);
+        }
         if segment.syn {
             return self.note_syn(pair, &segment);
         }
@@ -367,6 +405,9 @@ impl Oracle {
         for attempt in self.attempts.values_mut().flatten() {
             attempt.life.forsaken = true;
         }
+        for splice in self.relays.splices_mut() {
+            splice.life.forsaken = true;
+        }
     }
 
     fn excuse(&mut self, pair: Pair) {
@@ -374,6 +415,7 @@ impl Oracle {
         for connection in attempts.chain(self.connections.get_mut(&pair)) {
             connection.life.excused = true;
         }
+        self.relays.excuse(pair);
     }
 }
 

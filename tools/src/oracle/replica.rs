@@ -13,6 +13,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::packet::Pair;
+use super::splice::Leg;
 
 /// The state that a connection is told with; what of it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(super) enum Record<'a> {
     Closed { conn: u64 },
     SnapshotBegin,
     SnapshotEnd,
+    Spliced { name: u64, pair: Pair, leg: Leg, seq: u32, ts: u32 },
+    Unspliced { name: u64 },
 }
 
 /// What the observer takes from a stream.
@@ -137,6 +140,14 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
             Record::SnapshotBegin
         }
         8 => Record::SnapshotEnd,
+        9 => {
+            let name = fields.u64()?;
+            let (service, client) = (fields.address()?, fields.address()?);
+            let pair = Pair { client, service };
+            let leg = Leg { service: fields.address()?, backend: fields.address()? };
+            Record::Spliced { name, pair, leg, seq: fields.u32()?, ts: fields.u32()? }
+        }
+        10 => Record::Unspliced { name: fields.u64()? },
         _ => return Err(Unreadable),
     })
 }

@@ -179,6 +179,10 @@ pub struct Facts {
     pub macs: [[u8; 6]; 2],
     /// The ports, in the order of the configuration.
     pub services: Vec<Service>,
+    /// The ports of relays, and what the servers behind them answer.
+    pub relays: Vec<Service>,
+    /// Where those servers listen.
+    pub backends: Vec<SocketAddr>,
     /// Everything that any host has ever had to serve.
     pub files: Vec<File>,
     /// The LAN's MTU in bytes.
@@ -187,4 +191,11 @@ pub struct Facts {
     pub offload: bool,
     /// The detection time in nanoseconds.
     pub detection: u64,
+}
+
+impl Facts {
+    /// Whether what listens on this port is behind the pair.
+    pub(super) fn is_relay(&self, port: u16) -> bool {
+        self.relays.iter().any(|relay| relay.port == port)
+    }
 }

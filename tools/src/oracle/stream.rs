@@ -50,6 +50,15 @@ impl Stream {
         self.kept.get(at).copied()
     }
 
+    /// The first of `bytes` at `offset` that is not the one that came, or never came. What is forgotten cannot differ.
+    pub(super) fn differs(&self, offset: u64, bytes: &[u8]) -> Option<Difference> {
+        (offset..).zip(bytes).filter(|(at, _)| *at >= self.base).find_map(|(at, &again)| {
+            let known = if at < self.next() { self.byte(at) } else { self.byte_ahead(at) };
+            let same = known == Some(again);
+            (!same).then(|| Difference { offset: at, first: known.unwrap_or(!again), again })
+        })
+    }
+
     /// Takes bytes at `offset`. The first difference to an earlier copy, if there is one.
     pub(super) fn insert(&mut self, offset: u64, bytes: &[u8]) -> Option<Difference> {
         self.end = self.end.max(offset + bytes.len() as u64);

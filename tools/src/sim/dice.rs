@@ -24,6 +24,10 @@ pub(super) enum Place {
     Arbiter,
     /// What the paths of a plan's machines are like.
     Paths,
+    /// Whether there are backends, what they are like, and what befalls them.
+    RelaysPlan,
+    /// A backend's line and cache, and its own randomness.
+    Backend(usize),
     /// A client's own randomness.
     Client(u16),
 }
@@ -40,6 +44,8 @@ pub(super) fn dice(seed: u64, place: Place) -> Rng {
         Place::ArbiterPlan => 0x601,
         Place::Arbiter => 0x602,
         Place::Paths => 0x600,
+        Place::RelaysPlan => 0x603,
+        Place::Backend(index) => 0x700 + index as u64,
         Place::Client(id) => 0x1_0000 + u64::from(id),
     };
     Rng::with_seed(mix(seed ^ mix(tag)))

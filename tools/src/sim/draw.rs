@@ -3,8 +3,8 @@
 use super::content::LENGTHS;
 use super::dice::{Place, dice, up_to};
 use super::plan::{
-    ArbiterPlan, ClientPlan, ClockPlan, Fault, Job, LinkPlan, MachinePlan, PairPlan, Plan, Request,
-    Stack, Target, Trouble, Way, Weather, Wire,
+    ArbiterPlan, BackendPlan, ClientPlan, ClockPlan, Fault, Job, LinkPlan, MachinePlan, PairPlan,
+    Plan, RelaysPlan, Request, Stack, Target, Trouble, Way, Weather, Wire,
 };
 use fastrand::Rng;
 
@@ -31,7 +31,9 @@ impl Plan {
             clients: (0..clients).map(|id| client(rng, id, machines, lasts)).collect(),
             faults: faults_of(rng, faults, machines, lasts),
             heal_us: lasts,
+            relays: None,
         };
+        plan.put_backends(&mut dice(seed, Place::RelaysPlan), lasts);
         plan.spare_speechless();
         plan.narrow_paths(&mut dice(seed, Place::Paths));
         plan.appoint_arbiter(&mut dice(seed, Place::ArbiterPlan), lasts);
@@ -50,6 +52,29 @@ impl Plan {
         for _ in 0..rng.usize(..4) {
             let at_us = rng.u64(CALM_US - 200_000..lasts);
             self.faults.push(Fault { at_us, what: estrangement(rng, arbiter.stop) });
+        }
+        self.faults.sort_by_key(|fault| fault.at_us);
+    }
+
+    /// A third of the worlds has backends: some of its clients, and a few more, are served by them,
+    /// and things befall them. Drawn apart, too.
+    fn put_backends(&mut self, rng: &mut Rng, lasts: u64) {
+        if !rarely(rng, 3) {
+            return;
+        }
+        self.relays = Some(relays(rng));
+        for client in &mut self.clients {
+            client.relay = rng.bool() && !matches!(client.job, Job::Fetch { .. });
+        }
+        let (machines, first) = (self.machines.len(), self.clients.len() as u16);
+        for id in first..first + rng.u16(1..4) {
+            let mut client = client(rng, id, machines, lasts);
+            client.relay = !matches!(client.job, Job::Fetch { .. });
+            self.clients.push(client);
+        }
+        for _ in 0..rng.usize(..3) {
+            let at_us = rng.u64(CALM_US - 200_000..lasts);
+            self.faults.push(Fault { at_us, what: backend_trouble(rng) });
         }
         self.faults.sort_by_key(|fault| fault.at_us);
     }
@@ -207,6 +232,48 @@ fn client(rng: &mut Rng, id: u16, machines: usize, lasts: u64) -> ClientPlan {
         reads: one(rng, &[0, 0, 0, 0, 20, 200]),
         offload: rng.bool(),
         modern: !rarely(rng, 5),
+        relay: false,
+    }
+}
+
+fn relays(rng: &mut Rng) -> RelaysPlan {
+    let backend = |rng: &mut Rng| BackendPlan {
+        stack: if rng.bool() { Stack::Foreign } else { Stack::Own },
+        machine: MachinePlan { path_mtu: one(rng, &[0, 0, 0, 0, 1280, 1400]), ..machine(rng) },
+        weight: one(rng, &[1, 1, 1, 1, 3, 255, 0]),
+        receive_buffer: one(rng, &[1 << 20, 64 << 10, 64 << 10, 8 << 10]),
+        reads: one(rng, &[0, 0, 0, 20, 200]),
+        offload: rng.bool(),
+        modern: !rarely(rng, 5),
+    };
+    let mut backends = [backend(rng), backend(rng)];
+    if backends.iter().all(|backend| backend.weight == 0) {
+        backends[0].weight = 1;
+    }
+    let check_us = one(rng, &[100_000, 300_000, 1_000_000, 0]);
+    RelaysPlan {
+        backends,
+        check_us,
+        timeout_us: if rng.bool() { 50_000 } else { 200_000 },
+        rise: rng.u8(1..4),
+        fall: rng.u8(1..4),
+    }
+}
+
+/// What befalls a backend.
+fn backend_trouble(rng: &mut Rng) -> Trouble {
+    let backend = rng.usize(..2);
+    let restart_us = one(rng, &[0, 1000, 100_000, 400_000, 1_000_000]);
+    let for_us = match rng.u32(..3) {
+        0 => rng.u64(1000..60_000),
+        1 => rng.u64(40_000..250_000),
+        _ => rng.u64(200_000..1_500_000),
+    };
+    match rng.u32(..7) {
+        0 | 1 => Trouble::BackendDies { backend, restart_us },
+        2 | 3 => Trouble::BackendPoweroff { backend, restart_us },
+        4 | 5 => Trouble::CutBackend { backend, way: way(rng), for_us },
+        _ => Trouble::SlowBackend { backend, for_us },
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::backend::{RELAYS, RelaysPlan, relays};
 use super::clock::Clock;
 use super::content::Content;
 use super::dice::{Place, dice};
@@ -76,7 +77,8 @@ pub(super) enum Stage {
     FirstActs,
     Link(u8),
     SecondActs,
-    Inputs,
+    /// Frames, and then so many packets.
+    Inputs(u8),
     ThirdActs,
     WriteLink,
     Packets(u8),
@@ -145,6 +147,8 @@ pub(super) struct Host {
     pub(super) knock: Option<(u64, u64)>,
     pub(super) disk_busy: Rc<Cell<bool>>,
     pub(super) word: Word,
+    /// Which backends it said to be down, by relay, backend and family.
+    pub(super) down: [[[bool; 2]; 2]; RELAYS.len()],
     /// When a heartbeat last reached the engine.
     pub(super) heard_at: u64,
     pub(super) log: VecDeque<String>,
@@ -175,6 +179,7 @@ impl Host {
             knock: None,
             disk_busy: Rc::default(),
             word: Word::default(),
+            down: Default::default(),
             heard_at: 0,
             log: VecDeque::new(),
         }
@@ -213,7 +218,13 @@ pub(super) const SERVICES: [(u16, Kind); 4] =
     [(7, Kind::Echo), (9, Kind::Discard), (19, Kind::Chargen), (80, Kind::Files { root: 0 })];
 
 /// An engine's configuration. `random` follows from the seed and the boot.
-pub(super) fn setup(plan: &PairPlan, host: usize, boot: u64, random: u64) -> Setup {
+pub(super) fn setup(
+    plan: &PairPlan,
+    behind: Option<&RelaysPlan>,
+    host: usize,
+    boot: u64,
+    random: u64,
+) -> Setup {
     let tcp = Settings {
         receive_buffer: plan.receive_buffer,
         sack: plan.sack,
@@ -225,7 +236,7 @@ pub(super) fn setup(plan: &PairPlan, host: usize, boot: u64, random: u64) -> Set
         node: [Node::A, Node::B][host],
         boot,
         addresses: super::lan::SERVICE.to_vec(),
-        relays: Vec::new(),
+        relays: behind.map(relays).unwrap_or_default(),
         services: SERVICES.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
         tcp: Arc::new(tcp),
         limits: Limits { output_buffer: plan.output_buffer },

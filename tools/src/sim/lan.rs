@@ -7,7 +7,7 @@ use super::dice::{Place, dice, happens};
 use super::fragments::is_fragment;
 use super::host::{SOCKET_QUEUE, TUN_QUEUE, mac};
 use super::neighbours::{Entry, Heed, Output};
-use super::offload::{destination, ends, to_wire};
+use super::offload::{destination, ends, quoted_ends, to_wire};
 use super::plan::MachinePlan;
 use super::weather::{Line, flip};
 use super::world::{Client, Event, World};
@@ -24,17 +24,29 @@ pub(super) const SERVICE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100)),
 ];
 
+/// The backends' addresses, in both families.
+pub(super) const BACKENDS: [[IpAddr; 2]; 2] = [addresses(21), addresses(22)];
+
+const fn addresses(number: u8) -> [IpAddr; 2] {
+    [
+        IpAddr::V4(Ipv4Addr::new(10, 77, 0, number)),
+        IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number as u16)),
+    ]
+}
+
 /// What a host's kernel needs to pass a stray on.
 const STRAY: u64 = 30_000;
 /// How long an interface needs to notice its carrier.
 const CARRIER: u64 = 300_000;
 
-/// A host of clients.
+/// A host of clients, or a backend's.
 #[derive(Debug)]
 pub(super) struct Machine {
     mac: MacAddr,
     pub(super) addresses: [IpAddr; 2],
-    plan: MachinePlan,
+    pub(super) plan: MachinePlan,
+    /// Without power nothing reaches it.
+    pub(super) powered: bool,
     entries: [Entry; 2],
     /// Its line, from it and to it.
     up: Line,
@@ -46,26 +58,40 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(seed: u64, index: usize, plan: &MachinePlan) -> Self {
-        let number = 10 + index as u8;
-        let mac = MacAddr([2, 0, 0, 0, 1, number]);
-        let v4 = IpAddr::from([10, 77, 0, number]);
-        let v6 = IpAddr::from(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()));
-        let line = |way: usize| Line::new(dice(seed, Place::Machine(index * 4 + way)));
+        let place = |way: usize| Place::Machine(index * 4 + way);
+        Self::at(seed, 10 + index as u8, place, plan)
+    }
+
+    /// The host of a backend.
+    pub(super) fn of_backend(seed: u64, index: usize, plan: &MachinePlan) -> Self {
+        let place = |way: usize| Place::Backend(index * 4 + way);
+        Self::at(seed, 21 + index as u8, place, plan)
+    }
+
+    fn at(seed: u64, number: u8, place: impl Fn(usize) -> Place, plan: &MachinePlan) -> Self {
+        let (mac, addresses) = (MacAddr([2, 0, 0, 0, 1, number]), addresses(number));
         Self {
             mac,
-            addresses: [v4, v6],
+            addresses,
             plan: *plan,
-            entries: [
-                Entry::new(*plan, mac, v4, SERVICE[0]),
-                Entry::new(*plan, mac, v6, SERVICE[1]),
-            ],
-            up: line(0),
-            down: line(1),
-            rng: dice(seed, Place::Machine(index * 4 + 2)),
+            powered: true,
+            entries: empty_cache(plan, mac, addresses),
+            up: Line::new(dice(seed, place(0))),
+            down: Line::new(dice(seed, place(1))),
+            rng: dice(seed, place(2)),
             wake_at: u64::MAX,
             wake_serial: 0,
         }
     }
+
+    /// It has been without power: its cache is empty.
+    pub(super) fn forget(&mut self) {
+        self.entries = empty_cache(&self.plan, self.mac, self.addresses);
+    }
+}
+
+fn empty_cache(plan: &MachinePlan, mac: MacAddr, own: [IpAddr; 2]) -> [Entry; 2] {
+    [0, 1].map(|family| Entry::new(*plan, mac, own[family], SERVICE[family]))
 }
 
 impl World {
@@ -80,7 +106,7 @@ impl World {
     }
 
     pub(super) fn machine_wakes(&mut self, machine: usize, serial: u64) {
-        if self.machines[machine].wake_serial != serial {
+        if self.machines[machine].wake_serial != serial || !self.machines[machine].powered {
             return;
         }
         self.machines[machine].wake_at = u64::MAX;
@@ -92,7 +118,7 @@ impl World {
     }
 
     pub(super) fn frame_reaches_machine(&mut self, machine: usize, frame: &[u8]) {
-        if self.cuts.machine_in(machine) {
+        if self.cuts.machine_in(machine) || !self.machines[machine].powered {
             return;
         }
         let state = &mut self.machines[machine];
@@ -106,13 +132,18 @@ impl World {
     }
 
     pub(super) fn packet_reaches_machine(&mut self, machine: usize, from: usize, packet: &[u8]) {
-        if self.cuts.machine_in(machine) {
+        if self.cuts.machine_in(machine) || !self.machines[machine].powered {
             return;
         }
         let family = usize::from(packet.first().is_some_and(|byte| byte >> 4 == 6));
         self.machines[machine].entries[family].confirm(self.now, mac(from));
-        let Some((source, destination)) = ends(packet) else { return };
-        if let Some(&client) = self.by_ends.get(&(destination, source))
+        if let Some(backend) = self.backends.iter().position(|backend| backend.machine == machine) {
+            self.backend_hears(backend, packet);
+            return self.set_machine_alarm(machine);
+        }
+        let to = ends(packet).map(|(source, destination)| (destination, source));
+        let Some(to) = to.or_else(|| quoted_ends(packet)) else { return };
+        if let Some(&client) = self.by_ends.get(&to)
             && let Client { endpoint: Some(endpoint), answered, .. } = &mut self.clients[client]
         {
             *answered = true;
@@ -336,6 +367,7 @@ impl World {
         if self.cuts.lan_out(host) {
             return;
         }
+        self.note_offer(packet);
         for packet in wire {
             if !self.passes(host, machine, &packet) {
                 continue;
@@ -354,7 +386,7 @@ impl World {
 }
 
 /// What a machine answers to a segment that belongs to none of its connections.
-fn refusal(packet: &[u8]) -> Option<Outgoing> {
+pub(super) fn refusal(packet: &[u8]) -> Option<Outgoing> {
     let ip = parse_ip(packet).ok()?;
     let (remote, local, segment) = parse_tcp(&ip, ChecksumState::Verify).ok()?;
     let reset = reset_for(&segment)?;

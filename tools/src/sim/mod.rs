@@ -20,11 +20,11 @@
 //! queue; `node` serves an engine as the runtime does; `lan`, `link` and `neighbours` are
 //! the networks; [`client`] and `script` the clients; `trouble` the faults.
 //!
-//! The engine of today has no arbiter's client and no relays, so there is neither an arbiter nor a
-//! backend here: an arbiter will be another host of [`world`] whose answers travel like heartbeats,
-//! a backend an endpoint ([`client::Endpoint`]) that listens.
+//! In a share of the worlds there are servers behind the pair, too: `backend`, and `joined` for who
+//! is served by whom.
 
 mod arbiter;
+mod backend;
 pub mod client;
 mod clock;
 mod content;
@@ -33,6 +33,7 @@ pub mod draw;
 mod fragments;
 mod frames;
 mod host;
+mod joined;
 mod lan;
 mod link;
 mod narrow;

@@ -17,7 +17,7 @@ const FRAGMENTATION_NEEDED: (u8, u8) = (3, 4);
 impl World {
     /// How long a packet from or to a machine may be, if its path is narrower than the LAN.
     pub(super) fn path_mtu(&self, machine: usize) -> Option<u16> {
-        let mtu = self.plan.machines.get(machine)?.path_mtu;
+        let mtu = self.machines.get(machine)?.plan.path_mtu;
         (mtu > 0 && mtu < self.plan.pair.mtu).then_some(mtu)
     }
 

@@ -13,7 +13,7 @@ use standin::role::Role;
 use standin::wire::VnetHeader;
 
 /// Packets read and written in one turn, and pieces of the link.
-const PACKETS_IN: usize = 64;
+const PACKETS_IN: u8 = 64;
 const PACKETS_OUT: u8 = 64;
 const LINK_PIECES: u8 = 16;
 /// What a turn of a loop takes at least.
@@ -32,13 +32,13 @@ impl World {
         state.powered = true;
         state.boots += 1;
         let random = state.rng.u64(..);
-        let setup = setup(&self.plan.pair, host, random | 1, random);
+        let setup = setup(&self.plan.pair, self.plan.relays.as_ref(), host, random | 1, random);
         let disk = Disk::new(&self.content, self.plan.pair.hashing, &state.disk_busy);
         let mut engine = Engine::new(setup, Box::new(disk), state.clock.at(now));
         engine.on_carrier(state.clock.at(now), !self.cuts.carrier_lost(host));
         state.engine = Some(engine);
         (state.stage, state.held) = (Stage::Start, None);
-        state.word = Word::default();
+        (state.word, state.down) = (Word::default(), Default::default());
         state.heard_at = now;
         state.note(now, "---- started ----");
         self.say(|| format!("{}: started", NodeId(host as u8).name()));
@@ -54,6 +54,8 @@ impl World {
             ("no room in the table", stats.table_full),
             ("no room in the log", stats.backlog_dropped),
             ("SYN cookies", stats.cookies_sent),
+            ("splices ended", stats.unspliced),
+            ("clients without a backend", stats.no_backend),
         ] {
             self.tally.add(what, count);
         }
@@ -68,7 +70,7 @@ impl World {
         }
         (state.routes, state.frozen, state.fuse, state.held) = (false, false, None, None);
         state.inbox = Default::default();
-        state.word = Word::default();
+        (state.word, state.down) = (Word::default(), Default::default());
         state.turn_at = u64::MAX;
         state.turn_serial = 0;
         self.orphan_streams(host, flushed);
@@ -140,12 +142,9 @@ impl World {
                 Stage::Link(round) => self.read_link(host, round),
                 Stage::SecondActs => {
                     self.listen(host);
-                    self.acts(host).then_some(Stage::Inputs)
+                    self.acts(host).then_some(Stage::Inputs(0))
                 }
-                Stage::Inputs => {
-                    self.read_inputs(host);
-                    Some(Stage::ThirdActs)
-                }
+                Stage::Inputs(count) => self.read_input(host, count),
                 Stage::ThirdActs => {
                     self.listen(host);
                     self.acts(host).then_some(Stage::WriteLink)
@@ -213,28 +212,64 @@ impl World {
         Some(Stage::Link(round + 1))
     }
 
-    fn read_inputs(&mut self, host: usize) {
-        let now = self.hosts[host].clock.at(self.now);
-        let frames = core::mem::take(&mut self.hosts[host].inbox.frames);
-        if let Some(engine) = &mut self.hosts[host].engine {
-            for frame in frames {
-                engine.on_frame(now, &frame);
-            }
+    /// All frames first, then one packet after the other.
+    fn read_input(&mut self, host: usize, count: u8) -> Option<Stage> {
+        if let Some(Held::Packet(vnet, packet)) = self.hosts[host].held.take() {
+            self.pass_on(host, vnet, &packet);
         }
-        for _ in 0..PACKETS_IN {
-            let Some((vnet, mut packet)) = self.hosts[host].inbox.packets.pop_front() else {
-                return;
-            };
-            let shown = shown(vnet, &packet);
-            let node = NodeId(host as u8);
-            self.see(Sight::PacketIn { node, packet: &shown });
-            if let Some(whole) = self.jigsaw.hand(host, &shown) {
-                self.see(Sight::PacketIn { node, packet: &whole });
-            }
+        if count == 0 {
+            let now = self.hosts[host].clock.at(self.now);
+            let frames = core::mem::take(&mut self.hosts[host].inbox.frames);
             if let Some(engine) = &mut self.hosts[host].engine {
-                engine.on_packet(now, vnet, &mut packet);
+                for frame in frames {
+                    engine.on_frame(now, &frame);
+                }
             }
         }
+        if count == PACKETS_IN {
+            return Some(Stage::ThirdActs);
+        }
+        let Some((vnet, packet)) = self.hosts[host].inbox.packets.pop_front() else {
+            return Some(Stage::ThirdActs);
+        };
+        let next = Stage::Inputs(count + 1);
+        self.hosts[host].stage = next;
+        self.read_packet(host, vnet, packet).then_some(next)
+    }
+
+    /// Hands a packet to the engine, and passes on what a relay makes of it, at once, as
+    /// `src/runtime/run.rs` does. Returns whether the process goes on.
+    fn read_packet(&mut self, host: usize, vnet: VnetHeader, mut packet: Vec<u8>) -> bool {
+        let shown = shown(vnet, &packet);
+        let node = NodeId(host as u8);
+        self.see(Sight::PacketIn { node, packet: &shown });
+        if let Some(whole) = self.jigsaw.hand(host, &shown) {
+            self.see(Sight::PacketIn { node, packet: &whole });
+        }
+        let now = self.hosts[host].clock.at(self.now);
+        let Some(engine) = &mut self.hosts[host].engine else { return false };
+        let Some(relayed) = engine.on_packet(now, vnet, &mut packet) else { return true };
+        packet.truncate(relayed.length);
+        self.tally.add("packets relayed", 1);
+        if self.burns(host) {
+            if self.hosts[host].engine.is_some() {
+                self.hosts[host].held = Some(Held::Packet(relayed.vnet, packet));
+            }
+            return false;
+        }
+        self.pass_on(host, relayed.vnet, &packet);
+        true
+    }
+
+    /// The gate is below: a packet that is ready when the right runs out is dropped (I3).
+    fn pass_on(&mut self, host: usize, vnet: VnetHeader, packet: &[u8]) {
+        if !self.hosts[host].may_speak(self.now) {
+            self.tally.add("gated packets", 1);
+            self.tally.add("gated packets of a relay", 1);
+            return;
+        }
+        self.see(Sight::PacketOut { node: NodeId(host as u8), packet });
+        self.host_sends_packet(host, vnet, packet);
     }
 
     /// Carries out what the engine asks. Returns whether the process goes on.
@@ -422,6 +457,7 @@ impl World {
         let now = self.hosts[host].clock.at(self.now);
         let Some(engine) = &self.hosts[host].engine else { return };
         let status = engine.status(now);
+        self.hear_of_backends(host, &status);
         let owner = matches!(status.role, Role::Primary { .. });
         let word = Word { owner, epoch: status.epoch.0, protected: status.protected };
         let before = core::mem::replace(&mut self.hosts[host].word, word);

@@ -1,7 +1,9 @@
 //! What kernel and NIC do below a TUN device with offload: cut super-segments, finish checksums.
 
+use core::net::SocketAddr;
+
 use standin::wire::checksum::pseudo_header;
-use standin::wire::{MacAddr, VnetHeader, parse_ip};
+use standin::wire::{Icmp, MacAddr, VnetHeader, parse_icmp, parse_ip};
 
 /// The flags that belong on the last piece of a super-segment (FIN, PSH) and on its first (CWR).
 const LAST_ONLY: u8 = 0x01 | 0x08;
@@ -96,7 +98,7 @@ pub(super) fn destination(frame: &[u8]) -> MacAddr {
 }
 
 /// Where in a TCP packet its ends are written: source and destination, address and port.
-pub(super) fn ends(packet: &[u8]) -> Option<(core::net::SocketAddr, core::net::SocketAddr)> {
+pub(super) fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let ip = parse_ip(packet).ok()?;
     if ip.protocol != standin::wire::protocol::TCP || ip.fragment.is_some() {
         return None;
@@ -104,6 +106,13 @@ pub(super) fn ends(packet: &[u8]) -> Option<(core::net::SocketAddr, core::net::S
     let ports = ip.payload.first_chunk::<4>()?;
     let port = |high, low| u16::from_be_bytes([high, low]);
     Some(((ip.src, port(ports[0], ports[1])).into(), (ip.dst, port(ports[2], ports[3])).into()))
+}
+
+/// The ends of the connection that an ICMP error is about; ours, which it is told to, first.
+pub(super) fn quoted_ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let ip = parse_ip(packet).ok()?;
+    let Ok(Icmp::Error(error)) = parse_icmp(&ip) else { return None };
+    Some((error.tuple.local.into(), error.tuple.remote.into()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::backend::{BackendPlan, RelaysPlan};
+
 /// Everything about one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -28,6 +30,9 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// When everything is healed and the run has to come to a good end.
     pub heal_us: u64,
+    /// Backends, and relays to them, if there are any.
+    #[serde(default)]
+    pub relays: Option<RelaysPlan>,
 }
 
 /// How both engines are configured, and their hosts.
@@ -126,7 +131,9 @@ impl Plan {
     /// # Errors
     /// Says what is out of range.
     pub fn check(&self) -> Result<(), String> {
-        let Self { pair, machines, clients, link, heal_us, faults, .. } = self;
+        let Self { pair, machines, clients, link, heal_us, faults, relays, .. } = self;
+        let backends = relays.iter().flat_map(|relays| &relays.backends);
+        let paths = machines.iter().chain(backends.map(|backend| &backend.machine));
         let hour = 3_600_000_000;
         let mut ids: Vec<u16> = clients.iter().map(|client| client.id).collect();
         ids.sort_unstable();
@@ -136,7 +143,13 @@ impl Plan {
             () if machines.is_empty() || machines.len() > 200 => {
                 Err("machines: one at least, 200 at most".into())
             }
-            () if machines.iter().any(|machine| (1..1280).contains(&machine.path_mtu)) => {
+            () if relays.is_some() && machines.len() > 10 => {
+                Err("machines: 10 at most where there are backends".into())
+            }
+            () if relays.is_none() && clients.iter().any(|client| client.relay) => {
+                Err("clients: relay, and there are no backends".into())
+            }
+            () if paths.clone().any(|machine| (1..1280).contains(&machine.path_mtu)) => {
                 Err("path_mtu is 0, or 1280 at least".into())
             }
             () if ids.windows(2).any(|two| two[0] == two[1]) || ids.last() > Some(&20_000) => {
@@ -232,6 +245,9 @@ pub struct ClientPlan {
     pub offload: bool,
     /// Own TCP: whether it offers selective acknowledgments and timestamps.
     pub modern: bool,
+    /// Whether a backend serves it, and not the pair. There are none that serve files.
+    #[serde(default)]
+    pub relay: bool,
 }
 
 /// What a client does with its connection.
@@ -444,6 +460,36 @@ pub enum Trouble {
         /// How long.
         for_us: u64,
     },
+    /// The process of a backend dies: its connections are reset, its ports refuse.
+    BackendDies {
+        /// Which: 0 or 1.
+        backend: usize,
+        /// It is started again after that; 0 is not before everything heals.
+        restart_us: u64,
+    },
+    /// A backend's host is gone at once.
+    BackendPoweroff {
+        /// Which.
+        backend: usize,
+        /// It is up again after that, and knows nothing; 0 is not before everything heals.
+        restart_us: u64,
+    },
+    /// A backend's line carries nothing.
+    CutBackend {
+        /// Which.
+        backend: usize,
+        /// Which way.
+        way: Way,
+        /// How long.
+        for_us: u64,
+    },
+    /// A backend's application stands still; its TCP goes on.
+    SlowBackend {
+        /// Which.
+        backend: usize,
+        /// How long.
+        for_us: u64,
+    },
     /// An operator asks for a switchover. No fault, and no excuse.
     Switchover,
 }
@@ -473,12 +519,17 @@ impl Trouble {
             Self::Estranged { .. } => "estranged",
             Self::CutArbiter { .. } => "cut arbiter",
             Self::Outage { .. } => "outage",
+            Self::BackendDies { .. } => "backend died",
+            Self::BackendPoweroff { .. } => "backend lost power",
+            Self::CutBackend { way: Way::Both, .. } => "cut backend",
+            Self::CutBackend { .. } => "cut backend one way",
+            Self::SlowBackend { .. } => "slow backend",
             Self::Switchover => "switchover",
         }
     }
 
     /// Every name that [`Trouble::kind`] can give.
-    pub const KINDS: [&'static str; 21] = [
+    pub const KINDS: [&'static str; 26] = [
         "crash",
         "poweroff",
         "freeze process",
@@ -499,6 +550,11 @@ impl Trouble {
         "estranged",
         "cut arbiter",
         "outage",
+        "backend died",
+        "backend lost power",
+        "cut backend",
+        "cut backend one way",
+        "slow backend",
         "switchover",
     ];
 }

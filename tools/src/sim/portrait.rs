@@ -23,10 +23,15 @@ impl World {
                 let _ = writeln!(text, "  {line}");
             }
         }
+        for (index, backend) in self.backends.iter().enumerate() {
+            let _ = writeln!(text, "backend {index}: {}", backend.story());
+        }
         for (index, client) in self.clients.iter().enumerate() {
             let story = client.endpoint.as_ref().map_or("not yet".to_owned(), |e| e.story());
             let excuse = client.excused.map_or(String::new(), |why| format!(" (excused: {why})"));
-            let _ = writeln!(text, "client {index}: {story}{excuse}");
+            let joined =
+                client.joined.map_or(String::new(), |at| format!(", joined to backend {at}"));
+            let _ = writeln!(text, "client {index}: {story}{joined}{excuse}");
         }
         text
     }
@@ -42,11 +47,11 @@ const fn state(host: &Host) -> &'static str {
 }
 
 fn in_words(status: &Status) -> String {
-    let Status { role, epoch, protected, connections, half_open, log, peer, .. } = status;
+    let Status { role, epoch, protected, connections, splices, half_open, log, peer, .. } = status;
     let protected = if *protected { ", protected" } else { "" };
     let linked = if peer.linked { "up" } else { "down" };
     format!(
-        ", {role}, epoch {epoch}{protected}\n  {connections} connections, {half_open} of them half-open; \
+        ", {role}, epoch {epoch}{protected}\n  {connections} connections, {half_open} of them half-open; {splices} splices; \
          link {linked}, log at {}, confirmed up to {}\n  peer heard {:.1?} ago on the replication network, \
          {:.1?} ago on the LAN",
         log.0, log.1, peer.silent_replication, peer.silent_lan

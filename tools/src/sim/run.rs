@@ -57,7 +57,7 @@ pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: Tell) -> Outcome {
         world.heal();
         converge(&mut world);
     }
-    (0..2).for_each(|host| world.count_limits(host));
+    world.count_all();
     let bad = world.violation().is_some();
     Outcome {
         violation: world.violation().cloned(),
@@ -83,13 +83,17 @@ fn converge(world: &mut World) {
         if !world.run_until(world.now() + LOOK) {
             return;
         }
-        let right = world.is_protected() && world.is_content();
+        let right = world.is_protected() && world.is_content() && world.backends_are_up();
         right_since = if right { right_since.or(Some(world.now())) } else { None };
         if right_since.is_some_and(|since| world.now() - since >= REST) {
             return;
         }
         if world.now() > limit {
-            let what = if world.is_protected() { "a client" } else { "the pair" };
+            let what = match (world.is_protected(), world.is_content()) {
+                (false, _) => "the pair",
+                (true, false) => "a client",
+                (true, true) => "the watch over the backends",
+            };
             let after = (world.now() - healed) / SECOND;
             return world.complain("convergence", format!("{what} is not done after {after} s"));
         }

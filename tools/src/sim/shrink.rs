@@ -95,7 +95,7 @@ impl Search<'_> {
 
     /// Makes what is left plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 10] = [
+        let plainer: [fn(&mut Plan); 13] = [
             |plan| plan.lan = Weather { delay_us: 100, ..Weather::FAIR },
             |plan| plan.lan = Weather { delay_us: plan.lan.delay_us, ..Weather::FAIR },
             |plan| plan.lan.rate = 0,
@@ -116,6 +116,16 @@ impl Search<'_> {
             |plan| plan.machines.iter_mut().for_each(|machine| machine.ignores = 0),
             |plan| plan.machines.iter_mut().for_each(|machine| machine.path_mtu = 0),
             |plan| plan.clients.iter_mut().for_each(|client| client.reads = 0),
+            |plan| {
+                plan.clients.iter_mut().for_each(|client| client.relay = false);
+                plan.relays = None;
+            },
+            |plan| {
+                for backend in plan.relays.iter_mut().flat_map(|relays| &mut relays.backends) {
+                    (backend.reads, backend.machine.ignores, backend.machine.path_mtu) = (0, 0, 0);
+                }
+            },
+            |plan| plan.relays.iter_mut().for_each(|relays| relays.check_us = 0),
             |plan| {
                 let last = plan.faults.iter().map(|fault| fault.at_us).max().unwrap_or(0);
                 plan.heal_us = plan.heal_us.min(last.max(2_000_000) + 500_000);

@@ -170,6 +170,22 @@ impl World {
                 self.cuts.arbiter.iter_mut().for_each(|cut| *cut += 1);
                 self.relief_after(fault, 0, for_us);
             }
+            Trouble::BackendDies { backend, restart_us } => {
+                self.backend_ends(backend, true);
+                self.revive_after(backend, restart_us);
+            }
+            Trouble::BackendPoweroff { backend, restart_us } => {
+                self.backend_ends(backend, false);
+                self.revive_after(backend, restart_us);
+            }
+            Trouble::CutBackend { backend, way, for_us } => {
+                self.cut_backend(backend, way, true);
+                self.relief_after(fault, 0, for_us);
+            }
+            Trouble::SlowBackend { backend, for_us } => {
+                self.backend_stands_still(backend, true);
+                self.relief_after(fault, 0, for_us);
+            }
             Trouble::Switchover => {
                 let host = self.resolve(Target::Primary);
                 if self.hosts[host].engine.is_some() {
@@ -242,6 +258,19 @@ impl World {
         }
     }
 
+    fn cut_backend(&mut self, backend: usize, way: Way, cut: bool) {
+        if let Some(backend) = self.backends.get(backend) {
+            count(&mut self.cuts.machines[backend.machine], way, cut);
+        }
+        self.backend_is_troubled(backend);
+    }
+
+    fn revive_after(&mut self, backend: usize, restart_us: u64) {
+        if restart_us > 0 && !self.healed {
+            self.post(restart_us * 1000, Event::BackendStart { backend });
+        }
+    }
+
     fn restart_after(&mut self, host: usize, restart_us: u64) {
         if self.healed {
             self.post(1_000_000_000, Event::Start { host });
@@ -307,8 +336,12 @@ impl World {
             Trouble::Outage { .. } => {
                 self.cuts.arbiter.iter_mut().for_each(|cut| *cut = cut.saturating_sub(1));
             }
+            Trouble::CutBackend { backend, way, .. } => self.cut_backend(backend, way, false),
+            Trouble::SlowBackend { backend, .. } => self.backend_stands_still(backend, false),
             Trouble::Crash { .. }
             | Trouble::Poweroff { .. }
+            | Trouble::BackendDies { .. }
+            | Trouble::BackendPoweroff { .. }
             | Trouble::ResetLink
             | Trouble::WallJump { .. }
             | Trouble::Switchover => {}
@@ -339,6 +372,11 @@ impl World {
             self.thaw(host);
             self.free_disk(host);
             self.post(1000, Event::Start { host });
+        }
+        for backend in 0..self.backends.len() {
+            self.backend_is_troubled(backend);
+            self.backend_is_free(backend);
+            self.post(1000, Event::BackendStart { backend });
         }
         self.kick_streams();
     }

@@ -82,6 +82,18 @@ impl fmt::Display for Trouble {
                 write!(f, "{node} does not reach the arbiter{}", For(for_us))
             }
             Self::Outage { for_us } => write!(f, "nobody reaches the arbiter{}", For(for_us)),
+            Self::BackendDies { backend, restart_us } => {
+                write!(f, "the process of backend {backend} dies{}", Again(restart_us))
+            }
+            Self::BackendPoweroff { backend, restart_us } => {
+                write!(f, "the host of backend {backend} loses its power{}", Again(restart_us))
+            }
+            Self::CutBackend { backend, way, for_us } => {
+                write!(f, "backend {backend} is cut off{}{}", Only(way), For(for_us))
+            }
+            Self::SlowBackend { backend, for_us } => {
+                write!(f, "the application of backend {backend} stands still{}", For(for_us))
+            }
             Self::Switchover => f.write_str("an operator asks for a switchover"),
         }
     }

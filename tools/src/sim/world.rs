@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::arbiter::Arbiter;
+use super::backend::{Backend, Kind as Behind, RELAYS, narrowest};
 use super::client::{Endpoint, Foreign, Outgoing, Own, Standing};
 use super::content::Content;
 use super::dice::{Place, dice};
 use super::fragments::Jigsaw;
 use super::host::Host;
-use super::lan::{Machine, SERVICE};
+use super::lan::{BACKENDS, Machine, SERVICE};
 use super::link::Streams;
 use super::packets::Reader;
 use super::plan::{ClientPlan, Job, Plan, Stack, Weather};
@@ -57,6 +58,10 @@ pub(super) enum Event {
     FrameToMachine { machine: usize, frame: Vec<u8> },
     /// A machine's neighbour cache has something to do.
     Machine { machine: usize, serial: u64 },
+    /// A backend has something to do.
+    Backend { backend: usize, serial: u64 },
+    /// A backend's process is started.
+    BackendStart { backend: usize },
     /// A client connects.
     Connect { client: usize },
     /// A client has something to do.
@@ -93,6 +98,8 @@ pub(super) struct Client {
     pub(super) counted: bool,
     /// A packet of the service has reached it.
     pub(super) answered: bool,
+    /// The backend that it is joined to.
+    pub(super) joined: Option<usize>,
 }
 
 /// A line of a run's story.
@@ -125,7 +132,11 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Event>,
     serial: u64,
     pub(super) hosts: [Host; 2],
+    /// Those of clients, and then those of backends.
     pub(super) machines: Vec<Machine>,
+    pub(super) backends: Vec<Backend>,
+    /// The numbers of backends' SYN-ACKs: whose, and how often it had died before.
+    pub(super) offers: BTreeMap<u32, (usize, u64)>,
     pub(super) clients: Vec<Client>,
     pub(super) by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
     pub(super) streams: Streams,
@@ -165,19 +176,28 @@ impl World {
     pub fn new(plan: Plan, watch: Box<dyn Watch>) -> Self {
         let seed = plan.seed;
         let host = |index: usize| Host::new(seed, index, &plan.pair.clocks[index]);
-        let machine = |index| Machine::new(seed, index, &plan.machines[index]);
+        let behind: Vec<_> = plan.relays.iter().flat_map(|relays| relays.backends).collect();
+        let machine = |(index, plan)| Machine::new(seed, index, plan);
+        let mut machines: Vec<_> = plan.machines.iter().enumerate().map(machine).collect();
+        machines.extend(
+            (0..).zip(&behind).map(|(index, plan)| Machine::of_backend(seed, index, &plan.machine)),
+        );
+        let first = plan.machines.len();
+        let backend = |(index, plan): (usize, &_)| Backend::new(seed, index, first + index, *plan);
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
             serial: 0,
             hosts: [host(0), host(1)],
-            machines: (0..plan.machines.len()).map(machine).collect(),
+            cuts: Cuts::new(machines.len()),
+            machines,
+            backends: behind.iter().enumerate().map(backend).collect(),
+            offers: BTreeMap::new(),
             clients: Vec::new(),
             by_ends: BTreeMap::new(),
             streams: Streams::new(seed),
             arbiter: Arbiter::new(seed),
             jigsaw: Jigsaw::default(),
-            cuts: Cuts::new(plan.machines.len()),
             weather: plan.lan,
             beat_loss: [0; 2],
             beat_lines: [0, 1].map(|host| Line::new(dice(seed, Place::Beats(host)))),
@@ -209,7 +229,7 @@ impl World {
         for plan in self.plan.clients.clone() {
             let client = self.clients.len();
             let at = plan.at_us * 1000;
-            let machine = plan.machine.min(self.machines.len().saturating_sub(1));
+            let machine = plan.machine.min(self.plan.machines.len().saturating_sub(1));
             self.clients.push(Client::new(machine, Some(plan)));
             self.post_at(at, Event::Connect { client });
         }
@@ -231,6 +251,17 @@ impl World {
             };
             Service { port, kind }
         };
+        let relay = |(port, kind): (u16, Behind)| {
+            let kind = match kind {
+                Behind::Echo => Answers::Echo,
+                Behind::Discard => Answers::Discard,
+                Behind::Chargen => Answers::Chargen,
+            };
+            Service { port, kind }
+        };
+        let addresses = BACKENDS.into_iter().flatten();
+        let backends =
+            addresses.flat_map(|address| RELAYS.map(|(port, _)| SocketAddr::new(address, port)));
         let content = Content::new();
         let file = |(name, bytes): (String, &[u8])| File {
             path: format!("/{name}"),
@@ -240,6 +271,8 @@ impl World {
             addresses: SERVICE.to_vec(),
             macs: [0, 1].map(|host| super::host::mac(host).0),
             services: super::host::SERVICES.map(service).to_vec(),
+            relays: plan.relays.iter().flat_map(|_| RELAYS.map(relay)).collect(),
+            backends: plan.relays.iter().flat_map(|_| backends.clone()).collect(),
             files: content.iter().map(file).collect(),
             mtu: plan.pair.mtu,
             offload: plan.pair.offload,
@@ -263,6 +296,12 @@ impl World {
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The run is over: adds what engines and the watcher have counted.
+    pub(super) fn count_all(&mut self) {
+        (0..2).for_each(|host| self.count_limits(host));
+        self.watch.count(&mut self.tally);
     }
 
     /// The run's fingerprint so far, and how many things it is of.
@@ -425,6 +464,8 @@ impl World {
             }
             Event::FrameToMachine { machine, frame } => self.frame_reaches_machine(machine, &frame),
             Event::Machine { machine, serial } => self.machine_wakes(machine, serial),
+            Event::Backend { backend, serial } => self.backend_wakes(backend, serial),
+            Event::BackendStart { backend } => self.backend_starts(backend),
             Event::Connect { client } => self.connect(client),
             Event::Client { client, serial } => self.client_wakes(client, serial),
             Event::Syn { from, id, knock } => self.syn_arrives(from, id, knock),
@@ -451,6 +492,7 @@ impl World {
             Job::Chargen { .. } => 19,
             Job::Fetch { .. } => 80,
         };
+        let port = if plan.relay { port + 7000 } else { port };
         let machine = &self.machines[self.clients[client].machine];
         let family = usize::from(plan.ipv6);
         let local = SocketAddr::new(machine.addresses[family], 40_000 + plan.id);
@@ -459,7 +501,11 @@ impl World {
         let (now, mtu, content) = (self.now, self.plan.pair.mtu, &self.content);
         let endpoint: Box<dyn Endpoint> = match plan.stack {
             Stack::Own => Box::new(Own::new(now, &plan, ends, mtu, content, random)),
-            Stack::Foreign => Box::new(Foreign::new(now, &plan, ends, mtu, content, random)),
+            Stack::Foreign => {
+                // It does not discover what the path behind a relay carries.
+                let mtu = if plan.relay { narrowest(&self.plan) } else { mtu };
+                Box::new(Foreign::new(now, &plan, ends, mtu, content, random))
+            }
         };
         if plan.reads > 0 {
             self.tally.add("slow reader", 1);
@@ -520,14 +566,15 @@ impl World {
         let connections = |host: usize| {
             let state = &self.hosts[host];
             let engine = state.engine.as_ref()?;
-            Some(engine.status(state.clock.at(self.now)).connections)
+            let status = engine.status(state.clock.at(self.now));
+            Some(status.connections.max(status.splices))
         };
         let count = self.primary().and_then(connections);
         count.is_some_and(|count| count >= self.plan.pair.connections_max)
     }
 
     fn note_standing(&mut self, client: usize) {
-        let no_room = self.has_no_room();
+        let (no_room, no_backend) = (self.has_no_room(), self.has_no_backend(client));
         let state = &mut self.clients[client];
         let Some(endpoint) = &state.endpoint else { return };
         if state.counted || *endpoint.standing() == Standing::Working {
@@ -537,6 +584,9 @@ impl World {
         if no_room && !state.answered && matches!(endpoint.standing(), Standing::Lost(_)) {
             // Who finds the table full until its patience ends never had a connection.
             state.excused = Some("it was never let in: the table was full");
+        }
+        if no_backend && matches!(endpoint.standing(), Standing::Lost(_)) {
+            state.excused.get_or_insert("there was no backend for it");
         }
         let (standing, story, excused) =
             (endpoint.standing().clone(), endpoint.story(), state.excused);
@@ -575,7 +625,8 @@ impl World {
             let engine = host.engine.as_ref()?;
             Some(engine.status(host.clock.at(self.now)).stats.bytes_in)
         };
-        self.hosts.iter().filter_map(taken).sum()
+        let behind = self.backends.iter().map(Backend::bytes_taken);
+        self.hosts.iter().filter_map(taken).sum::<u64>() + behind.sum::<u64>()
     }
 
     /// Whether everybody has what they wanted, but for those who are excused.
@@ -608,6 +659,7 @@ impl Client {
             excused: None,
             counted: false,
             answered: false,
+            joined: None,
         }
     }
 }

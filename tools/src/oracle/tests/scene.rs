@@ -36,6 +36,8 @@ pub(super) fn facts() -> Facts {
             service(CHARGEN, Kind::Chargen),
             service(FILES, Kind::Files),
         ],
+        relays: Vec::new(),
+        backends: Vec::new(),
         files: vec![
             File { path: "/f".to_owned(), content: b"0123456789".to_vec() },
             File { path: "/f".to_owned(), content: b"01234abcde".to_vec() },

@@ -86,6 +86,7 @@ fn plan(options: &Options) -> Plan {
         clients: Vec::new(),
         faults: Vec::new(),
         heal_us: u64::MAX / 1_000,
+        relays: None,
     }
 }
 

@@ -1,15 +1,12 @@
 //! A client that runs `smoltcp`: another make of TCP, by people who never heard of this one.
 
 use core::net::SocketAddr;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
-use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::line::{Queue, clock, interface};
 use super::{Endpoint, Outgoing, Standing};
 use crate::sim::content::Content;
 use crate::sim::plan::ClientPlan;
@@ -50,17 +47,9 @@ impl Foreign {
         content: &Arc<Content>,
         random: u64,
     ) -> Self {
-        let mut line =
-            Queue { mtu: mtu.into(), incoming: VecDeque::new(), outgoing: VecDeque::new() };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = random;
-        let mut interface = Interface::new(config, &mut line, at(now));
+        let mut line = Queue::new(mtu);
         let (local, remote) = ends;
-        let prefix = if local.is_ipv6() { 64 } else { 24 };
-        interface.update_ip_addrs(|addresses| {
-            // There is room for one: the list is new.
-            let _ = addresses.push(IpCidr::new(local.ip().into(), prefix));
-        });
+        let mut interface = interface(now, &mut line, local.ip(), random);
         let buffer = |length: usize| tcp::SocketBuffer::new(vec![0; length]);
         let mut socket =
             tcp::Socket::new(buffer(plan.receive_buffer as usize), buffer(SEND_BUFFER));
@@ -97,7 +86,7 @@ impl Foreign {
     /// Lets the stack work, then the application, until neither has more to do.
     fn turn(&mut self, now: u64) {
         loop {
-            self.interface.poll(at(now), &mut self.line, &mut self.sockets);
+            self.interface.poll(clock(now), &mut self.line, &mut self.sockets);
             if self.standing != Standing::Working || !self.apply(now) {
                 return;
             }
@@ -197,7 +186,7 @@ impl Endpoint for Foreign {
             Standing::Working => self.script.deadline(),
             Standing::Content | Standing::Lost(_) | Standing::Wrong(_) => u64::MAX,
         };
-        let stack = self.interface.poll_at(at(now), &self.sockets);
+        let stack = self.interface.poll_at(clock(now), &self.sockets);
         // Its clock counts microseconds: it must not be called in the one before.
         let stack = stack.map_or(u64::MAX, |at| (at.total_micros() as u64).saturating_mul(1000));
         stack.min(script)
@@ -228,56 +217,4 @@ impl Endpoint for Foreign {
             self.standing
         )
     }
-}
-
-/// The line between the stack and the world.
-struct Queue {
-    mtu: usize,
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: VecDeque<Vec<u8>>,
-}
-
-impl Device for Queue {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outbound<'a>;
-
-    fn receive(&mut self, _now: Instant) -> Option<(Incoming, Outbound<'_>)> {
-        let packet = self.incoming.pop_front()?;
-        Some((Incoming(packet), Outbound(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _now: Instant) -> Option<Outbound<'_>> {
-        Some(Outbound(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-}
-
-struct Incoming(Vec<u8>);
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Outbound<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl TxToken for Outbound<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut packet = vec![0; length];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-/// The world's time on a client's clock.
-const fn at(now: u64) -> Instant {
-    Instant::from_micros_const((now / 1000) as i64)
 }

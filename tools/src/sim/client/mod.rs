@@ -1,9 +1,11 @@
 //! Clients: a TCP, and an application above it that checks every byte.
 
 mod foreign;
+mod line;
 mod own;
 
 pub(super) use foreign::Foreign;
+pub(super) use line::{Queue, clock, interface};
 pub(super) use own::Own;
 
 use core::fmt;

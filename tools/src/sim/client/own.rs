@@ -7,10 +7,11 @@ use super::{Endpoint, Outgoing, Standing};
 use crate::sim::content::Content;
 use crate::sim::plan::ClientPlan;
 use crate::sim::script::Script;
-use standin::tcp::{Settings, State, Tcb, Transmit, Verdict, reset_for};
+use standin::tcp::{PathSignal, Settings, State, Tcb, Transmit, Verdict, reset_for};
 use standin::time::{Duration, Instant};
 use standin::wire::{
-    ChecksumState, FourTuple, Offload, Segment, SeqNum, VnetHeader, parse_ip, parse_tcp,
+    ChecksumState, FourTuple, Icmp, IcmpKind, Offload, Segment, SeqNum, VnetHeader, parse_icmp,
+    parse_ip, parse_tcp, protocol,
 };
 
 /// The longest a client waits before it sends again, so that a run ends in time.
@@ -137,6 +138,16 @@ impl Own {
 impl Endpoint for Own {
     fn on_packet(&mut self, now: u64, packet: &[u8]) {
         let Ok(ip) = parse_ip(packet) else { return };
+        if ip.protocol != protocol::TCP {
+            if let Ok(Icmp::Error(error)) = parse_icmp(&ip)
+                && let (true, IcmpKind::TooBig { mtu }) = (error.tuple == self.tuple, error.kind)
+            {
+                let signal = PathSignal::TooBig { mtu };
+                let verdict = self.tcb.on_icmp(at(now), signal, error.seq);
+                self.obey(now, verdict);
+            }
+            return;
+        }
         let Ok((source, port, segment)) = parse_tcp(&ip, ChecksumState::Verify) else { return };
         let FourTuple { local, remote } = self.tuple;
         if (ip.dst, port) == (local.ip(), local.port())

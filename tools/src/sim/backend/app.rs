@@ -1,0 +1,134 @@
+//! What a backend's application does: echo, discard, chargen, as the pair's own services have it.
+
+use std::collections::VecDeque;
+
+use crate::sim::content;
+
+/// Output that has not been acknowledged, at most.
+const OUTPUT: usize = 64 * 1024;
+/// How often a slow reader reads.
+const READ_EVERY: u64 = 3_000_000;
+
+/// Which service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sim) enum Kind {
+    Echo,
+    Discard,
+    Chargen,
+}
+
+/// One connection's application. TCP below it is another's.
+#[derive(Debug)]
+pub(super) struct App {
+    kind: Kind,
+    /// Input that it has not taken, and the end of it.
+    inbox: VecDeque<u8>,
+    ended: bool,
+    taken: u64,
+    /// Output from offset `acked` on, and where it ends.
+    outbox: VecDeque<u8>,
+    acked: u64,
+    /// Bytes per millisecond; 0 is at once.
+    rate: u64,
+    since: u64,
+    /// It stands still.
+    pub(super) still: bool,
+}
+
+impl App {
+    pub(super) fn new(now: u64, kind: Kind, rate: u64, still: bool) -> Self {
+        Self {
+            kind,
+            inbox: VecDeque::new(),
+            ended: false,
+            taken: 0,
+            outbox: VecDeque::new(),
+            acked: 0,
+            rate,
+            since: now,
+            still,
+        }
+    }
+
+    pub(super) fn hear(&mut self, bytes: &[u8]) {
+        self.inbox.extend(bytes);
+    }
+
+    pub(super) fn hear_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether it has taken all that it was given.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    /// How much input it has taken.
+    pub(super) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Output up to `offset` is acknowledged.
+    pub(super) fn on_acked(&mut self, offset: u64) {
+        let fresh = (offset.saturating_sub(self.acked) as usize).min(self.outbox.len());
+        self.outbox.drain(..fresh);
+        self.acked += fresh as u64;
+    }
+
+    /// Time has passed, or there is input, or room for output.
+    pub(super) fn tick(&mut self, now: u64) {
+        if self.still {
+            self.since = now;
+            return;
+        }
+        let rate = match self.rate {
+            0 => usize::MAX,
+            _ if now < self.since + READ_EVERY => 0,
+            rate => ((now - self.since) * rate / 1_000_000) as usize,
+        };
+        let room = OUTPUT - self.outbox.len();
+        let count = match self.kind {
+            Kind::Echo => rate.min(room),
+            Kind::Discard | Kind::Chargen => rate,
+        };
+        if rate > 0 || self.inbox.is_empty() {
+            self.since = now;
+        }
+        let count = count.min(self.inbox.len());
+        self.taken += count as u64;
+        let taken = self.inbox.drain(..count);
+        match self.kind {
+            Kind::Echo => self.outbox.extend(taken),
+            Kind::Discard => drop(taken),
+            Kind::Chargen => {
+                drop(taken);
+                let from = self.output_end();
+                self.outbox.extend((from..from + room as u64).map(content::chargen));
+            }
+        }
+    }
+
+    /// When [`App::tick`] has something to do, if nothing happens before.
+    pub(super) fn deadline(&self) -> u64 {
+        let waits = self.rate > 0 && !self.still && !self.inbox.is_empty();
+        if waits { self.since + READ_EVERY } else { u64::MAX }
+    }
+
+    /// Where its output ends so far.
+    pub(super) fn output_end(&self) -> u64 {
+        self.acked + self.outbox.len() as u64
+    }
+
+    /// What it says from `offset` on.
+    pub(super) fn speak(&self, offset: u64, into: &mut [u8]) {
+        let from = offset.saturating_sub(self.acked) as usize;
+        for (byte, said) in into.iter_mut().zip(self.outbox.iter().skip(from)) {
+            *byte = *said;
+        }
+    }
+
+    /// Nothing more will be said.
+    pub(super) fn finished(&self) -> bool {
+        self.ended && self.inbox.is_empty() && self.kind != Kind::Chargen
+    }
+}

@@ -1,0 +1,39 @@
+//! Backends as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sim::plan::{MachinePlan, Stack};
+
+/// Two backends, and how the pair watches them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelaysPlan {
+    /// Who serves.
+    pub backends: [BackendPlan; 2],
+    /// From one health check to the next; 0 is no checks.
+    pub check_us: u64,
+    /// How long an answer may take.
+    pub timeout_us: u64,
+    /// Checks in a row that bring a backend up.
+    pub rise: u8,
+    /// Checks in a row that take it down.
+    pub fall: u8,
+}
+
+/// One server behind the pair: unmodified, and no friend of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendPlan {
+    /// Whose TCP.
+    pub stack: Stack,
+    /// Its host: neighbour cache and path.
+    pub machine: MachinePlan,
+    /// Its share of the splices.
+    pub weight: u8,
+    /// Bytes of receive buffer.
+    pub receive_buffer: u32,
+    /// Bytes per millisecond that its application reads; 0 is at once.
+    pub reads: u64,
+    /// Own TCP: whether it sends super-segments.
+    pub offload: bool,
+    /// Own TCP: whether it accepts selective acknowledgments and timestamps.
+    pub modern: bool,
+}

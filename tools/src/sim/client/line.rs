@@ -1,0 +1,85 @@
+//! What stands between `smoltcp` and the world: a line, an interface and a clock.
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+
+use smoltcp::iface::{Config, Interface};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+/// The line between the stack and the world.
+pub(in crate::sim) struct Queue {
+    mtu: usize,
+    pub(in crate::sim) incoming: VecDeque<Vec<u8>>,
+    pub(in crate::sim) outgoing: VecDeque<Vec<u8>>,
+}
+
+impl Queue {
+    pub(in crate::sim) fn new(mtu: u16) -> Self {
+        Self { mtu: mtu.into(), incoming: VecDeque::new(), outgoing: VecDeque::new() }
+    }
+}
+
+/// An interface with the address `local` at the line.
+pub(in crate::sim) fn interface(
+    now: u64,
+    line: &mut Queue,
+    local: IpAddr,
+    random: u64,
+) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = random;
+    let mut interface = Interface::new(config, line, clock(now));
+    let prefix = if local.is_ipv6() { 64 } else { 24 };
+    interface.update_ip_addrs(|addresses| {
+        // There is room for one: the list is new.
+        let _ = addresses.push(IpCidr::new(local.into(), prefix));
+    });
+    interface
+}
+
+/// The world's time on its clock.
+pub(in crate::sim) const fn clock(now: u64) -> Instant {
+    Instant::from_micros_const((now / 1000) as i64)
+}
+
+impl Device for Queue {
+    type RxToken<'a> = Incoming;
+    type TxToken<'a> = Outbound<'a>;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Incoming, Outbound<'_>)> {
+        let packet = self.incoming.pop_front()?;
+        Some((Incoming(packet), Outbound(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Outbound<'_>> {
+        Some(Outbound(&mut self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.mtu;
+        capabilities
+    }
+}
+
+pub(in crate::sim) struct Incoming(Vec<u8>);
+
+impl RxToken for Incoming {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+pub(in crate::sim) struct Outbound<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl TxToken for Outbound<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        let mut packet = vec![0; length];
+        let result = f(&mut packet);
+        self.0.push_back(packet);
+        result
+    }
+}
