@@ -55,8 +55,6 @@ pub(super) struct Log {
     names: BTreeMap<u64, Pair>,
     /// Splices, by their clients.
     splices: BTreeMap<Pair, Joint>,
-    /// Those that went on to another backend, ever.
-    pub(super) moved: u64,
     /// The stream that is being read.
     stream: Option<u64>,
     /// The stream on which the snapshot began that all this belongs to.
@@ -137,10 +135,7 @@ impl Log {
             }
             Record::Progress => {}
             Record::Spliced { name, pair, leg, seq, ts } => {
-                let joint = Joint { name, leg, seq, ts };
-                let before = self.splices.insert(pair, joint);
-                let moved = before.is_some_and(|known| known.name == name && known.leg != leg);
-                self.moved += u64::from(moved);
+                self.splices.insert(pair, Joint { name, leg, seq, ts });
             }
             Record::Unspliced { name } => self.splices.retain(|_, joint| joint.name != name),
         }

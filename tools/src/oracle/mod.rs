@@ -79,8 +79,6 @@ pub struct Oracle {
     /// The ISN and options of clients' SYNs.
     syns: BTreeMap<Pair, Vec<(u32, Options)>>,
     relays: Relays,
-    /// Splices that went on to another backend.
-    moved: u64,
     speakers: Speakers,
     words: Words,
     complaints: Complaints,
@@ -96,7 +94,6 @@ impl Oracle {
             attempts: BTreeMap::new(),
             syns: BTreeMap::new(),
             relays: Relays::default(),
-            moved: 0,
             speakers: Speakers::default(),
             words: Words::default(),
             complaints: Complaints::default(),
@@ -108,11 +105,6 @@ impl Oracle {
         self.complaints.kept()
     }
 
-    /// Splices that the standby was told to go on to another backend.
-    pub const fn moved(&self) -> u64 {
-        self.moved
-    }
-
     /// Judges one sight. `now`: nanoseconds of the world's clock, never less than before.
     pub fn see(&mut self, now: u64, sight: Sight<'_>) {
         self.complaints.at(now);
@@ -122,10 +114,7 @@ impl Oracle {
             Sight::FrameOut { node, frame } => self.on_frame_out(node, frame),
             Sight::LinkUp { node, stream } => self.book.node_mut(node).link_up(stream),
             Sight::LinkOut { node, stream, bytes } => {
-                let node = self.book.node_mut(node);
-                let before = node.told.moved;
-                let result = node.wrote(stream, bytes);
-                self.moved += node.told.moved - before;
+                let result = self.book.node_mut(node).wrote(stream, bytes);
                 self.check_readable(result);
             }
             Sight::LinkIn { node, stream, bytes } => self.on_link_in(node, stream, bytes),

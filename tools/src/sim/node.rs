@@ -49,13 +49,15 @@ impl World {
     /// Counts how often a host's process has come up against its limits so far.
     pub(super) fn count_limits(&mut self, host: usize) {
         let Some(engine) = &self.hosts[host].engine else { return };
-        let stats = engine.status(self.hosts[host].clock.at(self.now)).stats;
+        let status = engine.status(self.hosts[host].clock.at(self.now));
+        let (stats, relays) = (status.stats, status.relays);
         for (what, count) in [
             ("no room in the table", stats.table_full),
             ("no room in the log", stats.backlog_dropped),
             ("SYN cookies", stats.cookies_sent),
-            ("splices ended", stats.unspliced),
-            ("clients without a backend", stats.no_backend),
+            ("splices moved to another backend", relays.moved),
+            ("splices ended", relays.unspliced),
+            ("clients refused for lack of a backend", relays.refused),
         ] {
             self.tally.add(what, count);
         }

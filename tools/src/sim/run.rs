@@ -57,7 +57,7 @@ pub fn run(plan: &Plan, watch: Box<dyn Watch>, tell: Tell) -> Outcome {
         world.heal();
         converge(&mut world);
     }
-    world.count_all();
+    (0..2).for_each(|host| world.count_limits(host));
     let bad = world.violation().is_some();
     Outcome {
         violation: world.violation().cloned(),

@@ -1,6 +1,5 @@
 //! Who watches a world.
 
-use super::tally::Tally;
 use crate::oracle::{Invariant, Oracle, Sight};
 
 /// Something that is shown everything a wire-tap would show, and judges it.
@@ -10,9 +9,6 @@ pub trait Watch {
 
     /// The next thing that must not have happened: which invariant, and what.
     fn complaint(&mut self) -> Option<(Invariant, String)>;
-
-    /// Adds what it has counted.
-    fn count(&self, tally: &mut Tally);
 }
 
 /// Watches nothing.
@@ -25,8 +21,6 @@ impl Watch for Nobody {
     fn complaint(&mut self) -> Option<(Invariant, String)> {
         None
     }
-
-    fn count(&self, _tally: &mut Tally) {}
 }
 
 /// The oracle, and how many of its complaints have been heard.
@@ -54,9 +48,5 @@ impl Watch for Judge {
         let complaint = self.oracle.violations().get(self.heard)?;
         self.heard += 1;
         Some((complaint.invariant, complaint.text.clone()))
-    }
-
-    fn count(&self, tally: &mut Tally) {
-        tally.add("splices moved to another backend", self.oracle.moved());
     }
 }

@@ -298,12 +298,6 @@ impl World {
         &self.tally
     }
 
-    /// The run is over: adds what engines and the watcher have counted.
-    pub(super) fn count_all(&mut self) {
-        (0..2).for_each(|host| self.count_limits(host));
-        self.watch.count(&mut self.tally);
-    }
-
     /// The run's fingerprint so far, and how many things it is of.
     #[must_use]
     pub const fn fingerprint(&self) -> (u64, u64) {
