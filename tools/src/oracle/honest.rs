@@ -110,9 +110,7 @@ fn doubt<'a>(
     }
     let unknown = splices.find(|splice| {
         let held = book.held_splice(node, splice.pair);
-        let holds = held.is_some_and(|held| {
-            (held.leg, held.seq, held.ts) == (splice.leg, splice.seq, splice.ts)
-        });
+        let holds = held.is_some_and(|held| splice.is_as_told(held));
         splice.must_go_on() && !holds
     });
     if let Some(splice) = unknown {

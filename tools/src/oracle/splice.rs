@@ -13,6 +13,7 @@
 
 use core::net::SocketAddr;
 
+use super::book::Joint;
 use super::connection::Life;
 use super::content::Content;
 use super::packet::{Options, Pair, Segment, before, offset_of};
@@ -102,7 +103,7 @@ impl Side {
         self.said.end() + u64::from(self.fin.is_some())
     }
 
-    fn stamp(&mut self, value: u32) {
+    pub(super) fn stamp(&mut self, value: u32) {
         let (first, latest) = self.stamps.get_or_insert((value, value));
         if before(value, *first) {
             *first = value;
@@ -123,13 +124,30 @@ pub(super) struct Hello {
     pub(super) ack: Option<u32>,
     pub(super) window: u16,
     pub(super) options: Options,
+    /// TSval and TSecr of this and of its copies.
+    pub(super) stamps: Vec<(u32, u32)>,
 }
 
 impl Hello {
     pub(super) fn of(segment: &Segment<'_>) -> Self {
         let Segment { seq, ack, window, ref options, .. } = *segment;
-        Self { seq, ack, window, options: options.clone() }
+        let stamps = options.timestamps.into_iter().collect();
+        Self { seq, ack, window, options: options.clone(), stamps }
     }
+}
+
+/// What was added to the client's timestamps: something that makes of each SYN that the backend got
+/// one that the client said, and of the echo that its client is `given` one of the backend's.
+fn stamp_delta(asked: &Hello, passed: &Hello, answer: &Hello, given: &Hello) -> Option<u32> {
+    let (_, echo) = given.options.timestamps?;
+    let first = passed.stamps.first()?.0;
+    let has = |stamps: &[(u32, u32)], value| stamps.iter().any(|(known, _)| *known == value);
+    let mut deltas = asked.stamps.iter().map(|(value, _)| first.wrapping_sub(*value));
+    deltas.find(|delta| {
+        let echoed = |(_, known): &(u32, u32)| *known == echo.wrapping_add(*delta);
+        passed.stamps.iter().all(|(value, _)| has(&asked.stamps, value.wrapping_sub(*delta)))
+            && answer.stamps.iter().any(echoed)
+    })
 }
 
 #[derive(Debug)]
@@ -138,7 +156,8 @@ pub(super) struct Splice {
     pub(super) leg: Leg,
     /// What is added to the client's sequence numbers and timestamps.
     pub(super) seq: u32,
-    pub(super) ts: u32,
+    /// `None`: they are not agreed on, or were changed beyond recognition.
+    pub(super) ts: Option<u32>,
     pub(super) client: Side,
     pub(super) backend: Side,
     timestamps: bool,
@@ -157,20 +176,20 @@ impl Splice {
         (pair, leg): (Pair, Leg),
         node: NodeId,
         (asked, passed, answer): (&Hello, &Hello, &Hello),
+        given: &Hello,
         kind: Option<Kind>,
     ) -> Self {
         let scaled = asked.options.window_scale.is_some() && answer.options.window_scale.is_some();
         let ipv6 = pair.client.is_ipv6();
-        let stamp = |hello: &Hello| hello.options.timestamps.map(|(value, _)| value);
-        let ts = stamp(passed).zip(stamp(asked)).map(|(passed, asked)| passed.wrapping_sub(asked));
+        let ts = stamp_delta(asked, passed, answer, given);
         Self {
             pair,
             leg,
             seq: passed.seq.wrapping_sub(asked.seq),
-            ts: ts.unwrap_or(0),
+            ts,
             client: Side::new(asked, scaled, ipv6),
             backend: Side::new(answer, scaled, ipv6),
-            timestamps: ts.is_some() && stamp(answer).is_some(),
+            timestamps: given.options.timestamps.is_some(),
             life: Life::default(),
             spoken_by: node,
             session: None,
@@ -187,9 +206,9 @@ impl Splice {
 
     /// What has been added to the numbers of `end` where the other reads them: sequence numbers
     /// and timestamps.
-    const fn deltas(&self, end: End) -> (u32, u32) {
+    fn deltas(&self, end: End) -> (u32, u32) {
         match end {
-            End::Client => (self.seq, self.ts),
+            End::Client => (self.seq, self.ts.unwrap_or(0)),
             End::Backend => (0, 0),
         }
     }
@@ -232,6 +251,12 @@ impl Splice {
         self.life.established |= end == End::Client && !segment.syn;
         let ended = |side: &Side, other: &Side| side.fin.is_some_and(|fin| other.acked > fin);
         self.life.over |= ended(&self.client, &self.backend) && ended(&self.backend, &self.client);
+    }
+
+    /// Whether a record of the log says of it what the wire shows.
+    pub(super) fn is_as_told(&self, told: &Joint) -> bool {
+        let stamps = self.ts.is_none_or(|ts| ts == told.ts);
+        (self.leg, self.seq) == (told.leg, told.seq) && stamps
     }
 
     /// Whether its client relies on it, and the pair may not fail it.
