@@ -75,11 +75,11 @@ impl App {
         self.acked += fresh as u64;
     }
 
-    /// Time has passed, or there is input, or room for output.
-    pub(super) fn tick(&mut self, now: u64) {
+    /// Time has passed, or there is input, or room for output. Returns whether it took something.
+    pub(super) fn tick(&mut self, now: u64) -> bool {
         if self.still {
             self.since = now;
-            return;
+            return false;
         }
         let rate = match self.rate {
             0 => usize::MAX,
@@ -106,6 +106,7 @@ impl App {
                 self.outbox.extend((from..from + room as u64).map(content::chargen));
             }
         }
+        count > 0
     }
 
     /// When [`App::tick`] has something to do, if nothing happens before.

@@ -84,7 +84,7 @@ impl Foreign {
         let queued = self.socket().send_queue() as u64;
         self.app.on_acked(self.said - queued);
         let mut busy = self.hear();
-        self.app.tick(now);
+        busy |= self.app.tick(now);
         busy |= self.say();
         busy
     }
