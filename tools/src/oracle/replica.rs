@@ -39,6 +39,7 @@ pub(super) enum Record<'a> {
     SnapshotBegin,
     SnapshotEnd,
     Spliced { name: u64, pair: Pair, leg: Leg, seq: u32, ts: u32 },
+    SpliceOver,
     Unspliced { name: u64 },
 }
 
@@ -148,6 +149,10 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
             Record::Spliced { name, pair, leg, seq: fields.u32()?, ts: fields.u32()? }
         }
         10 => Record::Unspliced { name: fields.u64()? },
+        11 => {
+            fields.u64()?;
+            Record::SpliceOver
+        }
         _ => return Err(Unreadable),
     })
 }
