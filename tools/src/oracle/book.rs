@@ -152,6 +152,11 @@ impl Log {
         self.splices.get(&pair)
     }
 
+    /// Whether a splice has this leg.
+    pub(super) fn has_leg(&self, leg: Leg) -> bool {
+        self.splices.values().any(|joint| joint.leg == leg)
+    }
+
     /// The stream whose snapshot all this belongs to.
     pub(super) const fn begun(&self) -> Option<u64> {
         self.begun

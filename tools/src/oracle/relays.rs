@@ -2,9 +2,9 @@
 //!
 //! * A SYN-ACK to a client is one that a backend gave. So the two legs are known from the wire.
 //! * While a session stands (`commit`) no segment goes to a client before the standby was handed the
-//!   splice's record, with the very ends and deltas that the wire shows. A splice that had shown
-//!   before the standby was told of anything is older than the session, and owes nothing for its
-//!   record; but once the snapshot is complete it must have been told.
+//!   splice's record, with the very ends and deltas that the wire shows. A splice whose backend was
+//!   asked before the snapshot was complete, and before it was told, is older than the session, and
+//!   owes nothing for its record; but once the snapshot is complete it must have been told.
 //! * What goes to either end the other end has said (`splice`).
 //! * A splice that its client relies on is not reset, at either end, but by the ends themselves.
 
@@ -29,6 +29,8 @@ pub(super) struct Court<'a> {
 struct Handshake {
     syn: Option<Hello>,
     answers: Vec<Hello>,
+    /// As in [`Splice::session`].
+    session: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -154,9 +156,9 @@ impl Relays {
             };
             let answer = handshake.answers.iter().find(matches)?;
             let service = leg.service.ip() == pair.service.ip();
-            service.then_some((*leg, passed, answer))
+            service.then_some((*leg, handshake.session, passed, answer))
         });
-        let Some((leg, passed, answer)) = found else {
+        let Some((leg, session, passed, answer)) = found else {
             let text = format!("{pair}: a SYN-ACK that no backend gave");
             return court.complaints.say(Invariant::I2, text);
         };
@@ -182,8 +184,7 @@ impl Relays {
             if splices.len() == ATTEMPTS {
                 splices.remove(0);
             }
-            let session = court.book.session(node).filter(|log| log.splice(pair).is_some());
-            fresh.session = session.and_then(Log::begun);
+            fresh.session = session;
             splices.push(fresh);
             splices.len() - 1
         });
@@ -209,7 +210,10 @@ impl Relays {
             if let Some(known) = known {
                 known.stamps.extend(segment.options.timestamps);
             } else {
-                *handshake = Handshake { syn: Some(Hello::of(segment)), answers: Vec::new() };
+                let follows = |log: &&Log| log.whole || log.has_leg(leg);
+                let session = court.book.session(node).filter(follows).and_then(Log::begun);
+                let syn = Some(Hello::of(segment));
+                *handshake = Handshake { syn, answers: Vec::new(), session };
                 if let Some(old) = self.on_leg(leg)
                     && old.must_go_on()
                 {

@@ -78,8 +78,7 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn new(syn: &Hello, scaled: bool, ipv6: bool) -> Self {
-        let stamp = syn.options.timestamps.map(|(value, _)| value);
-        Self {
+        let mut side = Self {
             isn: syn.seq,
             said: Stream::default(),
             fin: None,
@@ -88,8 +87,10 @@ impl Side {
             edge: u64::from(syn.window),
             scale: syn.options.window_scale.filter(|_| scaled).unwrap_or(0),
             mss: syn.options.mss.unwrap_or(if ipv6 { 1220 } else { 536 }),
-            stamps: stamp.map(|stamp| (stamp, stamp)),
-        }
+            stamps: None,
+        };
+        syn.stamps.iter().for_each(|(value, _)| side.stamp(*value));
+        side
     }
 
     /// The offset of one of its sequence numbers, to which `delta` has been added.
@@ -163,8 +164,8 @@ pub(super) struct Splice {
     timestamps: bool,
     pub(super) life: Life,
     pub(super) spoken_by: NodeId,
-    /// On which stream the standby was told of it before it showed; `None`: it showed while
-    /// nobody was.
+    /// The stream on which a standby followed, or had been told of it, when it began; `None`: there
+    /// was none.
     pub(super) session: Option<u64>,
     content: Content,
 }

@@ -3,8 +3,14 @@
 //! A backend's ISN passes a relay unchanged. So a SYN-ACK that an engine sends to a client names the
 //! backend whose connection it is: there the two are joined. From then on the end of that backend,
 //! process or host, ends the connection as TCP ends it, and the client is excused. Nobody else is,
-//! but for one who was never joined, and was refused at a moment when each backend was gone, cut off,
-//! without a share, or down by the owner's own word.
+//! but for two that were never joined, and were refused:
+//!
+//! * each backend was gone, cut off, without a share, or down by the owner's own word at that moment;
+//! * the owner changed while a backend was asked, and a backend was gone. Who takes over does not
+//!   know whether its client has heard from it, and so cannot ask another one instead.
+//!
+//! And a splice whose backend is gone lasts for hours, as it must. Who finds the table full of such
+//! ones is not let in.
 //!
 //! A word that a backend is down must come to an end, too: in the second phase everything is up.
 
@@ -74,6 +80,11 @@ impl World {
         let (_, service) = endpoint.ends();
         let relay = RELAYS.iter().position(|(port, _)| *port == service.port());
         let family = usize::from(service.is_ipv6());
+        let since = state.plan.as_ref().map_or(0, |plan| plan.at_us * 1000);
+        let carried = self.promise.moved_at() >= since;
+        if carried && self.backends.iter().any(|backend| backend.was_gone_since(since)) {
+            return true;
+        }
         relay.is_some_and(|relay| {
             self.backends.iter().all(|backend| {
                 let said = backend.said_down[relay][family];
@@ -81,6 +92,17 @@ impl World {
                     || said.is_some_and(|at| self.now - at < REFUSED)
             })
         })
+    }
+
+    /// Whether all who are not content found the table full, and were never answered.
+    pub(super) fn is_full_for_the_rest(&self) -> bool {
+        self.has_no_room()
+            && self.clients.iter().all(|client| {
+                let standing = client.endpoint.as_ref().map(|endpoint| endpoint.standing());
+                let relay = client.plan.as_ref().is_some_and(|plan| plan.relay);
+                let out = relay && !client.answered;
+                client.excused.is_some() || standing == Some(&Standing::Content) || out
+            })
     }
 
     /// An owner's word about its backends.

@@ -89,6 +89,9 @@ fn converge(world: &mut World) {
             return;
         }
         if world.now() > limit {
+            if world.is_protected() && world.backends_are_up() && world.is_full_for_the_rest() {
+                return;
+            }
             let what = match (world.is_protected(), world.is_content()) {
                 (false, _) => "the pair",
                 (true, false) => "a client",

@@ -556,7 +556,7 @@ impl World {
     }
 
     /// Whether the owner has no room for another connection.
-    fn has_no_room(&self) -> bool {
+    pub(super) fn has_no_room(&self) -> bool {
         let connections = |host: usize| {
             let state = &self.hosts[host];
             let engine = state.engine.as_ref()?;
