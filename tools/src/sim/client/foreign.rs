@@ -173,7 +173,8 @@ impl Foreign {
 
 impl Endpoint for Foreign {
     fn on_packet(&mut self, now: u64, packet: &[u8]) {
-        self.line.incoming.push_back(packet.to_vec());
+        let ending = self.closed && self.socket().send_queue() == 0;
+        self.line.deliver(packet, ending);
         self.turn(now);
     }
 
