@@ -26,7 +26,9 @@ impl Relays {
             self.unload(&before);
         }
         let phase = Phase::Open { finished: 0 };
-        let entry = Entry { id, splice, phase, at, committed: true, listed: false, heard: now };
+        let (committed, listed, heard) = (true, false, now);
+        let (opened_by, fins) = (None, [None; 2]);
+        let entry = Entry { id, splice, phase, at, committed, listed, heard, opened_by, fins };
         self.table.insert(Box::new(entry)).map_err(|_| "splice's place is taken")?;
         if let Some(server) = self.server(at) {
             server.load += 1;

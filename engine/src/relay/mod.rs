@@ -49,8 +49,8 @@ use table::Table;
 pub use settings::{Backend, Check, IDLE, Settings};
 pub use splice::Splice;
 
-/// How long a splice is kept after its last packet when both ends have finished, or one has reset
-/// it: a lost last ACK is asked for again within that time. Its port and its place are given away
+/// How long a splice is kept after its last packet when both ends have finished and know it of each
+/// other, or one has reset it: a lost last ACK is asked for again within that time. Its port and its place are given away
 /// earlier if somebody needs them.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -313,14 +313,16 @@ impl Relays {
                 Side::Backend => self.on_opening_backend(now, id, segment, numbers),
             };
         }
-        if side == Side::Client && entry.is_over() && is_syn(segment) {
+        // Not a late copy of the SYN that began what is closing.
+        let copy = entry.phase == Phase::Closing && entry.opened_by == Some(segment.seq);
+        if side == Side::Client && entry.is_over() && is_syn(segment) && !copy {
             // A new incarnation of the client's leg. The backend's is of another port.
             let leg = entry.splice.client;
             self.end(id);
             return self.on_segment(now, leg, segment, numbers);
         }
         let was_over = entry.is_over();
-        entry.note(now, side, segment.flags);
+        entry.note(now, side, segment);
         let rewrite =
             entry.splice.rewrite(side, mss_for(self.limits.mtu, &entry.splice.backend.local));
         match (was_over, entry.is_over()) {

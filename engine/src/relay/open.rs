@@ -51,8 +51,10 @@ impl Relays {
         at: Option<(u16, u16)>,
         syn: Syn,
     ) {
+        let (committed, listed, heard) = (false, false, now);
+        let (opened_by, fins) = (Some(syn.seq), [None; 2]);
         let phase = Phase::Opening(Box::new(syn));
-        let entry = Entry { id, splice, phase, at, committed: false, listed: false, heard: now };
+        let entry = Entry { id, splice, phase, at, committed, listed, heard, opened_by, fins };
         let inserted = self.table.insert(Box::new(entry));
         assert!(inserted.is_ok(), "a vacant slot takes a splice of free legs");
         self.half_open += 1;

@@ -33,6 +33,13 @@ impl Side {
             Self::Backend => 2,
         }
     }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
 }
 
 impl Splice {
@@ -102,9 +109,9 @@ impl Syn {
 pub(super) enum Phase {
     /// The backend has not answered.
     Opening(Box<Syn>),
-    /// Packets pass. `finished`: who has sent a FIN, a bit for each [`Side`].
+    /// Packets pass. `finished`: whose FIN the other has acknowledged, a bit for each [`Side`].
     Open { finished: u8 },
-    /// Both have sent a FIN; what is still to be acknowledged passes.
+    /// Both FINs were acknowledged. If the last of it was lost it is asked for again.
     Closing,
     /// `by` has sent a reset, which the other may not believe (RFC 5961 §3.2). `finished` as above.
     Reset { by: Side, finished: u8 },
@@ -124,6 +131,10 @@ pub(super) struct Entry {
     pub(super) listed: bool,
     /// When its last packet passed.
     pub(super) heard: Instant,
+    /// The number of the SYN that opened it; unknown of a splice that was held.
+    pub(super) opened_by: Option<SeqNum>,
+    /// What acknowledges each side's FIN, as that side counts; the client's first.
+    pub(super) fins: [Option<SeqNum>; 2],
 }
 
 impl Entry {
@@ -138,8 +149,12 @@ impl Entry {
     }
 
     /// Takes note of a segment from `side` that passes.
-    pub(super) fn note(&mut self, now: Instant, side: Side, flags: Flags) {
+    pub(super) fn note(&mut self, now: Instant, side: Side, segment: &Segment<'_>) {
         self.heard = now;
+        let flags = segment.flags;
+        if flags.contains(Flags::FIN) {
+            self.fins[side as usize] = Some(segment.seq.add(segment.len()));
+        }
         let finished = match self.phase {
             Phase::Opening(_) | Phase::Closing => return,
             Phase::Open { finished } => finished,
@@ -148,7 +163,7 @@ impl Entry {
             Phase::Reset { by, finished } if by != side => finished,
             Phase::Reset { .. } => return,
         };
-        let finished = if flags.contains(Flags::FIN) { finished | side.bit() } else { finished };
+        let finished = finished | self.finished_by(side, segment);
         self.phase = if flags.contains(Flags::RST) {
             Phase::Reset { by: side, finished }
         } else if finished == Side::Client.bit() | Side::Backend.bit() {
@@ -156,6 +171,18 @@ impl Entry {
         } else {
             Phase::Open { finished }
         };
+    }
+
+    /// The bit of the other side, if `segment` acknowledges its FIN. A FIN that was only sent may be
+    /// lost, and needs the splice once more.
+    fn finished_by(&self, side: Side, segment: &Segment<'_>) -> u8 {
+        let other = side.other();
+        let acked = match other {
+            Side::Client => segment.ack.sub(self.splice.seq),
+            Side::Backend => segment.ack,
+        };
+        let acks = segment.flags.contains(Flags::ACK) && self.fins[other as usize] == Some(acked);
+        if acks { other.bit() } else { 0 }
     }
 }
 

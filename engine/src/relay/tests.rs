@@ -119,6 +119,15 @@ impl World {
         let leg = self.backend(id);
         self.say(leg, &segment(flags, 5001, 1001))
     }
+
+    /// Both send a FIN; and each acknowledges the other's.
+    fn finish(&mut self, port: u16, id: SpliceId) {
+        let splice = self.relays.splice(id).expect("a splice");
+        let acked = SeqNum(1002).add(splice.seq).0;
+        self.client_says(port, Flags::FIN | Flags::ACK);
+        self.say(splice.backend, &segment(Flags::FIN | Flags::ACK, 5001, acked));
+        self.say(client(port), &segment(Flags::ACK, 1002, 5002));
+    }
 }
 
 #[test]
@@ -242,7 +251,7 @@ fn a_splice_is_over_when_both_have_finished_and_goes_a_minute_later() {
     world.wait(200);
     world.events();
     assert!(world.relays.splice(id).is_some(), "half-closed may last");
-    world.backend_says(id, Flags::FIN | Flags::ACK);
+    world.finish(1, id);
     assert_eq!(world.events(), [Event::Over(id)]);
     world.wait(40);
     world.client_says(1, Flags::ACK);
@@ -251,6 +260,33 @@ fn a_splice_is_over_when_both_have_finished_and_goes_a_minute_later() {
     world.wait(65);
     assert!(world.events().contains(&Event::Unspliced(id)));
     assert!(matches!(world.client_says(1, Flags::ACK), Fate::Foreign));
+}
+
+/// A full table must not take a splice from ends that have not heard the last of each other.
+#[test]
+fn a_fin_that_is_lost_behind_us_can_be_sent_again() {
+    let mut world = World::with(&[settings()], Limits { splices_max: 1, ..limits() });
+    let id = world.open(1);
+    world.client_says(1, Flags::FIN | Flags::ACK);
+    world.backend_says(id, Flags::FIN | Flags::ACK);
+    assert_eq!(world.say(client(2), &segment(Flags::SYN, 1000, 0)), Fate::Taken);
+    assert_eq!((world.events(), world.relays.counts().full), (vec![], 1));
+    assert!(matches!(world.backend_says(id, Flags::FIN | Flags::ACK), Fate::Forward(_)));
+    world.finish(1, id);
+    assert_ne!(world.begin(2), id);
+}
+
+#[test]
+fn a_late_copy_of_its_syn_does_not_end_what_is_closing() {
+    let mut world = World::new();
+    let id = world.open(1);
+    world.finish(1, id);
+    world.events();
+    let copy = world.say(client(1), &segment(Flags::SYN, 1000, 0));
+    assert!(matches!(copy, Fate::Forward(_)), "{copy:?}");
+    assert_eq!(world.events(), []);
+    world.say(client(1), &segment(Flags::SYN, 2000, 0));
+    assert_eq!(world.relays.splice(id), None);
 }
 
 #[test]
