@@ -18,6 +18,10 @@ pub enum Defect {
     OutputBeforeCommit,
     /// I2: what a service saw outside its input is not put into the log.
     PinNotLogged,
+    /// I1: a splice shows before the standby knows of it.
+    SpliceBeforeCommit,
+    /// I2: whoever takes a splice over adds another number to those of its client.
+    WrongDeltaAfterTakeover,
     /// I3: whoever owned a moment ago still speaks when it wakes.
     SpeakAfterLease,
     /// I3: what an arbiter would have to grant is taken as granted.
@@ -42,11 +46,13 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeCommit,
         Self::FinNotLogged,
         Self::OutputBeforeCommit,
         Self::PinNotLogged,
+        Self::SpliceBeforeCommit,
+        Self::WrongDeltaAfterTakeover,
         Self::SpeakAfterLease,
         Self::TakeOverUnasked,
         Self::TimestampRegression,

@@ -76,6 +76,16 @@ fn a_pin_that_the_log_lacks() {
 }
 
 #[test]
+fn a_splice_that_shows_before_its_commit() {
+    bites(Defect::SpliceBeforeCommit, Invariant::I1, 20);
+}
+
+#[test]
+fn a_splice_with_another_delta_after_a_takeover() {
+    bites(Defect::WrongDeltaAfterTakeover, Invariant::I2, 60);
+}
+
+#[test]
 fn a_sleeper_that_speaks_on() {
     // Its loop hears of the new owner before it writes: only a sleep between the two shows it.
     bites(Defect::SpeakAfterLease, Invariant::I3, 150);

@@ -6,7 +6,7 @@ use standin_tools::sim::swarm::{Orders, Summary, swarm};
 use standin_tools::sim::{Judge, Nobody, Plan, Tell, run, shrink, verdict};
 
 /// What happens to packets, at every place where something can.
-const OFTEN: [&str; 13] = [
+const OFTEN: [&str; 15] = [
     "packet lost",
     "packet twice",
     "packet late",
@@ -20,9 +20,11 @@ const OFTEN: [&str; 13] = [
     "announcement ignored",
     "packet to a place that has moved",
     "failure between two outputs",
+    "splices",
+    "packets relayed",
 ];
 /// Limits of memory, and moments that are rare.
-const SOMETIMES: [&str; 7] = [
+const SOMETIMES: [&str; 14] = [
     "link ended amid a frame",
     "no room in the table",
     "no room in the log",
@@ -30,6 +32,13 @@ const SOMETIMES: [&str; 7] = [
     "gated packets",
     "strays passed on",
     "splits",
+    "SYN refused by a backend",
+    "splices moved to another backend",
+    "splices ended",
+    "health checks failed",
+    "excused by the end of a backend",
+    "clients refused for lack of a backend",
+    "gated packets of a relay",
 ];
 
 fn swarm_of(start: u64, seeds: u64) -> Summary {

@@ -126,6 +126,8 @@ impl Engine {
                 Ok(())
             }
             Record::Spliced { splice, client, backend, seq, ts } => {
+                #[cfg(feature = "defects")]
+                let seq = super::mistakes::mistaken_delta(&self.setup, seq);
                 self.relays.hold(now, splice, Splice { client, backend, seq, ts })
             }
             Record::SpliceOver { splice } => self.relays.hold_over(splice),

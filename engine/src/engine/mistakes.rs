@@ -33,6 +33,11 @@ pub(super) fn err_in_state(setup: &Setup, hard: &mut Hard) {
     }
 }
 
+/// What the numbers of a held splice are shifted by.
+pub(super) fn mistaken_delta(setup: &Setup, seq: u32) -> u32 {
+    seq.wrapping_add(u32::from(setup.has(Defect::WrongDeltaAfterTakeover)))
+}
+
 /// How it is carried on.
 pub(super) fn mistaken_settings(setup: &Setup, settings: &Arc<Settings>) -> Arc<Settings> {
     let mut settings = Arc::clone(settings);

@@ -168,6 +168,10 @@ impl Engine {
         if let Some(lsn) = self.append_spliced(id) {
             self.unconfirmed.push_back((lsn, id));
         }
+        #[cfg(feature = "defects")]
+        if self.setup.has(crate::defects::Defect::SpliceBeforeCommit) {
+            self.relays.commit(now, id);
+        }
     }
 
     fn append_spliced(&mut self, splice: SpliceId) -> Option<Lsn> {

@@ -2,5 +2,6 @@
 
 mod commit;
 mod notice;
+mod relays;
 mod roles;
 mod scene;

@@ -117,19 +117,7 @@ impl Scene {
     }
 
     pub(super) fn claim(&mut self, node: NodeId) {
-        let mac = MACS[node.index()];
-        let builder = PacketBuilder::ethernet2(mac, [0xff; 6]);
-        let arp = etherparse::ArpPacket::new(
-            etherparse::ArpHardwareId::ETHERNET,
-            etherparse::EtherType::IPV4,
-            etherparse::ArpOperation::REQUEST,
-            &mac,
-            &SERVICE,
-            &[0; 6],
-            &SERVICE,
-        );
-        let mut frame = Vec::new();
-        builder.arp(arp.unwrap()).write(&mut frame).unwrap();
+        let frame = announcement(node);
         self.see(Sight::FrameOut { node, frame: &frame });
     }
 
@@ -237,6 +225,24 @@ impl Scene {
     }
 }
 
+/// A frame by which `node` claims the address.
+pub(super) fn announcement(node: NodeId) -> Vec<u8> {
+    let mac = MACS[node.index()];
+    let builder = PacketBuilder::ethernet2(mac, [0xff; 6]);
+    let arp = etherparse::ArpPacket::new(
+        etherparse::ArpHardwareId::ETHERNET,
+        etherparse::EtherType::IPV4,
+        etherparse::ArpOperation::REQUEST,
+        &mac,
+        &SERVICE,
+        &[0; 6],
+        &SERVICE,
+    );
+    let mut frame = Vec::new();
+    builder.arp(arp.unwrap()).write(&mut frame).unwrap();
+    frame
+}
+
 fn seq(initial: u32, offset: u64) -> u32 {
     initial.wrapping_add(1).wrapping_add(u32::try_from(offset).unwrap())
 }
@@ -265,7 +271,7 @@ fn written(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A log frame with one record.
-fn frame(record: &[u8]) -> Vec<u8> {
+pub(super) fn frame(record: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(24 + record.len()).unwrap().to_le_bytes().to_vec();
     frame.push(2);
     frame.extend_from_slice(&[0; 24]);
