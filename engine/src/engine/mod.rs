@@ -59,7 +59,7 @@ pub use outbox::Relayed;
 pub use output::PACKET_BUFFER;
 pub use setup::{Action, ExitReason, Level, LinkInput, ServicePort, Setup};
 pub use stats::Stats;
-pub use status::{PeerStatus, Status};
+pub use status::{BackendStatus, PeerStatus, Status};
 
 /// Memory for fragments of packets to the service address, and how long one may wait (RFC 1122
 /// §3.3.2 asks for 60 s at least between hosts that lose; 30 s is what Linux uses).

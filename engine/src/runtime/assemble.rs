@@ -34,6 +34,7 @@ use super::secure::Identity;
 use super::tun::{Tun, TunOffload};
 use crate::engine::{Engine, ServicePort, Setup};
 use crate::ids::Node;
+use crate::relay;
 use crate::role::{ArbiterPolicy, LostArbiter, LostPeer, Policy, Timing};
 use crate::service::{Kind, Limits};
 use crate::tcp;
@@ -126,7 +127,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         boot,
         addresses: config.addresses.clone(),
         services: services(config),
-        relays: Vec::new(),
+        relays: relays(config),
         tcp: Arc::new(tcp_settings(&config.tcp)),
         limits: Limits { output_buffer: config.tcp.send_buffer },
         timing: Timing::new(config.timing.heartbeat, config.timing.detection),
@@ -222,7 +223,7 @@ fn open_pair(
 
 fn services(config: &Config) -> Vec<ServicePort> {
     let mut roots = 0;
-    let services = config.services.iter().map(|service| {
+    let services = config.services.iter().filter_map(|service| {
         let kind = match service.kind {
             ServiceKind::Echo => Kind::Echo,
             ServiceKind::Discard => Kind::Discard,
@@ -231,16 +232,36 @@ fn services(config: &Config) -> Vec<ServicePort> {
                 roots += 1;
                 Kind::Files { root: roots - 1 }
             }
+            ServiceKind::Relay { .. } => return None,
         };
-        ServicePort { port: service.port, kind }
+        Some(ServicePort { port: service.port, kind })
     });
     services.collect()
+}
+
+fn relays(config: &Config) -> Vec<relay::Settings> {
+    let relays = config.services.iter().filter_map(|service| match &service.kind {
+        ServiceKind::Relay { backends, check, idle } => Some(relay::Settings {
+            port: service.port,
+            backends: backends.clone(),
+            check: *check,
+            idle: *idle,
+        }),
+        ServiceKind::Echo
+        | ServiceKind::Discard
+        | ServiceKind::Chargen
+        | ServiceKind::Files { .. } => None,
+    });
+    relays.collect()
 }
 
 fn root(service: &config::Service) -> Option<&FilePath> {
     match &service.kind {
         ServiceKind::Files { root } => Some(root),
-        ServiceKind::Echo | ServiceKind::Discard | ServiceKind::Chargen => None,
+        ServiceKind::Echo
+        | ServiceKind::Discard
+        | ServiceKind::Chargen
+        | ServiceKind::Relay { .. } => None,
     }
 }
 

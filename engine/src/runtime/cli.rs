@@ -227,7 +227,10 @@ fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
     }
     let kind = if config.is_pair() { "a pair" } else { "one node" };
     let (services, addresses) = (config.services.len(), config.addresses.len());
-    say(&format!("{}: {kind}, services {services}, addresses {addresses}", file.display()));
+    let backends: usize = config.services.iter().map(|service| service.kind.backends().len()).sum();
+    let backends = if backends == 0 { String::new() } else { format!(", backends {backends}") };
+    let file = file.display();
+    say(&format!("{file}: {kind}, services {services}{backends}, addresses {addresses}"));
     Ok(())
 }
 
@@ -271,7 +274,8 @@ fn status(engine: &EngineArgs, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The status for a person: one value a line, those within others indented.
+/// The status for a person: one value a line, those within others indented. Of a list of such, each
+/// has one line.
 fn describe(status: &Value) -> String {
     fn lines(value: &Value, depth: usize, out: &mut String) {
         let Value::Object(map) = value else { return };
@@ -285,6 +289,19 @@ fn describe(status: &Value) -> String {
                     lines(value, depth + 1, out);
                 }
                 Value::String(text) => out.push_str(&format!("{indent}{key:width$}  {text}\n")),
+                Value::Array(items) if items.is_empty() => {
+                    out.push_str(&format!("{indent}{key:width$}  -\n"));
+                }
+                Value::Array(items) if items.iter().all(Value::is_object) => {
+                    out.push_str(&format!("{indent}{key}:\n"));
+                    for values in items.iter().filter_map(Value::as_object) {
+                        let values: Vec<String> = values
+                            .iter()
+                            .map(|(key, value)| format!("{key} {}", item(value)))
+                            .collect();
+                        out.push_str(&format!("{indent}  {}\n", values.join(", ")));
+                    }
+                }
                 Value::Array(items) => {
                     let items: Vec<String> = items.iter().map(item).collect();
                     out.push_str(&format!("{indent}{key:width$}  {}\n", items.join(", ")));
@@ -400,13 +417,21 @@ mod tests {
             "peer": null,
             "log": { "sent": 3, "confirmed_lsn": 2 },
             "addresses": ["10.0.0.1", "fd00::1"],
+            "backends": [
+                { "port": 80, "address": "10.0.0.2:80", "up": true },
+                { "port": 80, "address": "10.0.0.3:80", "up": false },
+            ],
+            "others": [],
         });
         assert_eq!(
             describe(&status),
             "role       primary\n\
              peer       -\n\
              log:\n  sent           3\n  confirmed lsn  2\n\
-             addresses  10.0.0.1, fd00::1\n"
+             addresses  10.0.0.1, fd00::1\n\
+             backends:\n  port 80, address 10.0.0.2:80, up true\n  \
+               port 80, address 10.0.0.3:80, up false\n\
+             others     -\n"
         );
     }
 }

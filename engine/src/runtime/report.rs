@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::engine::{PeerStatus, Stats, Status};
+use crate::engine::{BackendStatus, PeerStatus, Stats, Status};
 use crate::replica::SnapshotProgress;
 use crate::role::{ArbiterStatus, Role};
 use crate::time::Duration;
@@ -29,6 +29,10 @@ pub struct Report {
     pub connections: usize,
     /// Of those, in the handshake.
     pub half_open: usize,
+    /// Splices, live or held; they are not among the connections.
+    pub splices: usize,
+    /// The relays' backends, in the order of the configuration.
+    pub backends: Vec<BackendReport>,
     /// How far a joining standby has been brought up to date.
     pub snapshot: Option<SnapshotReport>,
     /// The replicated log.
@@ -45,7 +49,20 @@ pub struct Report {
     pub counters: Map<String, Value>,
 }
 
-/// SnapshotProgress of a snapshot, in connections.
+/// A backend of a relay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BackendReport {
+    /// The relay's port.
+    pub port: u16,
+    /// Where the backend listens.
+    pub address: String,
+    /// Whether it gets new splices. Only a primary checks; a standby says `true`.
+    pub up: bool,
+    /// How many it has.
+    pub splices: u32,
+}
+
+/// SnapshotProgress of a snapshot, in connections and splices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct SnapshotReport {
     /// Sent.
@@ -134,6 +151,8 @@ impl Report {
             protected: status.protected,
             connections: status.connections,
             half_open: status.half_open,
+            splices: status.splices,
+            backends: status.backends.iter().map(backend).collect(),
             snapshot: status
                 .snapshot
                 .map(|SnapshotProgress { sent, total }| SnapshotReport { sent, total }),
@@ -151,6 +170,11 @@ impl Report {
             counters: counters(&status.stats),
         }
     }
+}
+
+fn backend(status: &BackendStatus) -> BackendReport {
+    let BackendStatus { port, address, up, splices } = *status;
+    BackendReport { port, address: address.to_string(), up, splices }
 }
 
 fn arbiter(status: &ArbiterStatus) -> ArbiterReport {

@@ -9,8 +9,7 @@ use toml::Spanned;
 
 use super::raw::{self, Size, Span};
 use super::{
-    Arbiter, Config, Keepalive, LostArbiter, NodeConfig, Paths, Ports, Problem, Service,
-    ServiceKind, Tcp, Timing,
+    Arbiter, Config, Keepalive, LostArbiter, NodeConfig, Paths, Ports, Problem, Tcp, Timing,
 };
 use crate::ids::Node;
 
@@ -34,12 +33,12 @@ pub(super) fn check(file: raw::File, directory: &Path) -> Result<Config, Vec<Pro
 }
 
 #[derive(Default)]
-struct Check {
+pub(super) struct Check {
     problems: Vec<Problem>,
 }
 
 impl Check {
-    fn complain(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(super) fn complain(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem { span, message: message.into() });
     }
 
@@ -52,12 +51,14 @@ impl Check {
         let a = self.node(&node.a, Node::A, paired);
         let b = node.b.as_ref().map(|b| self.node(b, Node::B, paired));
         let pair = pair.into_inner();
-        let addresses = pair.addresses.into_inner();
+        let addresses: Vec<IpAddr> =
+            pair.addresses.into_inner().into_iter().map(Spanned::into_inner).collect();
         let timing = self.timing(&timing);
         let detection = timing.detection;
+        let services = self.services(&service, &addresses);
         Some(Config {
             key_file,
-            addresses: addresses.into_iter().map(Spanned::into_inner).collect(),
+            addresses,
             lost_peer: pair.lost_peer.unwrap_or_default(),
             a,
             b,
@@ -66,7 +67,7 @@ impl Check {
             tcp: self.tcp(&tcp),
             arbiter: arbiter
                 .and_then(|arbiter| self.arbiter(arbiter, paired, detection, directory)),
-            services: self.services(&service),
+            services,
         })
     }
 
@@ -82,7 +83,7 @@ impl Check {
             self.complain(pair.addresses.span(), message);
         }
         for (index, address) in addresses.iter().enumerate() {
-            self.unicast(address, "a service address");
+            self.unicast(address.span(), *address.get_ref(), "a service address");
             if addresses[..index].iter().any(|other| other.get_ref() == address.get_ref()) {
                 let message = format!("service address {} is named twice", address.get_ref());
                 self.complain(address.span(), message);
@@ -108,8 +109,8 @@ impl Check {
         }
     }
 
-    fn unicast(&mut self, address: &Spanned<IpAddr>, what: &str) {
-        let why = match *address.get_ref() {
+    pub(super) fn unicast(&mut self, span: Range<usize>, address: IpAddr, what: &str) {
+        let why = match address {
             address if address.is_unspecified() => "it is unspecified",
             address if address.is_loopback() => "it is a loopback address",
             address if address.is_multicast() => "it is a multicast address",
@@ -120,7 +121,7 @@ impl Check {
             IpAddr::V6(address) if address.is_unicast_link_local() => "it is link-local",
             IpAddr::V4(_) | IpAddr::V6(_) => return,
         };
-        self.complain(address.span(), format!("{} cannot be {what}: {why}", address.get_ref()));
+        self.complain(span, format!("{address} cannot be {what}: {why}"));
     }
 
     /// The nodes' own addresses: two ways that are two, between ends that differ.
@@ -129,7 +130,7 @@ impl Check {
         for node in [Some(&nodes.a), nodes.b.as_ref()].into_iter().flatten() {
             let node = node.get_ref();
             for address in [&node.lan_address, &node.replication_address].into_iter().flatten() {
-                self.unicast(address, "a node's address");
+                self.unicast(address.span(), *address.get_ref(), "a node's address");
             }
             if let (Some(lan), Some(replication)) = (&node.lan_address, &node.replication_address)
                 && lan.get_ref() == replication.get_ref()
@@ -230,7 +231,7 @@ impl Check {
         }
     }
 
-    fn absolute(&mut self, path: &Spanned<String>) {
+    pub(super) fn absolute(&mut self, path: &Spanned<String>) {
         if !path.get_ref().starts_with('/') || path.get_ref().contains('\0') {
             let message = format!("\"{}\" is not an absolute path", path.get_ref().escape_debug());
             self.complain(path.span(), message);
@@ -247,7 +248,7 @@ impl Check {
         }
     }
 
-    fn nonzero(&mut self, port: &Spanned<u16>) {
+    pub(super) fn nonzero(&mut self, port: &Spanned<u16>) {
         if *port.get_ref() == 0 {
             self.complain(port.span(), "a port is 1 to 65535");
         }
@@ -351,50 +352,7 @@ impl Check {
         Some(arbiter)
     }
 
-    fn services(&mut self, services: &[Spanned<raw::Service>]) -> Vec<Service> {
-        if services.is_empty() {
-            self.complain(0..0, "at least one [[service]] is needed");
-        }
-        let mut seen: Vec<u16> = Vec::new();
-        let mut meant = Vec::new();
-        for service in services {
-            let span = service.span();
-            let service = service.get_ref();
-            let port = *service.port.get_ref();
-            self.nonzero(&service.port);
-            if seen.contains(&port) {
-                self.complain(service.port.span(), format!("port {port} has a service already"));
-            }
-            seen.push(port);
-            if let Some(kind) = self.service_kind(service, span) {
-                meant.push(Service { port, kind });
-            }
-        }
-        meant
-    }
-
-    fn service_kind(&mut self, service: &raw::Service, span: Range<usize>) -> Option<ServiceKind> {
-        let kind = match service.kind {
-            raw::Kind::Echo => ServiceKind::Echo,
-            raw::Kind::Discard => ServiceKind::Discard,
-            raw::Kind::Chargen => ServiceKind::Chargen,
-            raw::Kind::Files => {
-                let Some(root) = &service.root else {
-                    self.complain(span, "service \"files\" needs a root");
-                    return None;
-                };
-                self.absolute(root);
-                return Some(ServiceKind::Files { root: root.get_ref().into() });
-            }
-        };
-        if let Some(root) = &service.root {
-            let message = format!("service \"{}\" has no root", kind.name());
-            self.complain(root.span(), message);
-        }
-        Some(kind)
-    }
-
-    fn time(
+    pub(super) fn time(
         &mut self,
         key: &str,
         value: &Option<Spanned<Span>>,
@@ -426,7 +384,7 @@ impl Check {
         }
     }
 
-    fn number(
+    pub(super) fn number(
         &mut self,
         key: &str,
         value: &Option<Spanned<u32>>,
@@ -443,6 +401,6 @@ impl Check {
     }
 }
 
-fn show(time: Duration) -> String {
+pub(super) fn show(time: Duration) -> String {
     humantime_serde::re::humantime::format_duration(time).to_string()
 }

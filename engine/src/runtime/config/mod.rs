@@ -30,6 +30,9 @@ mod arbiter;
 mod check;
 mod problem;
 mod raw;
+mod service;
+#[cfg(test)]
+mod service_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +44,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::ids::Node;
+use crate::relay::{Backend, Check};
 
 pub use arbiter::{Arbiter, Identity, Login, LostArbiter};
 pub use problem::{ConfigError, Problem};
@@ -194,6 +198,15 @@ pub enum ServiceKind {
         /// The directory served, an absolute path.
         root: PathBuf,
     },
+    /// Unmodified servers.
+    Relay {
+        /// Who they are: at least one, none twice, and not all of weight 0.
+        backends: Vec<Backend>,
+        /// How they are watched; `timeout` is at most `interval`.
+        check: Check,
+        /// How long a splice lives without a packet, 1 s to 30 days.
+        idle: Duration,
+    },
 }
 
 impl ServiceKind {
@@ -205,6 +218,16 @@ impl ServiceKind {
             Self::Discard => "discard",
             Self::Chargen => "chargen",
             Self::Files { .. } => "files",
+            Self::Relay { .. } => "relay",
+        }
+    }
+
+    /// The servers behind a relay; none behind anything else.
+    #[must_use]
+    pub fn backends(&self) -> &[Backend] {
+        match self {
+            Self::Relay { backends, .. } => backends,
+            Self::Echo | Self::Discard | Self::Chargen | Self::Files { .. } => &[],
         }
     }
 }
@@ -314,6 +337,8 @@ impl Config {
             congestion: _,
             ecn: _,
         } = tcp;
+        let relays: Vec<_> =
+            services.iter().filter(|service| !service.kind.backends().is_empty()).collect();
         let services: Vec<_> =
             services.iter().map(|service| (service.port, service.kind.name())).collect();
         let tcp = format!(
@@ -328,6 +353,9 @@ impl Config {
             ("tcp", digest(&tcp)),
             ("services", digest(&format!("{services:?}"))),
         ];
+        if !relays.is_empty() {
+            parts.push(("relays", digest(&format!("{relays:?}"))));
+        }
         parts.extend(arbiter.as_ref().map(|arbiter| ("arbiter", digest(&arbiter.shared()))));
         parts
     }

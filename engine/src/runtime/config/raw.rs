@@ -1,10 +1,12 @@
 //! The file as it is written: every value with its place, nothing checked but its type.
 
+use core::fmt;
 use core::time::Duration;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use humantime_serde::re::humantime;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::de::{self, Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 #[derive(Deserialize)]
@@ -113,6 +115,9 @@ pub(super) struct Service {
     pub(super) kind: Kind,
     pub(super) port: Spanned<u16>,
     pub(super) root: Option<Spanned<String>>,
+    pub(super) backends: Option<Spanned<Vec<Spanned<Backend>>>>,
+    pub(super) check: Option<Spanned<HealthCheck>>,
+    pub(super) idle_timeout: Option<Spanned<Span>>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +127,77 @@ pub(super) enum Kind {
     Discard,
     Chargen,
     Files,
+    Relay,
+}
+
+impl Kind {
+    /// The name in the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Discard => "discard",
+            Self::Chargen => "chargen",
+            Self::Files => "files",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct HealthCheck {
+    pub(super) interval: Option<Spanned<Span>>,
+    pub(super) timeout: Option<Spanned<Span>>,
+    pub(super) rise: Option<Spanned<u32>>,
+    pub(super) fall: Option<Spanned<u32>>,
+}
+
+/// An address, or a table with one.
+pub(super) struct Backend {
+    pub(super) address: SocketAddr,
+    pub(super) weight: Option<Spanned<u32>>,
+}
+
+impl<'de> Deserialize<'de> for Backend {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        source.deserialize_any(BackendVisitor)
+    }
+}
+
+/// An untagged enum would do, but loses the places of what is in the table.
+struct BackendVisitor;
+
+impl<'de> Visitor<'de> for BackendVisitor {
+    type Value = Backend;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"ADDRESS:PORT\" or { address = \"ADDRESS:PORT\", weight = NUMBER }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Backend, E> {
+        Ok(Backend { address: address(text)?, weight: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            address: String,
+            weight: Option<Spanned<u32>>,
+        }
+        let Table { address: text, weight } = Table::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Backend { address: address(&text)?, weight })
+    }
+}
+
+fn address<E: de::Error>(text: &str) -> Result<SocketAddr, E> {
+    text.parse().map_err(|_| {
+        let text = text.escape_debug();
+        E::custom(format!(
+            "\"{text}\" is no address with a port, such as \"192.0.2.21:80\" or \
+             \"[2001:db8::21]:80\""
+        ))
+    })
 }
 
 /// A duration with its unit, such as `"50ms"`.

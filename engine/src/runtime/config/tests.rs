@@ -170,7 +170,7 @@ fn syntax_and_type_errors_have_a_place() {
     assert_eq!(
         complaint("\"echo\"", "\"ecko\""),
         "pair.toml:16:8: unknown variant `ecko`, expected one of `echo`, `discard`, `chargen`, \
-         `files`"
+         `files`, `relay`"
     );
 }
 

@@ -1,0 +1,179 @@
+use super::*;
+
+const RELAY: &str = r#"[pair]
+key-file = "pair.key"
+addresses = ["10.77.0.100", "fd77::100"]
+
+[node.a]
+lan-interface = "eth0"
+lan-address = "10.77.0.1"
+replication-address = "10.78.0.1"
+
+[node.b]
+lan-interface = "eth0"
+lan-address = "10.77.0.2"
+replication-address = "10.78.0.2"
+
+[[service]]
+kind = "relay"
+port = 8080
+backends = ["10.77.0.21:80", { address = "[fd77::21]:80", weight = 2 }]
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("pair.toml", Path::new("/etc/standin"), text)
+}
+
+/// What is said about [`RELAY`] with one piece replaced.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(RELAY.contains(from), "{from}");
+    parse(&RELAY.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+/// What is said about [`RELAY`] with more of its last service, below its backends on line 18.
+fn with(more: &str) -> String {
+    parse(&format!("{RELAY}{more}\n")).unwrap_err().to_string()
+}
+
+fn relay(text: &str) -> ServiceKind {
+    parse(text).unwrap().services[0].kind.clone()
+}
+
+#[test]
+fn a_relay_has_the_documented_defaults() {
+    let backend = |address: &str, weight| Backend { address: address.parse().unwrap(), weight };
+    let backends = vec![backend("10.77.0.21:80", 1), backend("[fd77::21]:80", 2)];
+    let (s, ms) = (Duration::from_secs, Duration::from_millis);
+    let check = Check { interval: s(2), timeout: s(1), rise: 2, fall: 3 };
+    let meant = ServiceKind::Relay { backends: backends.clone(), check, idle: s(7440) };
+    assert_eq!(relay(RELAY), meant);
+    assert_eq!(meant.name(), "relay");
+    let set = "idle-timeout = \"1h\"\n\
+               check = { interval = \"400ms\", timeout = \"300ms\", rise = 1, fall = 255 }\n";
+    let check = Check { interval: ms(400), timeout: ms(300), rise: 1, fall: 255 };
+    let meant = ServiceKind::Relay { backends, check, idle: s(3600) };
+    assert_eq!(relay(&format!("{RELAY}{set}")), meant);
+}
+
+#[test]
+fn checks_can_be_off_and_their_timeout_follows_a_short_interval() {
+    let check = |set: &str| match relay(&format!("{RELAY}check = {set}\n")) {
+        ServiceKind::Relay { check, .. } => (check.interval, check.timeout),
+        other => panic!("{other:?}"),
+    };
+    let ms = Duration::from_millis;
+    assert_eq!(check("{ interval = \"0s\" }"), (ms(0), ms(1000)));
+    assert_eq!(check("{ interval = \"500ms\" }"), (ms(500), ms(500)));
+    assert_eq!(check("{ interval = \"1min\" }"), (ms(60_000), ms(1000)));
+}
+
+#[test]
+fn what_is_wrong_with_backends_is_said() {
+    let list = "[\"10.77.0.21:80\", { address = \"[fd77::21]:80\", weight = 2 }]";
+    assert_eq!(
+        complaint(&format!("backends = {list}\n"), ""),
+        "pair.toml:15:1: service \"relay\" needs backends"
+    );
+    assert_eq!(complaint(list, "[]"), "pair.toml:18:12: a relay has 1 to 256 backends");
+    let many: Vec<String> = (1..=257).map(|port| format!("\"10.77.0.21:{port}\"")).collect();
+    assert_eq!(
+        complaint(list, &format!("[{}]", many.join(", "))),
+        "pair.toml:18:12: a relay has 1 to 256 backends"
+    );
+    assert_eq!(
+        complaint("10.77.0.21:80", "10.77.0.100:80"),
+        "pair.toml:18:13: backend 10.77.0.100:80 has a service address: it would be its own client"
+    );
+    assert_eq!(
+        complaint(", \"fd77::100\"", ""),
+        "pair.toml:18:30: backend [fd77::21]:80 gets no client: no service address is IPv6"
+    );
+    assert_eq!(
+        complaint("[fd77::21]", "10.77.0.21"),
+        "pair.toml:18:30: backend 10.77.0.21:80 is named twice"
+    );
+    assert_eq!(
+        complaint("[fd77::21]", "[fe80::21]"),
+        "pair.toml:18:30: fe80::21 cannot be a backend: it is link-local"
+    );
+    assert_eq!(complaint("10.77.0.21:80", "10.77.0.21:0"), "pair.toml:18:13: a port is 1 to 65535");
+    let no_address =
+        "is no address with a port, such as \"192.0.2.21:80\" or \"[2001:db8::21]:80\"";
+    for (from, to) in [("10.77.0.21:80", "web:80"), ("[fd77::21]:80", "fd77::21")] {
+        let told = complaint(from, to);
+        assert!(told.starts_with("pair.toml:18:") && told.ends_with(no_address), "{told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_weights_is_said() {
+    assert_eq!(
+        complaint("weight = 2", "weight = 256"),
+        "pair.toml:18:68: weight is 0 to 255, not 256"
+    );
+    assert_eq!(
+        complaint("\"10.77.0.21:80\", { address = \"[fd77::21]:80\", weight = 2 }", {
+            "{ address = \"10.77.0.21:80\", weight = 0 }"
+        }),
+        "pair.toml:18:12: every backend has weight 0: no client would be served"
+    );
+    assert_eq!(
+        complaint("weight = 2", "wait = 2"),
+        "pair.toml:18:59: unknown field `wait`, expected `address` or `weight`"
+    );
+    assert_eq!(
+        complaint("\"10.77.0.21:80\"", "80"),
+        "pair.toml:18:13: invalid type: integer `80`, expected \"ADDRESS:PORT\" or { address = \
+         \"ADDRESS:PORT\", weight = NUMBER }"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_checks_is_said() {
+    assert_eq!(
+        with("check = { interval = \"10ms\" }"),
+        "pair.toml:19:22: interval is 100ms to 1h, not 10ms"
+    );
+    assert_eq!(
+        with("check = { interval = \"1s\", timeout = \"2s\" }"),
+        "pair.toml:19:38: timeout (2s) is longer than interval (1s): a check must end before the \
+         next"
+    );
+    assert_eq!(with("check = { rise = 0 }"), "pair.toml:19:18: rise is 1 to 255, not 0");
+    assert_eq!(with("check = { fall = 256 }"), "pair.toml:19:18: fall is 1 to 255, not 256");
+    assert_eq!(
+        with("idle-timeout = \"0s\""),
+        "pair.toml:19:16: idle-timeout is 1s to 30days, not 0s"
+    );
+}
+
+#[test]
+fn keys_belong_to_their_kind() {
+    assert_eq!(with("root = \"/srv\""), "pair.toml:19:8: service \"relay\" has no root");
+    let echo = RELAY.replace("\"relay\"", "\"echo\"");
+    assert_eq!(
+        parse(&format!("{echo}idle-timeout = \"1h\"\ncheck = {{}}\n")).unwrap_err().to_string(),
+        "pair.toml:18:12: service \"echo\" has no backends\n\
+         pair.toml:19:16: service \"echo\" has no idle-timeout\n\
+         pair.toml:20:9: service \"echo\" has no check"
+    );
+    assert_eq!(
+        with("[[service]]\nkind = \"echo\"\nport = 8080"),
+        "pair.toml:21:8: port 8080 has a service already"
+    );
+}
+
+#[test]
+fn a_pair_agrees_on_its_relays() {
+    let parts = |text: &str| parse(text).unwrap().parts();
+    let names = |parts: &[(&'static str, u64)]| parts.iter().map(|part| part.0).collect::<Vec<_>>();
+    let one = parts(RELAY);
+    assert_eq!(names(&one).last(), Some(&"relays"));
+    let none = parts(&RELAY.replace("\"relay\"", "\"echo\"").replace("backends", "# "));
+    assert!(!names(&none).contains(&"relays"), "a pair without relays agrees with older versions");
+    for (from, to) in [("weight = 2", "weight = 3"), ("21:80", "22:80")] {
+        let other = parts(&RELAY.replacen(from, to, 1));
+        let differing = one.iter().zip(&other).filter(|(one, other)| one != other);
+        assert_eq!(differing.map(|(one, _)| one.0).collect::<Vec<_>>(), ["relays"]);
+    }
+}
