@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Who stands beside the pair: kernel TCP with iperf3 and nginx in si-be1, and HAProxy in si-be2 in
-# front of them. One worker or thread each, no access log. Sourced after bench.sh.
+# front of them. One worker or thread each, no access log. Sourced after bench.sh, nginx.sh.
 
 SERVERS=$LAB_STATE/servers
 
@@ -14,7 +14,7 @@ serve_all() {
             src "10.77.0.${host#*:}" congctl cubic
     done
     serve_kernel
-    serve_nginx
+    nginx_begin be1
     serve_haproxy
 }
 
@@ -26,40 +26,6 @@ serve_kernel() {
 }
 
 iperf3_listens() { listens si-be1 5201; }
-listens() { "$LAB" exec "$1" ss -Hltn "sport = $2" | grep -q .; }
-
-serve_nginx() {
-    # One process that is master and worker: it serves as a worker does, has nobody's rights but
-    # ours, and one id.
-    cat > "$SERVERS/nginx.conf" << END
-master_process off;
-pid $SERVERS/nginx.pid;
-error_log $SERVERS/nginx.log warn;
-events { worker_connections 4096; }
-http {
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    tcp_nodelay on;
-    keepalive_timeout 60s;
-    keepalive_requests 1000000000;
-    open_file_cache max=1000 inactive=60s;
-    default_type application/octet-stream;
-    client_body_temp_path $SERVERS/nginx-body;
-    proxy_temp_path $SERVERS/nginx-proxy;
-    fastcgi_temp_path $SERVERS/nginx-fastcgi;
-    uwsgi_temp_path $SERVERS/nginx-uwsgi;
-    scgi_temp_path $SERVERS/nginx-scgi;
-    server {
-        listen 80 backlog=4096;
-        root $LAB_FILES;
-    }
-}
-END
-    "$LAB" exec si-be1 nginx -e "$SERVERS/nginx.log" -c "$SERVERS/nginx.conf" \
-        2> "$SERVERS/nginx.out" || die "nginx: $(cat "$SERVERS/nginx.out")"
-    wait_until 5 "nginx to listen" listens si-be1 80
-}
 
 serve_haproxy() {
     # Its default buffer of 16 KiB moves little more than half as much; splice-auto changes nothing.
@@ -96,8 +62,8 @@ END
 
 end_servers() {
     local pair
-    for pair in "si-be2 $SERVERS/haproxy.pid" "si-be1 $SERVERS/nginx.pid" \
-        "si-be1 $SCENE/iperf3.pid"; do
+    nginx_end be1
+    for pair in "si-be2 $SERVERS/haproxy.pid" "si-be1 $SCENE/iperf3.pid"; do
         end_server "${pair% *}" "${pair#* }"
     done
 }

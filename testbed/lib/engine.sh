@@ -28,12 +28,21 @@ write_config() {
         done
         printf '\n[[service]]\nkind = "%s"\nport = %s\n' echo 7 discard 9 chargen 19 files 80
         printf 'root = "%s"\n' "$LAB_FILES"
+        printf '\n[[service]]\nkind = "relay"\nport = 8080\nbackends = [%s]\n' "$(backends 80)"
+        # Quick, for those who wait for a backend to come or go.
+        printf 'check = { interval = "500ms", timeout = "300ms" }\n'
         if [[ -n $LAB_EXTRA ]]; then
             echo
             cat "$LAB_EXTRA"
         fi
     } > "$(config_file).new"
     mv "$(config_file).new" "$(config_file)"
+}
+
+# backends PORT: both, in both families.
+backends() {
+    printf '"10.77.0.%s:%s", ' 21 "$1" 22 "$1"
+    printf '"[fd77::%s]:%s", ' 21 "$1" 22 "$1"
 }
 
 engine_pid() { living "$(pid_file "$1")"; }
