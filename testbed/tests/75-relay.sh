@@ -5,6 +5,7 @@ set -euo pipefail
 here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/paths.sh"
 . "$here/lib/common.sh"
+. "$here/lib/net.sh"
 . "$here/lib/engine.sh"
 . "$here/lib/scene.sh"
 . "$here/lib/sniff.sh"
@@ -87,7 +88,7 @@ backend_is() {
     local last=2${1#be} up=true
     [[ $2 == up ]] || up=false
     [[ $(says "$("$LAB" primary)" | grep -E "port $PORT," | grep -E "address (10\.77\.0\.|\[fd77::)$last\]?:80," |
-        grep -cE "up $up\$") == 2 ]]
+        grep -c "up $up,") == 2 ]]
 }
 
 # Both know the same splices, and there are some.
