@@ -61,7 +61,7 @@ asked() {
     local who=$1 name=$2 connections=$3
     shift 3
     client wrk --threads 1 --connections "$connections" --duration "${SECONDS_EACH}s" --latency \
-        "$@" "http://$(address_of "$who")/$name" > "$SCENE/wrk.out" ||
+        "$@" "http://$(web_of "$who")/$name" > "$SCENE/wrk.out" ||
         die "wrk: $(cat "$SCENE/wrk.out")"
     if grep -qE 'Socket errors|Non-2xx' "$SCENE/wrk.out"; then
         die "$who, $name, $connections connections: $(grep -E 'Socket errors|Non-2xx' "$SCENE/wrk.out")"

@@ -54,10 +54,25 @@ backend nginx
     mode http
     http-reuse always
     server be1 $DIRECT:80
+frontend relay
+    mode tcp
+    bind :$RELAY_PORT backlog 4096
+    default_backend joined
+backend joined
+    mode tcp
+    server be1 $DIRECT:80
 END
     "$LAB" exec si-be2 haproxy -D -f "$SERVERS/haproxy.cfg" > "$SERVERS/haproxy.out" 2>&1 ||
         die "haproxy: $(cat "$SERVERS/haproxy.out")"
     wait_until 5 "haproxy to listen" listens si-be2 80
+}
+
+# Where the files are; in the section relay that is everywhere the same server.
+web_of() { # WHO
+    case $SECTION:$1 in
+        relay:haproxy | relay:simplex | relay:duplex) echo "$(address_of "$1"):$RELAY_PORT" ;;
+        *) address_of "$1" ;;
+    esac
 }
 
 end_servers() {
