@@ -61,7 +61,7 @@ relayed() { # WHO
 
 # What a client sees of a kill: one that downloads as fast as it goes, and one that asks a little.
 relay_killed() {
-    local old name
+    local old name gap
     old=$("$LAB" primary)
     begin download files "$SERVICE4" --port "$RELAY_PORT" --path /bench.bin --seed-content 1 \
         --length 1GiB --duration 1h --stall 20s
@@ -73,7 +73,9 @@ relay_killed() {
     sleep 1 # what was lost is sent again after 200 ms, or twice or four times that
     for name in download request; do
         finish "$name" || die "the client '$name' was not served to its end"
-        sample gap "kill, $name" duplex "$(max_gap "$name")"
+        gap=$(max_gap "$name")
+        # Who waited for nothing has no gap to tell.
+        sample gap "kill, $name" duplex "${gap:-0}"
     done
     "$LAB" start "$old"
     "$LAB" wait duplex 30
