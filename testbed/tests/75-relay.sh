@@ -10,6 +10,7 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/scene.sh"
 . "$here/lib/sniff.sh"
 . "$here/lib/nginx.sh"
+. "$here/lib/wire.sh"
 
 PORT=8080
 STORE=$LAB_FILES/up
@@ -19,6 +20,7 @@ declare -A ADDRESS=([4]="$SERVICE4" [6]="$SERVICE6")
 clean_up() {
     give_up
     sniff_end
+    wire_out
     nginx_end be1
     nginx_end be2
     rm -rf "$STORE" "$LAB_FILES"/relay.{bin,txt} "$LAB_FILES/upload.bin"
@@ -78,6 +80,26 @@ round() { # FAULT
         check "relay, $fault: nothing to notice on the wire" "$DRILL" check-capture \
             "$SCENE/relay.pcap" --service "$SERVICE4" --service "$SERVICE6" --takeovers 1
     fi
+}
+
+# Losses, reordering and corruption are the ends' to repair, and so they do across a kill.
+bad_link() {
+    pair_ready
+    local old name
+    old=$("$LAB" primary)
+    wire_in --delay 5ms --jitter 1ms --loss 1% --reorder 1% --reorder-by 3ms --duplicate 0.5% \
+        --corrupt 0.5% --rate 200Mbit --seed 7
+    for name in 4 6; do
+        upload "upload$name" "$name" 4M
+        download "download$name" "$name" 4MiB
+    done
+    ready download4 download6 || return 1
+    "$LAB" kill "$old"
+    for name in 4 6; do
+        check "bad link, kill, IPv$name: download" await "download$name"
+        check "bad link, kill, IPv$name: upload" uploaded "upload$name"
+    done
+    wire_out
 }
 
 # What an engine says to a person: each backend on a line of its own.
@@ -199,6 +221,8 @@ for fault in "${FAULTS[@]}"; do
     round "$fault" || echo "not ok relay, $fault: could not be tried"
     give_up
 done
+bad_link || echo "not ok relay behind a bad link: could not be tried"
+give_up
 backend_dies || echo "not ok a backend dies: could not be tried"
 give_up
 backend_host_dies || echo "not ok a backend's host dies: could not be tried"
