@@ -175,3 +175,29 @@ fn nothing_of_a_splice_shows_before_the_standby_knows_it() {
     world.finish();
     assert!(world.clients[client].is_done());
 }
+
+/// A standby holds splices to servers of which its own configuration knows nothing.
+#[test]
+fn backends_are_changed_on_one_node_and_then_on_the_other() {
+    let mut world = World::new();
+    world.start(0);
+    world.start_backends();
+    busy(&mut world);
+    underway(&mut world);
+    assert!(world.backend_connections()[0] > 0);
+    world.tweak = |setup| {
+        for relay in &mut setup.relays {
+            relay.backends.drain(..2);
+        }
+    };
+    world.start(1);
+    world.run_until("duplex", World::is_duplex);
+    let now = world.now;
+    world.engine(0).on_switchover(now).expect("duplex");
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    let before = world.backend_connections();
+    busy(&mut world);
+    world.run_for(Duration::from_millis(1));
+    assert!(world.backend_connections()[0] <= before[0], "a new client came to the one taken out");
+    world.finish();
+}

@@ -309,7 +309,7 @@ impl Config {
     }
 
     /// What must be the same on both nodes, digested by part. What concerns one host only is left
-    /// out, and so are the roots of `files`: contents are compared file by file when they are
+    /// out. So are the backends of relays, which are of no interest to a splice that stands, and the roots of `files`: contents are compared file by file when they are
     /// served.
     #[must_use]
     pub fn parts(&self) -> Vec<(&'static str, u64)> {
@@ -337,8 +337,6 @@ impl Config {
             congestion: _,
             ecn: _,
         } = tcp;
-        let relays: Vec<_> =
-            services.iter().filter(|service| !service.kind.backends().is_empty()).collect();
         let services: Vec<_> =
             services.iter().map(|service| (service.port, service.kind.name())).collect();
         let tcp = format!(
@@ -353,9 +351,6 @@ impl Config {
             ("tcp", digest(&tcp)),
             ("services", digest(&format!("{services:?}"))),
         ];
-        if !relays.is_empty() {
-            parts.push(("relays", digest(&format!("{relays:?}"))));
-        }
         parts.extend(arbiter.as_ref().map(|arbiter| ("arbiter", digest(&arbiter.shared()))));
         parts
     }
