@@ -152,12 +152,16 @@ impl Roles {
         self.apply(now, Outcome::Stay);
     }
 
-    /// Primary: the linked standby has confirmed everything.
+    /// Primary: the linked standby has confirmed everything. To be called again and again until the
+    /// role is duplex: a standby that is not heard is none yet, as its echoes are the lease, and one
+    /// would have to part with it at once.
     pub fn on_duplex(&mut self, now: Instant) {
         self.advance(now);
         let outcome = match &self.state {
             State::Primary(Primary { mode: Mode::Simplex, .. })
-                if self.common.is_linked() && !self.common.peer_owns(now) =>
+                if self.common.is_linked()
+                    && !self.common.peer_owns(now)
+                    && self.common.detector.is_heard_on_any(now) =>
             {
                 Outcome::GoDuplex
             }

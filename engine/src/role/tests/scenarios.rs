@@ -479,6 +479,21 @@ fn duplex_a(policy: Policy) -> Roles {
     roles
 }
 
+/// A link may be back long before the first heartbeat.
+#[test]
+fn a_standby_that_is_not_heard_is_none_yet() {
+    let mut roles = duplex_a(Policy::default());
+    tick(&mut roles, 1001, 1300);
+    assert_eq!(roles.role(), Role::Primary { duplex: false }, "it was never heard");
+    roles.on_link(at(1300), LinkEvent::Lost);
+    roles.on_link(at(1301), LinkEvent::Up { boot: 7, epoch: Epoch(2), role: BeatRole::Joining });
+    roles.on_duplex(at(1310));
+    assert_eq!(roles.role(), Role::Primary { duplex: false });
+    roles.on_heartbeat(at(1311), Path::Lan, &beat(BeatRole::Standby, 2, 30, 1305));
+    roles.on_duplex(at(1311));
+    assert_eq!(roles.role(), Role::Primary { duplex: true });
+}
+
 #[test]
 fn an_old_echo_renews_nothing_and_a_foreign_one_neither() {
     let mut roles = duplex_a(Policy::default());

@@ -74,6 +74,8 @@ pub(super) struct Host {
     clock_ppm: i64,
     frozen_clock: Instant,
     link: Option<u64>,
+    /// The link over which the standby has confirmed everything.
+    confirmed: Option<u64>,
     dial: Option<u64>,
     knock: Option<u64>,
     serial: u64,
@@ -191,6 +193,7 @@ impl World {
             knock: None,
             serial: 0,
             wake_at: u64::MAX,
+            confirmed: None,
             heard_at: 0,
         };
         let hosts = [host(&mut rng), host(&mut rng)];
@@ -584,7 +587,12 @@ impl World {
         let Some(roles) = &mut state.roles else { return };
         let current = state.link;
         match input {
-            Input::Timer => roles.on_timer(now),
+            Input::Timer => {
+                roles.on_timer(now);
+                if current.is_some() && state.confirmed == current {
+                    roles.on_duplex(now);
+                }
+            }
             Input::Beat(path, beat) => {
                 if beat.role.owns() {
                     state.heard_at = self.now;
@@ -604,7 +612,10 @@ impl World {
                 roles.on_synced(now, epoch);
                 self.stream(host, Input::Confirmed { link });
             }
-            Input::Confirmed { link } if current == Some(link) => roles.on_duplex(now),
+            Input::Confirmed { link } if current == Some(link) => {
+                state.confirmed = current;
+                roles.on_duplex(now);
+            }
             Input::Handover { link } if current == Some(link) => roles.on_handover(now),
             Input::Claimed => roles.on_claimed(now),
             Input::Probed(result) => roles.on_probe(now, result),
