@@ -104,9 +104,10 @@ impl Engine {
     }
 
     fn backends(&self) -> Vec<BackendStatus> {
-        let backends = self.relays.backends();
         let status = |(port, address, up, splices)| BackendStatus { port, address, up, splices };
-        backends.map(status).collect()
+        let mut backends = Vec::with_capacity(self.relays.backends().count());
+        backends.extend(self.relays.backends().map(status));
+        backends
     }
 
     /// I7: true only when the death of the primary at this moment would lose nothing.

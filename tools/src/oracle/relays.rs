@@ -1,8 +1,9 @@
 //! Relays: whom they join, and what of a splice may show when.
 //!
 //! * A SYN-ACK to a client is one that a backend gave. So the two legs are known from the wire.
-//! * While a session stands (`commit`) no segment goes to a client before the standby was handed the
-//!   splice's record, with the very ends and deltas that the wire shows. A splice whose backend was
+//! * While a session stands (`commit`) no backend is asked for a splice that has been told before the
+//!   standby was handed its record, and no segment goes to a client before it was handed that, with the
+//!   very ends and deltas that the wire shows. A splice whose backend was
 //!   asked before the snapshot was complete, and before it was told, is older than the session, and
 //!   owes nothing for its record; but once the snapshot is complete it must have been told.
 //! * What goes to either end the other end has said (`splice`).
@@ -212,6 +213,9 @@ impl Relays {
             } else {
                 let follows = |log: &&Log| log.whole || log.has_leg(leg);
                 let session = court.book.session(node).filter(follows).and_then(Log::begun);
+                if let Some(text) = judge_question(node, leg, court) {
+                    court.complaints.say(Invariant::I1, text);
+                }
                 let syn = Some(Hello::of(segment));
                 *handshake = Handshake { syn, answers: Vec::new(), session };
                 if let Some(old) = self.on_leg(leg)
@@ -286,6 +290,14 @@ fn judge_reset(splice: &Splice, node: NodeId, whom: &str, court: &mut Court<'_>)
     let pair = splice.pair;
     let text = format!("{pair}: {} resets {whom} of a live splice, {known}", node.name());
     court.complaints.say(invariant, text);
+}
+
+/// I1: a backend is asked when the standby holds the splice. (The SYNs of health checks are in no
+/// record.)
+fn judge_question(node: NodeId, leg: Leg, court: &Court<'_>) -> Option<String> {
+    let told = court.book.session(node)?.has_leg(leg);
+    let held = court.book.node(node.peer()).holds.has_leg(leg);
+    (told && !held).then(|| format!("{leg} is asked before the standby holds the splice"))
 }
 
 /// I1: what of a splice may show to its client.

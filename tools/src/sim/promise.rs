@@ -12,8 +12,8 @@
 //!   9 and 11), or lost it a moment before the primary failed;
 //! * the owner slept past its lease and hears nobody when it wakes: it cannot know whether the other
 //!   has owned meanwhile (rule 11);
-//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table). With
-//!   an arbiter that is waited for, that is no excuse;
+//! * the nodes did not hear each other on any path, and both spoke (row 15 of the truth table), or one
+//!   of two owners dies then. With an arbiter that is waited for, that is no excuse;
 //! * an arbiter that is waited for does not answer the node that is handed the address, so that it
 //!   gives it back, and then its giver, which holds all there is, dies before it is answered itself;
 //! * a node was granted the address while the nodes did not hear each other, and was not told: who
@@ -96,6 +96,9 @@ impl World {
                     "who had handed over died, and its heir had given the address back",
                 );
             }
+        } else if self.promise.severed && self.owns(host) {
+            // Its connections are not those of the later owner.
+            self.excuse_all("one of two owners died in a split");
         } else {
             self.promise_without_heir(host);
         }

@@ -568,12 +568,14 @@ impl World {
     }
 
     fn note_standing(&mut self, client: usize) {
+        let state = &self.clients[client];
+        let standing = state.endpoint.as_ref().map(|endpoint| endpoint.standing());
+        if state.counted || standing.is_none_or(|standing| *standing == Standing::Working) {
+            return;
+        }
         let (no_room, no_backend) = (self.has_no_room(), self.has_no_backend(client));
         let state = &mut self.clients[client];
         let Some(endpoint) = &state.endpoint else { return };
-        if state.counted || *endpoint.standing() == Standing::Working {
-            return;
-        }
         state.counted = true;
         if no_room && !state.answered && matches!(endpoint.standing(), Standing::Lost(_)) {
             // Who finds the table full until its patience ends never had a connection.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::sim::content;
 
 /// Output that has not been acknowledged, at most.
-const OUTPUT: usize = 64 * 1024;
+const OUTPUT: u64 = 64 * 1024;
 /// How often a slow reader reads.
 const READ_EVERY: u64 = 3_000_000;
 
@@ -25,9 +25,11 @@ pub(super) struct App {
     inbox: VecDeque<u8>,
     ended: bool,
     taken: u64,
-    /// Output from offset `acked` on, and where it ends.
+    /// Echo's output from offset `acked` on.
     outbox: VecDeque<u8>,
     acked: u64,
+    /// Where its output ends.
+    made: u64,
     /// Bytes per millisecond; 0 is at once.
     rate: u64,
     since: u64,
@@ -44,6 +46,7 @@ impl App {
             taken: 0,
             outbox: VecDeque::new(),
             acked: 0,
+            made: 0,
             rate,
             since: now,
             still,
@@ -70,9 +73,9 @@ impl App {
 
     /// Output up to `offset` is acknowledged.
     pub(super) fn on_acked(&mut self, offset: u64) {
-        let fresh = (offset.saturating_sub(self.acked) as usize).min(self.outbox.len());
-        self.outbox.drain(..fresh);
-        self.acked += fresh as u64;
+        let fresh = offset.min(self.made).saturating_sub(self.acked);
+        self.outbox.drain(..(fresh as usize).min(self.outbox.len()));
+        self.acked += fresh;
     }
 
     /// Time has passed, or there is input, or room for output. Returns whether it took something.
@@ -86,9 +89,9 @@ impl App {
             _ if now < self.since + READ_EVERY => 0,
             rate => ((now - self.since) * rate / 1_000_000) as usize,
         };
-        let room = OUTPUT - self.outbox.len();
+        let room = OUTPUT - (self.made - self.acked);
         let count = match self.kind {
-            Kind::Echo => rate.min(room),
+            Kind::Echo => rate.min(room as usize),
             Kind::Discard | Kind::Chargen => rate,
         };
         if rate > 0 || self.inbox.is_empty() {
@@ -98,12 +101,14 @@ impl App {
         self.taken += count as u64;
         let taken = self.inbox.drain(..count);
         match self.kind {
-            Kind::Echo => self.outbox.extend(taken),
+            Kind::Echo => {
+                self.outbox.extend(taken);
+                self.made += count as u64;
+            }
             Kind::Discard => drop(taken),
             Kind::Chargen => {
                 drop(taken);
-                let from = self.output_end();
-                self.outbox.extend((from..from + room as u64).map(content::chargen));
+                self.made += room;
             }
         }
         count > 0
@@ -116,12 +121,18 @@ impl App {
     }
 
     /// Where its output ends so far.
-    pub(super) fn output_end(&self) -> u64 {
-        self.acked + self.outbox.len() as u64
+    pub(super) const fn output_end(&self) -> u64 {
+        self.made
     }
 
     /// What it says from `offset` on.
     pub(super) fn speak(&self, offset: u64, into: &mut [u8]) {
+        if self.kind == Kind::Chargen {
+            for (byte, at) in into.iter_mut().zip(offset..) {
+                *byte = content::chargen(at);
+            }
+            return;
+        }
         let from = offset.saturating_sub(self.acked) as usize;
         for (byte, said) in into.iter_mut().zip(self.outbox.iter().skip(from)) {
             *byte = *said;

@@ -194,6 +194,10 @@ impl World {
             return;
         };
         let Some((seq, flags)) = seq_and_flags(packet) else { return };
+        if !self.machines[self.backends[backend].machine].addresses.contains(&local.ip()) {
+            // Its address was damaged.
+            return;
+        }
         let opens = flags.contains(Flags::SYN) && !flags.intersects(Flags::ACK | Flags::RST);
         let known = self.backends[backend].served.get_mut(&(local, remote));
         let makes_room = |served: &Served| {
