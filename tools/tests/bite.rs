@@ -82,7 +82,7 @@ fn a_splice_that_shows_before_its_commit() {
 
 #[test]
 fn a_splice_with_another_delta_after_a_takeover() {
-    bites(Defect::WrongDeltaAfterTakeover, Invariant::I2, 60);
+    bites(Defect::WrongDeltaAfterTakeover, Invariant::I2, 150);
 }
 
 #[test]

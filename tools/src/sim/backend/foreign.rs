@@ -132,8 +132,7 @@ impl Foreign {
 
 impl Server for Foreign {
     fn on_packet(&mut self, now: u64, packet: &[u8]) {
-        let ending = self.closed && self.socket().send_queue() == 0;
-        self.line.deliver(packet, ending);
+        self.line.deliver(packet);
         self.turn(now);
     }
 
@@ -148,7 +147,7 @@ impl Server for Foreign {
     }
 
     fn poll_packet(&mut self, _now: u64) -> Option<Outgoing> {
-        let packet = self.line.outgoing.pop_front()?;
+        let packet = self.line.pop()?;
         Some(Outgoing { vnet: VnetHeader::PLAIN, packet })
     }
 

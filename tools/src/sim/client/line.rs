@@ -13,32 +13,49 @@ use standin::wire::{ChecksumState, Flags, SeqNum, parse_ip, parse_tcp};
 pub(in crate::sim) struct Queue {
     mtu: usize,
     incoming: VecDeque<Vec<u8>>,
-    pub(in crate::sim) outgoing: VecDeque<Vec<u8>>,
-    /// The last ACK field that came.
-    acked: Option<SeqNum>,
+    outgoing: VecDeque<Vec<u8>>,
+    /// The number of the FIN that was sent.
+    fin: Option<SeqNum>,
+    /// Whether all before it was acknowledged.
+    all_acked: bool,
 }
 
 impl Queue {
     pub(in crate::sim) fn new(mtu: u16) -> Self {
         let (incoming, outgoing) = Default::default();
-        Self { mtu: mtu.into(), incoming, outgoing, acked: None }
+        Self { mtu: mtu.into(), incoming, outgoing, fin: None, all_acked: false }
     }
 
-    /// A packet comes for the stack. `ending`: nothing but its FIN is unacknowledged. Then a third
-    /// duplicate ACK makes `smoltcp` 0.14 forget the FIN: its fast retransmission finds no data, and has
-    /// turned the timer off. So it is spared those.
-    pub(in crate::sim) fn deliver(&mut self, packet: &[u8], ending: bool) {
-        let ack = parse_ip(packet).ok().and_then(|ip| {
-            let (.., segment) = parse_tcp(&ip, ChecksumState::Verify).ok()?;
-            let bare = segment.flags == Flags::ACK && segment.payload.is_empty();
-            Some((segment.ack, bare))
-        });
-        let Some((ack, bare)) = ack else { return };
-        if !(ending && bare && self.acked == Some(ack)) {
-            self.incoming.push_back(packet.to_vec());
+    /// What the stack sends next.
+    pub(in crate::sim) fn pop(&mut self) -> Option<Vec<u8>> {
+        let packet = self.outgoing.pop_front()?;
+        if let Some((seq, _, Flags::FIN, length)) = read(&packet, Flags::FIN) {
+            self.fin = Some(seq.add(length));
         }
-        self.acked = Some(ack);
+        Some(packet)
     }
+
+    /// A packet comes for the stack. A third duplicate ACK of all but its FIN makes `smoltcp` 0.14
+    /// forget that: its fast retransmission finds no data, and has turned the timer off. So it is
+    /// spared those.
+    pub(in crate::sim) fn deliver(&mut self, packet: &[u8]) {
+        let bare = read(packet, Flags::all()).filter(|(.., flags, _)| *flags == Flags::ACK);
+        if let Some((_, ack, _, 0)) = bare
+            && self.fin == Some(ack)
+            && core::mem::replace(&mut self.all_acked, true)
+        {
+            return;
+        }
+        self.incoming.push_back(packet.to_vec());
+    }
+}
+
+/// SEQ, ACK, which of `flags`, and the length of the text of a TCP packet.
+fn read(packet: &[u8], flags: Flags) -> Option<(SeqNum, SeqNum, Flags, u32)> {
+    let ip = parse_ip(packet).ok()?;
+    let (.., segment) = parse_tcp(&ip, ChecksumState::Verify).ok()?;
+    let length = segment.payload.len() as u32;
+    Some((segment.seq, segment.ack, segment.flags.intersection(flags), length))
 }
 
 /// An interface with the address `local` at the line.
