@@ -75,7 +75,8 @@ fn converge(world: &mut World) {
     let (mut taken, mut taken_at) = (world.bytes_taken(), healed);
     let mut right_since = None;
     loop {
-        if world.bytes_taken() != taken {
+        // A client that finds no room comes again a minute later.
+        if world.bytes_taken() != taken || world.is_full() {
             (taken, taken_at) = (world.bytes_taken(), world.now());
         }
         let limit = taken_at.max(world.shunned_until) + CONVERGENCE;

@@ -555,16 +555,25 @@ impl World {
         }
     }
 
-    /// Whether the owner has no room for another connection.
-    pub(super) fn has_no_room(&self) -> bool {
-        let connections = |host: usize| {
+    /// Connections and splices of the owner.
+    fn load(&self) -> (usize, usize) {
+        let load = |host: usize| {
             let state = &self.hosts[host];
-            let engine = state.engine.as_ref()?;
-            let status = engine.status(state.clock.at(self.now));
-            Some(status.connections.max(status.splices))
+            let status = state.engine.as_ref()?.status(state.clock.at(self.now));
+            Some((status.connections, status.splices))
         };
-        let count = self.primary().and_then(connections);
-        count.is_some_and(|count| count >= self.plan.pair.connections_max)
+        self.primary().and_then(load).unwrap_or_default()
+    }
+
+    /// Whether the owner has no room for another connection.
+    pub(super) fn is_full(&self) -> bool {
+        self.load().0 >= self.plan.pair.connections_max
+    }
+
+    /// Whether it has none for another connection, or for another splice.
+    pub(super) fn has_no_room(&self) -> bool {
+        let (connections, splices) = self.load();
+        connections.max(splices) >= self.plan.pair.connections_max
     }
 
     fn note_standing(&mut self, client: usize) {
