@@ -212,6 +212,12 @@ fn a_splice_that_shows_before_the_standby_holds_it_is_seen() {
     let mut scene = Scene::duplex();
     scene.write(&spliced(DELTA));
     scene.shake_hands();
+    scene.expect(Invariant::I1, "is asked before the standby holds the splice");
+
+    let (mut scene, syn) = (Scene::duplex(), Words { syn: true, ..Words::default() });
+    scene.pass(A, Way::ClientSays, syn);
+    scene.write(&spliced(DELTA));
+    scene.pass(A, Way::BackendSays, syn);
     scene.expect(Invariant::I1, "shows before the standby holds it");
 
     let mut scene = Scene::duplex();
