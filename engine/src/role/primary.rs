@@ -81,6 +81,13 @@ impl Primary {
         matches!(self.mode, Mode::Duplex(_))
     }
 
+    /// Whether the standby has not heard this primary for two detection times. One that could take over
+    /// would have; one that comes to it later cannot know that nobody went on alone (rule 11).
+    pub(super) fn is_unheard(&self, common: &Common, now: Instant) -> bool {
+        let Mode::Duplex(duplex) = &self.mode else { return false };
+        duplex.lease.is_over(now - common.timing.detection)
+    }
+
     /// In duplex, and the link stands that the standby got everything by.
     pub(super) fn keeps_link(&self, common: &Common) -> bool {
         matches!(self.mode, Mode::Duplex(duplex) if duplex.keeps_link(common))

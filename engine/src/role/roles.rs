@@ -286,12 +286,13 @@ impl Roles {
     }
 
     /// I7: a failure of this primary right now would lose no connection, as far as roles know: an
-    /// armed standby with LAN carrier is linked and heard. Who slept past its lease does not know
-    /// before its standby's next echo: what it hears first was said before it slept.
+    /// armed standby with LAN carrier is linked and heard, and hears. Who slept past its lease does not
+    /// know before its standby's next echo: what it hears first was said before it slept.
     #[must_use]
     pub fn is_protected(&self, now: Instant) -> bool {
         let State::Primary(primary) = &self.state else { return false };
         primary.is_duplex()
+            && !primary.is_unheard(&self.common, now)
             && primary.held == Held::Whole
             && self.check_switchover().is_ok()
             && self.common.detector.is_heard_on_any(now)

@@ -121,8 +121,7 @@ impl World {
 
     /// A node's process goes on.
     pub(super) fn promise_after_thaw(&mut self, host: usize) {
-        let slept = self.now - self.promise.failed_at[host];
-        if self.promise.owner == Some(host) && slept > SEVERED {
+        if self.promise.owner == Some(host) && !self.hosts[host].may_speak(self.now) {
             self.promise.woke_at = Some(self.now);
         }
     }

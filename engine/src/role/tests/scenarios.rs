@@ -479,6 +479,21 @@ fn duplex_a(policy: Policy) -> Roles {
     roles
 }
 
+/// It beats, hears nothing, and does not take over: it has no LAN, say, and cannot know any more.
+#[test]
+fn a_standby_that_hears_nothing_protects_nobody() {
+    let mut roles = duplex_a(Policy::default());
+    tick(&mut roles, 1001, 1020);
+    for millis in 1020..1200 {
+        tick(&mut roles, millis, millis);
+        let sequence = millis - 1000;
+        let deaf = beat(BeatRole::Standby, 2, sequence, 1010);
+        roles.on_heartbeat(at(millis), Path::Replication, &deaf);
+        roles.on_heartbeat(at(millis), Path::Lan, &deaf);
+        assert_eq!(roles.is_protected(at(millis)), millis < 1010 + 95, "{millis}");
+    }
+}
+
 /// A link may be back long before the first heartbeat.
 #[test]
 fn a_standby_that_is_not_heard_is_none_yet() {
