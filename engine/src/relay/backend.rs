@@ -15,6 +15,9 @@ use crate::wire::{Endpoint, Flags, FourTuple, Segment, SeqNum, TcpHeader, TcpOpt
 /// Ports of ours that legs to backends use: RFC 6335's user and dynamic ports.
 const FIRST_PORT: u16 = 1024;
 
+/// How many those are.
+const PORTS: u32 = 1 + (u16::MAX - FIRST_PORT) as u32;
+
 /// Hop limit of what relays send themselves.
 pub(super) const HOP_LIMIT: u8 = 64;
 
@@ -45,15 +48,53 @@ pub(super) struct Server {
     contrary: u8,
     due: Instant,
     probe: Option<Probe>,
-    /// The port after which the search for a free one goes on.
-    port: u16,
+    ports: Ports,
+}
+
+/// In which order ports are tried: all of them in turn, and those that a peer held after one another
+/// not after one another here. An order of this run's own, so that a port is not easily guessed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    /// The last one, counted from [`FIRST_PORT`].
+    at: u32,
+    /// Has no divisor in common with [`PORTS`].
+    step: u32,
+}
+
+impl Ports {
+    /// The first backend's.
+    pub(super) const fn of(key: &[u8; 16]) -> Self {
+        let [a, b, c, d, ..] = *key;
+        let (at, step) = (u16::from_ne_bytes([a, b]) as u32, u16::from_ne_bytes([c, d]) as u32);
+        Self { at: at % PORTS, step: coprime(step) }
+    }
+
+    /// The next backend's.
+    pub(super) const fn next(&mut self) -> Self {
+        let (at, step) = ((self.at + PORTS / 3) % PORTS, coprime(self.step + 1));
+        *self = Self { at, step };
+        *self
+    }
+
+    const fn take(&mut self) -> u16 {
+        self.at = (self.at + self.step) % PORTS;
+        FIRST_PORT + self.at as u16
+    }
+}
+
+/// The next number from `step` on without a divisor of [`PORTS`], which are 2, 3 and 7.
+const fn coprime(mut step: u32) -> u32 {
+    while step.is_multiple_of(2) || step.is_multiple_of(3) || step.is_multiple_of(7) {
+        step += 1;
+    }
+    step
 }
 
 impl Server {
-    pub(super) fn new(backend: Backend, port: u16) -> Self {
+    pub(super) fn new(backend: Backend, ports: Ports) -> Self {
         let Backend { address, weight } = backend;
         let (due, probe) = (Instant::ZERO, None);
-        Self { address, weight, load: 0, up: true, contrary: 0, due, probe, port }
+        Self { address, weight, load: 0, up: true, contrary: 0, due, probe, ports }
     }
 
     /// An owner knows nothing yet: it takes every backend for good, and looks at once.
@@ -63,12 +104,7 @@ impl Server {
 
     /// The next source port to try.
     pub(super) const fn next_port(&mut self) -> u16 {
-        self.port = if self.port < FIRST_PORT || self.port == u16::MAX {
-            FIRST_PORT
-        } else {
-            self.port + 1
-        };
-        self.port
+        self.ports.take()
     }
 
     /// Whether it may get a new splice of a client of this family.
@@ -96,6 +132,11 @@ impl Server {
         self.probe.is_none() && now >= self.deadline(check)
     }
 
+    /// The next check is another interval away.
+    pub(super) fn put_off(&mut self, now: Instant, check: &Check) {
+        self.due = now + check.interval;
+    }
+
     /// Begins a check from `leg`, which is free.
     pub(super) fn check(
         &mut self,
@@ -105,7 +146,6 @@ impl Server {
         iss: SeqNum,
         mss: u16,
     ) -> TcpHeader {
-        self.due = now + check.interval;
         self.probe = Some(Probe { leg, iss, until: now + check.timeout });
         let options = TcpOptions { mss: Some(mss), ..TcpOptions::default() };
         TcpHeader { window: u16::MAX, options, ..bare(leg, iss, Flags::SYN) }

@@ -25,6 +25,10 @@ impl Relays {
         let one = &mut servers[server];
         let (address, news) = (one.address, one.on_timer(now, &check));
         let wants = one.wants_check(now, &check);
+        if wants {
+            // Also if it cannot be made.
+            one.put_off(now, &check);
+        }
         self.tell(port, address, news);
         if !wants {
             return;

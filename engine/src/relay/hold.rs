@@ -26,9 +26,7 @@ impl Relays {
             self.unload(&before);
         }
         let phase = Phase::Open { finished: 0 };
-        let (committed, listed, heard) = (true, false, now);
-        let (opened_by, fins) = (None, [None; 2]);
-        let entry = Entry { id, splice, phase, at, committed, listed, heard, opened_by, fins };
+        let entry = Entry { committed: true, ..Entry::new(now, id, splice, phase, at) };
         self.table.insert(Box::new(entry)).map_err(|_| "splice's place is taken")?;
         if let Some(server) = self.server(at) {
             server.load += 1;
@@ -68,7 +66,7 @@ impl Relays {
         }
         self.sweep_at = now + SWEEP;
         // The standby that some have waited for is gone.
-        for id in self.opening.clone() {
+        for (_, id) in self.opening.clone() {
             self.commit(now, id);
         }
     }

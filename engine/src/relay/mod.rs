@@ -42,7 +42,7 @@ use crate::wire::{
     Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, TcpOptions, Timestamps,
 };
 
-use backend::{News, Server, bare, source_for};
+use backend::{News, Ports, Server, bare, source_for};
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
@@ -58,7 +58,7 @@ const LINGER: Duration = Duration::from_secs(60);
 /// client first repeats it after a second (RFC 6298 §2).
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// How long one half of a handshake is waited for: a client's patience.
+/// How long the other half of a handshake is waited for: a client's patience.
 const OPENING_MAX: Duration = Duration::from_secs(130);
 
 /// Ports looked at for a free one before another backend is asked.
@@ -73,7 +73,7 @@ const SWEEP_PARTS: usize = 64;
 pub struct Limits {
     /// Splices beyond which a SYN is not answered.
     pub splices_max: usize,
-    /// Splices without an answer from their backend beyond which the oldest gives way.
+    /// Splices whose two ends have not both answered, beyond which the oldest gives way.
     pub opening_max: usize,
     /// What a packet on the LAN may have, in bytes.
     pub mtu: u16,
@@ -138,8 +138,8 @@ pub struct Relays {
     limits: Limits,
     relays: Vec<Relay>,
     table: Table,
-    /// Splices whose backend has not answered, oldest first; and some that have gone on since.
-    opening: VecDeque<SpliceId>,
+    /// Half-open splices, by when each was first looked at; and some that have gone on since.
+    opening: VecDeque<(Instant, SpliceId)>,
     half_open: usize,
     /// Splices that are over, by when that was first looked at; and some that are not any more.
     over: VecDeque<(Instant, SpliceId)>,
@@ -170,15 +170,14 @@ pub struct Counts {
 impl Relays {
     /// The relays of `settings`, without a splice.
     pub fn new(settings: &[Settings], limits: Limits) -> Self {
-        // Anywhere will do, as long as it is not where the last run began.
-        let first = u16::from_ne_bytes([limits.key[0], limits.key[1]]);
-        let relay = |settings: &Settings| Relay {
-            servers: settings.backends.iter().map(|at| Server::new(*at, first)).collect(),
+        let mut ports = Ports::of(&limits.key);
+        let mut relay = |settings: &Settings| Relay {
+            servers: settings.backends.iter().map(|at| Server::new(*at, ports.next())).collect(),
             settings: settings.clone(),
             turn: 0,
         };
         Self {
-            relays: settings.iter().map(relay).collect(),
+            relays: settings.iter().map(&mut relay).collect(),
             table: Table::new(limits.key, limits.splices_max),
             limits,
             opening: VecDeque::new(),
@@ -201,6 +200,11 @@ impl Relays {
     /// How many splices there are.
     pub const fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many of them have two ends that have not found each other.
+    pub const fn half_open(&self) -> usize {
+        self.half_open
     }
 
     /// How many slots there are, empty ones included.
@@ -321,8 +325,9 @@ impl Relays {
             self.end(id);
             return self.on_segment(now, leg, segment, numbers);
         }
-        let was_over = entry.is_over();
+        let (was_over, was_half_open) = (entry.is_over(), entry.is_half_open());
         entry.note(now, side, segment);
+        self.half_open -= usize::from(was_half_open && !entry.is_half_open());
         let rewrite =
             entry.splice.rewrite(side, mss_for(self.limits.mtu, &entry.splice.backend.local));
         match (was_over, entry.is_over()) {
@@ -426,7 +431,7 @@ impl Relays {
 
     /// Takes a splice off the counts.
     fn unload(&mut self, entry: &Entry) {
-        self.half_open -= usize::from(matches!(entry.phase, Phase::Opening(_)));
+        self.half_open -= usize::from(entry.is_half_open());
         if let Some(server) = self.server(entry.at) {
             server.load -= 1;
         }

@@ -1,12 +1,15 @@
 //! The beginning of a splice: a backend is chosen, told, and perhaps another one asked.
 //!
 //! ```text
-//!   client's SYN ─► choose ─► Event::Spliced ─► commit ─► SYN ─┬─ SYN-ACK ─► open
+//!   client's SYN ─► choose ─► Event::Spliced ─► commit ─► SYN ─┬─ SYN-ACK ─► answered ─► ACK ─► open
 //!                     ▲                                         │
 //!                     └──── move_on ◄── RST, or the SYN again ──┘
 //! ```
 
 use super::*;
+
+/// SYNs that may wait to be taken, at least: more than one turn brings.
+const HEADERS_MIN: usize = 16;
 
 impl Relays {
     /// A client's SYN.
@@ -39,7 +42,7 @@ impl Relays {
         let syn = Syn::of(segment);
         let splice = splice_with(&syn, client, backend, numbers);
         self.put(now, id, splice, Some((relay as u16, server as u16)), syn);
-        self.list_opening(id);
+        self.list_opening(now, id);
         Fate::Taken
     }
 
@@ -51,10 +54,9 @@ impl Relays {
         at: Option<(u16, u16)>,
         syn: Syn,
     ) {
-        let (committed, listed, heard) = (false, false, now);
-        let (opened_by, fins) = (Some(syn.seq), [None; 2]);
+        let opened_by = Some(syn.seq);
         let phase = Phase::Opening(Box::new(syn));
-        let entry = Entry { id, splice, phase, at, committed, listed, heard, opened_by, fins };
+        let entry = Entry { opened_by, ..Entry::new(now, id, splice, phase, at) };
         let inserted = self.table.insert(Box::new(entry));
         assert!(inserted.is_ok(), "a vacant slot takes a splice of free legs");
         self.half_open += 1;
@@ -72,6 +74,10 @@ impl Relays {
     }
 
     fn send_syn(&mut self, now: Instant, id: SpliceId) {
+        if self.headers.len() >= self.limits.opening_max.max(HEADERS_MIN) {
+            // Nobody takes them. Its client will repeat it.
+            return;
+        }
         let Some(entry) = self.table.get_mut(id) else { return };
         let Phase::Opening(syn) = &mut entry.phase else { return };
         syn.sent = Some(now);
@@ -153,8 +159,9 @@ impl Relays {
             };
         }
         if ours && flags.contains(Flags::SYN) {
-            (entry.phase, entry.heard) = (Phase::Open { finished: 0 }, now);
-            self.half_open -= 1;
+            (entry.phase, entry.heard) = (Phase::Answered, now);
+            entry.expect(Side::Backend, segment.ack);
+            entry.expect(Side::Client, segment.seq.add(1));
         }
         // A word of an old connection is answered by the client, with a reset.
         forward
@@ -235,10 +242,15 @@ impl Relays {
         server: usize,
         ours: IpAddr,
     ) -> Option<FourTuple> {
+        let mut half_open = None;
         for _ in 0..PORT_TRIES {
             let server = &mut self.relays[relay].servers[server];
             let local = Endpoint::new(ours, server.next_port());
             let leg = FourTuple { local, remote: server.address };
+            if self.serves(local.port()) {
+                // It could be a client's leg: whose, is in the hands of whoever sends a SYN.
+                continue;
+            }
             match self.table.find(&leg) {
                 None if self.is_probe(&leg) => {}
                 None => return Some(leg),
@@ -248,39 +260,45 @@ impl Relays {
                         self.end(id);
                         return Some(leg);
                     }
+                    if entry.is_half_open() {
+                        half_open = half_open.or(Some((id, leg)));
+                    }
                 }
             }
         }
-        None
+        // Ports come in turn: that is about the oldest one, and a flood has used up all of them.
+        let (id, leg) = half_open?;
+        self.end(id);
+        Some(leg)
     }
 
-    fn list_opening(&mut self, id: SpliceId) {
+    fn list_opening(&mut self, now: Instant, id: SpliceId) {
         let Self { opening, table, half_open, .. } = self;
         if opening.len() > 2 * *half_open + 64 {
-            opening.retain(|id| table.get(*id).is_some_and(Entry::is_opening));
+            opening.retain(|(_, id)| table.get(*id).is_some_and(Entry::is_half_open));
         }
-        opening.push_back(id);
+        opening.push_back((now, id));
     }
 
     fn end_oldest_opening(&mut self) {
-        while let Some(id) = self.opening.pop_front() {
-            if self.table.get(id).is_some_and(Entry::is_opening) {
+        while let Some((_, id)) = self.opening.pop_front() {
+            if self.table.get(id).is_some_and(Entry::is_half_open) {
                 return self.end(id);
             }
         }
     }
 
-    /// Ends splices whose backend has not answered while their client was waiting.
+    /// Ends splices whose ends have not found each other while their client was waiting.
     pub(super) fn end_opening(&mut self, now: Instant) {
-        while let Some(&id) = self.opening.front() {
-            let entry = self.table.get(id).filter(|entry| entry.is_opening());
-            if entry.is_some_and(|entry| entry.heard + OPENING_MAX > now) {
-                return;
-            }
-            let waits = entry.is_some();
+        while let Some(&(since, id)) = self.opening.front()
+            && since + OPENING_MAX <= now
+        {
             self.opening.pop_front();
-            if waits {
-                self.end(id);
+            let entry = self.table.get(id).filter(|entry| entry.is_half_open());
+            match entry.map(|entry| entry.heard) {
+                Some(heard) if heard + OPENING_MAX > now => self.opening.push_back((heard, id)),
+                Some(_) => self.end(id),
+                None => {}
             }
         }
     }

@@ -4,6 +4,12 @@ use crate::ids::SpliceId;
 use crate::time::Instant;
 use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions};
 
+/// How far beyond what was acknowledged the number of a reset may lie.
+pub(super) const RESET_WINDOW: u32 = 1 << 16;
+
+/// Resets not believed after which no more of them are: each costs two records.
+const DISBELIEVED_MAX: u8 = 8;
+
 /// Two legs that are one connection from end to end. All that a takeover needs to know of it, and
 /// nothing in it ever changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +115,9 @@ impl Syn {
 pub(super) enum Phase {
     /// The backend has not answered.
     Opening(Box<Syn>),
+    /// Packets pass, but the client has not confirmed that it heard the backend. Anybody can send a
+    /// SYN under any name.
+    Answered,
     /// Packets pass. `finished`: whose FIN the other has acknowledged, a bit for each [`Side`].
     Open { finished: u8 },
     /// Both FINs were acknowledged. If the last of it was lost it is asked for again.
@@ -135,9 +144,27 @@ pub(super) struct Entry {
     pub(super) opened_by: Option<SeqNum>,
     /// What acknowledges each side's FIN, as that side counts; the client's first.
     pub(super) fins: [Option<SeqNum>; 2],
+    /// The number that the client, and the backend, has to go on with: as each counts itself, and as
+    /// the other has acknowledged last. `None`: not heard yet by this owner.
+    pub(super) next: [Option<SeqNum>; 2],
+    /// Resets that were not believed.
+    pub(super) disbelieved: u8,
 }
 
 impl Entry {
+    /// A splice that has just begun.
+    pub(super) const fn new(
+        now: Instant,
+        id: SpliceId,
+        splice: Splice,
+        phase: Phase,
+        at: Option<(u16, u16)>,
+    ) -> Self {
+        let (committed, listed, heard, disbelieved) = (false, false, now, 0);
+        let (opened_by, fins, next) = (None, [None; 2], [None; 2]);
+        Self { id, splice, phase, at, committed, listed, heard, opened_by, fins, next, disbelieved }
+    }
+
     /// Whether nothing is expected to pass any more, so that its port and its room may be taken.
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Closing | Phase::Reset { .. })
@@ -148,23 +175,40 @@ impl Entry {
         matches!(self.phase, Phase::Opening(_))
     }
 
+    /// Whether its ends have not found each other.
+    pub(super) const fn is_half_open(&self) -> bool {
+        matches!(self.phase, Phase::Opening(_) | Phase::Answered)
+    }
+
     /// Takes note of a segment from `side` that passes.
     pub(super) fn note(&mut self, now: Instant, side: Side, segment: &Segment<'_>) {
         self.heard = now;
         let flags = segment.flags;
+        let is_reset = flags.contains(Flags::RST);
+        if is_reset && !self.believes(side, segment.seq) {
+            return;
+        }
         if flags.contains(Flags::FIN) {
             self.fins[side as usize] = Some(segment.seq.add(segment.len()));
         }
         let finished = match self.phase {
             Phase::Opening(_) | Phase::Closing => return,
+            Phase::Answered if is_reset || self.proves_both(side, segment) => 0,
+            Phase::Answered => return,
             Phase::Open { finished } => finished,
             // Whoever was reset and goes on did not believe it; what was under way looks the same,
             // and draws another reset.
-            Phase::Reset { by, finished } if by != side => finished,
+            Phase::Reset { by, finished } if by != side => {
+                self.disbelieved = self.disbelieved.saturating_add(1);
+                finished
+            }
             Phase::Reset { .. } => return,
         };
+        if flags.contains(Flags::ACK) {
+            self.expect(side, segment.ack);
+        }
         let finished = finished | self.finished_by(side, segment);
-        self.phase = if flags.contains(Flags::RST) {
+        self.phase = if is_reset {
             Phase::Reset { by: side, finished }
         } else if finished == Side::Client.bit() | Side::Backend.bit() {
             Phase::Closing
@@ -183,6 +227,39 @@ impl Entry {
         };
         let acks = segment.flags.contains(Flags::ACK) && self.fins[other as usize] == Some(acked);
         if acks { other.bit() } else { 0 }
+    }
+
+    /// `side` acknowledges what the other has said before `ack`.
+    pub(super) fn expect(&mut self, side: Side, ack: SeqNum) {
+        match side {
+            Side::Client => self.next[1] = Some(ack),
+            Side::Backend => self.next[0] = Some(ack.sub(self.splice.seq)),
+        }
+    }
+
+    /// Whether a segment shows that the backend has heard its client's answer, or is that answer: in
+    /// [`Phase::Answered`].
+    fn proves_both(&self, side: Side, segment: &Segment<'_>) -> bool {
+        let flags = segment.flags;
+        if !flags.contains(Flags::ACK) || flags.contains(Flags::SYN) {
+            return false;
+        }
+        match side {
+            Side::Client => self.next[1] == Some(segment.ack),
+            Side::Backend => {
+                !segment.payload.is_empty()
+                    || self.next[0] != Some(segment.ack.sub(self.splice.seq))
+            }
+        }
+    }
+
+    /// Whether a reset of `side`'s with this number may be real. Whoever does not see the connection
+    /// has to guess it (RFC 5961 §3); what the other end does not believe within that window it
+    /// contradicts, and so tells us.
+    fn believes(&self, side: Side, seq: SeqNum) -> bool {
+        let next = self.next[side as usize];
+        let near = next.is_some_and(|next| seq.since(next) < RESET_WINDOW);
+        near && self.disbelieved < DISBELIEVED_MAX
     }
 }
 

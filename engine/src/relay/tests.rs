@@ -3,6 +3,8 @@
 use super::*;
 use crate::wire::TcpOptions;
 
+mod hostile;
+
 const PORT: u16 = 8080;
 const FLOOD: usize = 8;
 
@@ -62,7 +64,20 @@ impl World {
     }
 
     fn say(&mut self, leg: FourTuple, segment: &Segment<'_>) -> Fate {
-        self.relays.on_segment(self.now, leg, segment, &numbers(self.now))
+        let fate = self.relays.on_segment(self.now, leg, segment, &numbers(self.now));
+        self.check_counts();
+        fate
+    }
+
+    /// What is counted is what is there.
+    fn check_counts(&mut self) {
+        if self.relays.len() > 200 {
+            return;
+        }
+        let loads: u32 = self.relays.backends().map(|(.., load)| load).sum();
+        assert_eq!(loads as usize, self.relays.len());
+        let half_open = self.relays.table.iter_mut().filter(|entry| entry.is_half_open()).count();
+        assert_eq!(half_open, self.relays.half_open);
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -107,6 +122,7 @@ impl World {
         let id = self.begin(port);
         let fate = self.answer(id, Flags::SYN | Flags::ACK);
         assert!(matches!(fate, Fate::Forward(_)), "{fate:?}");
+        self.client_says(port, Flags::ACK);
         self.headers();
         id
     }
@@ -116,8 +132,8 @@ impl World {
     }
 
     fn backend_says(&mut self, id: SpliceId, flags: Flags) -> Fate {
-        let leg = self.backend(id);
-        self.say(leg, &segment(flags, 5001, 1001))
+        let splice = self.relays.splice(id).expect("a splice");
+        self.say(splice.backend, &segment(flags, 5001, SeqNum(1001).add(splice.seq).0))
     }
 
     /// Both send a FIN; and each acknowledges the other's.
