@@ -11,6 +11,9 @@ use super::*;
 /// SYNs that may wait to be taken, at least: more than one turn brings.
 const HEADERS_MIN: usize = 16;
 
+/// How long a handshake may take, one SYN lost, before it gives way to others in a full table.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
+
 impl Relays {
     /// A client's SYN.
     pub(super) fn open(
@@ -21,7 +24,7 @@ impl Relays {
         segment: &Segment<'_>,
         numbers: &dyn Fn(&FourTuple) -> Numbers,
     ) -> Fate {
-        if self.table.is_full() && !self.end_oldest_over() {
+        if self.table.is_full() && !self.end_oldest_over() && !self.end_late_opening(now) {
             self.counts.full += 1;
             return Fate::Taken;
         }
@@ -286,6 +289,21 @@ impl Relays {
                 return self.end(id);
             }
         }
+    }
+
+    /// Makes room: ends the splice that is half-open for longest, if that is longer than any handshake
+    /// takes. Whether there was one.
+    fn end_late_opening(&mut self, now: Instant) -> bool {
+        while let Some(&(since, id)) = self.opening.front()
+            && since + HANDSHAKE_MAX <= now
+        {
+            self.opening.pop_front();
+            if self.table.get(id).is_some_and(Entry::is_half_open) {
+                self.end(id);
+                return true;
+            }
+        }
+        false
     }
 
     /// Ends splices whose ends have not found each other while their client was waiting.

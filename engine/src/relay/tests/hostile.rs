@@ -104,6 +104,18 @@ fn a_flood_takes_ports_of_its_own_only() {
 }
 
 #[test]
+fn a_full_table_gives_up_who_has_been_half_open_for_long() {
+    let mut world = World::with(&[settings()], Limits { splices_max: 3, ..limits() });
+    let (one, two, flood) = (world.open(1), world.open(2), world.begin(3));
+    world.say(client(4), &segment(Flags::SYN, 1000, 0));
+    assert!(world.relays.splice(flood).is_some(), "it may be on its way");
+    world.wait(4);
+    let four = world.begin(4);
+    assert_eq!(world.relays.splice(flood), None);
+    assert!([one, two, four].iter().all(|id| world.relays.splice(*id).is_some()));
+}
+
+#[test]
 fn a_client_in_the_name_of_a_backend_gets_a_leg_that_is_not_its_own() {
     let mut settings = settings();
     settings.backends.truncate(1);
