@@ -12,7 +12,8 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Unstructured};
 use etherparse::PacketBuilder;
 use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
-use standin::ids::{ConnId, Epoch, Lsn, Node};
+use standin::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
+use standin::relay::{self, Backend, Check, IDLE, Relays, Splice};
 use standin::replica::{
     Follower, Frame, FrameReader, Heartbeat, Hello, Log, Part, Record, Refusal, Versions,
 };
@@ -21,8 +22,9 @@ use standin::service::{Kind, Limits, MemoryStore};
 use standin::tcp::Settings;
 use standin::time::{Duration, Instant};
 use standin::wire::{
-    ArpPacket, ChecksumState, Flags, FourTuple, MacAddr, NeighbourFrame, Offload, SeqNum,
-    TcpHeader, TcpOptions, Timestamps, VnetHeader, parse_ip, parse_tcp, protocol,
+    ArpPacket, ChecksumState, Endpoint, Flags, FourTuple, IcmpError, IcmpKind, MacAddr,
+    NeighbourFrame, Offload, SeqNum, TcpHeader, TcpOptions, Timestamps, VnetHeader, parse_ip,
+    parse_tcp, protocol, write_icmp_error,
 };
 
 use crate::library::{WALL, library};
@@ -55,6 +57,20 @@ enum Start {
 #[derive(Arbitrary, Debug)]
 enum Op<'a> {
     Segment(Shape),
+    /// A backend speaks, on a leg that the engine has spoken on.
+    Backend(Shape),
+    /// A client and a backend find each other, as honest hosts do.
+    Join {
+        client: u8,
+        v6: bool,
+    },
+    /// A router has not passed on a packet of the engine's.
+    Error {
+        leg: u8,
+        kind: u8,
+        mtu: u16,
+        seq: i16,
+    },
     /// Anything from the TUN.
     Packet {
         flags: u8,
@@ -166,6 +182,19 @@ enum Told<'a> {
         conn: u8,
         cause: u8,
     },
+    Spliced {
+        splice: u8,
+        client: u8,
+        port: u8,
+        backend: u8,
+        v6: bool,
+    },
+    SpliceOver {
+        splice: u8,
+    },
+    Unspliced {
+        splice: u8,
+    },
 }
 
 /// A segment of a client.
@@ -215,6 +244,8 @@ struct Peer {
     connected: bool,
     reader: FrameReader,
     follower: Option<Follower>,
+    /// The splices that it holds.
+    relays: Relays,
     log: Log,
     deaf: bool,
 }
@@ -225,6 +256,10 @@ struct World {
     store: Shelf,
     exited: bool,
     clients: BTreeMap<(u16, u16, bool), Known>,
+    /// Legs to backends, by our port.
+    legs: BTreeMap<(u16, Endpoint), Known>,
+    /// Which of them the engine has sent a SYN on last.
+    asked: Option<(u16, Endpoint)>,
     peer: Peer,
     buffer: Vec<u8>,
 }
@@ -279,13 +314,37 @@ fn address(v6: bool, last: u8) -> IpAddr {
 const PORTS: [(u16, Kind); 4] =
     [(7, Kind::Echo), (9, Kind::Discard), (19, Kind::Chargen), (80, Kind::Files { root: 0 })];
 const BOOT: u64 = 10;
+const RELAY: u16 = 8080;
+
+fn relay_settings() -> relay::Settings {
+    let backend = |v6, last, weight| Backend { address: (address(v6, last), 80).into(), weight };
+    let backends = vec![
+        backend(false, 21, 1),
+        backend(false, 22, 2),
+        backend(true, 21, 1),
+        backend(true, 22, 1),
+    ];
+    relay::Settings { port: RELAY, backends, check: Check::default(), idle: IDLE }
+}
+
+/// What a standby keeps of splices.
+fn held_splices() -> Relays {
+    let limits = relay::Limits {
+        splices_max: CONNECTIONS_MAX,
+        opening_max: CONNECTIONS_MAX,
+        mtu: 1500,
+        addresses: setup().addresses,
+        key: [1; 16],
+    };
+    Relays::new(&[relay_settings()], limits)
+}
 
 fn setup() -> Setup {
     Setup {
         node: Node::A,
         boot: BOOT,
         addresses: vec![address(false, 100), address(true, 100)],
-        relays: Vec::new(),
+        relays: vec![relay_settings()],
         services: PORTS.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
         tcp: Arc::new(Settings { receive_buffer: 32 << 10, ..Settings::default() }),
         limits: Limits { output_buffer: 32 << 10 },
@@ -320,12 +379,14 @@ impl World {
             connected: false,
             reader: FrameReader::new(),
             follower: None,
+            relays: held_splices(),
             log: Log::new(),
             deaf: false,
         };
         let buffer = vec![0; PACKET_BUFFER];
-        let clients = BTreeMap::new();
-        let mut world = Self { now, engine, store, exited: false, clients, peer, buffer };
+        let (clients, legs) = (BTreeMap::new(), BTreeMap::new());
+        let (exited, asked) = (false, None);
+        let mut world = Self { now, engine, store, exited, clients, legs, asked, peer, buffer };
         world.begin(start);
         world
     }
@@ -379,14 +440,19 @@ impl World {
         let now = self.now;
         match *op {
             Op::Segment(ref shape) => self.segment(shape),
+            Op::Backend(ref shape) => {
+                let at = usize::from(shape.client) % self.legs.len().max(1);
+                let Some((&(port, remote), &known)) = self.legs.iter().nth(at) else { return };
+                let ours = (address(remote.is_ipv6(), 100), port).into();
+                self.send(shape, FourTuple { local: remote, remote: ours }, known);
+            }
+            Op::Join { client, v6 } => self.join(client, v6),
+            Op::Error { leg, kind, mtu, seq } => self.router_says(leg, kind, mtu, seq),
             Op::Packet { flags, bytes } => {
                 let vnet = VnetHeader { flags: flags & 3, ..VnetHeader::PLAIN };
-                self.engine.on_packet(now, vnet, &mut bytes.to_vec());
+                self.packet_in(vnet, &mut bytes.to_vec());
             }
-            Op::Ping { v6, data } => {
-                let mut packet = ping(v6, data);
-                self.engine.on_packet(now, VnetHeader::PLAIN, &mut packet);
-            }
+            Op::Ping { v6, data } => self.packet_in(VnetHeader::PLAIN, &mut ping(v6, data)),
             Op::Frame(frame) => self.engine.on_frame(now, frame),
             Op::Arp { claim, mac } => {
                 let (mac, service) = (MacAddr([2, 0, 0, 0, 1, mac]), [10, 77, 0, 100].into());
@@ -436,7 +502,8 @@ impl World {
             self.carry_out();
             self.take_link();
             self.take_packets();
-            if !due {
+            // Who may announce at last has relays' checks to make.
+            if !due && self.engine.deadline() > self.now {
                 return self.check_status();
             }
             // As a clock would, it has moved a little.
@@ -486,28 +553,121 @@ impl World {
         for _ in 0..PACKETS_MAX {
             let Some(range) = self.engine.poll_packet(self.now, &mut self.buffer) else { return };
             assert!(may, "I3: a packet of who does not own the address");
-            let bytes = &self.buffer[range];
-            assert!(VnetHeader::parse(bytes).is_some());
-            let ip = parse_ip(&bytes[VnetHeader::LEN..]).expect("our own packet");
-            assert!(ip.src == address(false, 100) || ip.src == address(true, 100));
-            if ip.protocol != protocol::TCP || ip.fragment.is_some() {
-                continue;
-            }
-            let Ok((service, client, segment)) = parse_tcp(&ip, ChecksumState::Trusted) else {
-                panic!("our own segment");
-            };
-            let known = Known { seq: segment.seq.add(segment.len()).0, ack: segment.ack.0 };
-            if self.clients.len() < 200 {
-                self.clients.insert((client, service, ip.src.is_ipv6()), known);
-            }
+            assert!(VnetHeader::parse(&self.buffer[range.clone()]).is_some());
+            let packet = self.buffer[range][VnetHeader::LEN..].to_vec();
+            self.learn(&packet);
         }
         panic!("packets without end");
+    }
+
+    /// What a packet of the engine's tells whoever gets it.
+    fn learn(&mut self, packet: &[u8]) {
+        let ip = parse_ip(packet).expect("our own packet");
+        assert!(ip.src == address(false, 100) || ip.src == address(true, 100));
+        if ip.protocol != protocol::TCP || ip.fragment.is_some() {
+            return;
+        }
+        let Ok((ours, theirs, segment)) = parse_tcp(&ip, ChecksumState::Trusted) else {
+            panic!("our own segment");
+        };
+        let known = Known { seq: segment.seq.add(segment.len()).0, ack: segment.ack.0 };
+        let remote = Endpoint::new(ip.dst, theirs);
+        if relay_settings().backends.iter().any(|backend| backend.address == remote) {
+            if self.legs.len() < 200 {
+                let known = Known { ack: known.ack.max(1), ..known };
+                self.legs.insert((ours, remote), known);
+            }
+            if segment.flags.contains(Flags::SYN) {
+                self.asked = Some((ours, remote));
+            }
+        } else if self.clients.len() < 200 {
+            self.clients.insert((theirs, ours, ip.src.is_ipv6()), known);
+        }
+    }
+
+    fn join(&mut self, client: u8, v6: bool) {
+        let shape = |flags: Flags| Shape {
+            client,
+            service: 5,
+            v6,
+            flags: flags.bits(),
+            seq: 0,
+            ack: 0,
+            window: 60_000,
+            options: true,
+            request: false,
+            length: 0,
+        };
+        self.asked = None;
+        self.segment(&shape(Flags::SYN));
+        self.settle();
+        self.stream(&Stream::Confirm(0));
+        self.settle();
+        let Some((port, remote)) = self.asked else { return };
+        let ours = (address(remote.is_ipv6(), 100), port).into();
+        let known = self.legs.get(&(port, remote)).copied().unwrap_or_default();
+        let leg = FourTuple { local: remote, remote: ours };
+        self.send(&shape(Flags::SYN | Flags::ACK), leg, known);
+        self.settle();
+        self.segment(&shape(Flags::ACK));
+    }
+
+    /// A packet from the TUN, which may go on to the other leg of a splice at once.
+    fn packet_in(&mut self, vnet: VnetHeader, packet: &mut [u8]) {
+        let known = packet.to_vec();
+        let Some(relayed) = self.engine.on_packet(self.now, vnet, packet) else { return };
+        assert!(self.is_primary(), "I3: a packet of who does not own the address");
+        assert_eq!(relayed.vnet.flags & !VnetHeader::NEEDS_CSUM, 0);
+        let packet = &packet[..relayed.length];
+        let (before, after) =
+            (parse_ip(&known).expect("it was parsed"), parse_ip(packet).expect("it was written"));
+        assert_eq!(before.payload.len(), after.payload.len());
+        assert_eq!(before.ttl, after.ttl + 1);
+        if vnet.flags == 0 {
+            assert!(parse_tcp(&after, ChecksumState::Verify).is_ok(), "as sound as it came");
+        }
+        self.learn(packet);
+    }
+
+    /// An error about a packet that the engine has sent.
+    fn router_says(&mut self, leg: u8, kind: u8, mtu: u16, seq: i16) {
+        let legs = self.legs.iter().map(|(&(ours, remote), known)| (ours, remote, *known));
+        let clients = self
+            .clients
+            .iter()
+            .map(|(&(port, ours, v6), known)| (ours, Endpoint::new(address(v6, 10), port), *known));
+        let all: Vec<_> = legs.chain(clients).collect();
+        let Some(&(ours, remote, known)) = all.get(usize::from(leg) % all.len().max(1)) else {
+            return;
+        };
+        let kind = match kind % 6 {
+            0 => IcmpKind::Unreachable { hard: true },
+            1 => IcmpKind::Unreachable { hard: false },
+            2 => IcmpKind::TimeExceeded,
+            3 => IcmpKind::ParameterProblem,
+            _ => IcmpKind::TooBig { mtu: mtu.into() },
+        };
+        let local = (address(remote.is_ipv6(), 100), ours).into();
+        let (tuple, seq) = (FourTuple { local, remote }, known.seq.wrapping_add_signed(seq.into()));
+        let error = IcmpError { kind, tuple, seq: SeqNum(seq), quoted_len: 1500 };
+        let mut packet = Vec::new();
+        write_icmp_error(&error, address(remote.is_ipv6(), 254), 64, 1, &mut packet);
+        self.packet_in(VnetHeader::PLAIN, &mut packet);
     }
 
     fn check_status(&self) {
         let status = self.engine.status(self.now);
         assert!(status.connections <= CONNECTIONS_MAX || !self.is_primary(), "a bounded table");
         assert!(status.half_open <= status.connections);
+        assert!(status.splices <= CONNECTIONS_MAX || !self.is_primary(), "a bounded table");
+        let loads: u32 = status.backends.iter().map(|backend| backend.splices).sum();
+        assert!(loads as usize <= status.splices);
+        if let Some(follower) = &self.peer.follower
+            && status.role == (Role::Primary { duplex: true })
+            && follower.applied().0 == status.log.0
+        {
+            assert_eq!(self.peer.relays.len(), status.splices, "the standby knows all of them");
+        }
         assert!(status.log.1 <= status.log.0, "confirmed before it was appended");
         let primary = matches!(status.role, Role::Primary { .. });
         assert!(!(primary && status.protected) || status.peer.unprotected == 0, "I7");
@@ -516,14 +676,23 @@ impl World {
 
     fn segment(&mut self, shape: &Shape) {
         let client = 40_000 + u16::from(shape.client % 64);
-        let service = PORTS.get(usize::from(shape.service % 5)).map_or(81, |(port, _)| *port);
+        let service = match shape.service % 8 {
+            at @ 0..4 => PORTS[usize::from(at)].0,
+            4 => 81,
+            _ => RELAY,
+        };
         let known = self.clients.get(&(client, service, shape.v6)).copied().unwrap_or_default();
-        let text: &[u8] = if shape.request { REQUEST } else { &[b'x'; 4000] };
-        let payload = &text[..text.len().min(usize::from(shape.length))];
         let tuple = FourTuple {
             local: (address(shape.v6, 10), client).into(),
             remote: (address(shape.v6, 100), service).into(),
         };
+        self.send(shape, tuple, known);
+    }
+
+    /// A segment to the engine from the local end of `tuple`.
+    fn send(&mut self, shape: &Shape, tuple: FourTuple, known: Known) {
+        let text: &[u8] = if shape.request { REQUEST } else { &[b'x'; 4000] };
+        let payload = &text[..text.len().min(usize::from(shape.length))];
         let options = TcpOptions {
             mss: shape.options.then_some(1460),
             window_scale: shape.options.then_some(7),
@@ -547,7 +716,7 @@ impl World {
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
         let _: VnetHeader = header.write(&mut packet, payload.len(), Offload::Full);
-        self.engine.on_packet(self.now, VnetHeader::PLAIN, &mut packet);
+        self.packet_in(VnetHeader::PLAIN, &mut packet);
     }
 
     fn beat(&mut self, lan: bool, role: u8, synced: bool, epoch: i8, boot: i8, echo: bool) {
@@ -656,6 +825,7 @@ impl Peer {
         self.connected = false;
         self.reader = FrameReader::new();
         self.follower = None;
+        self.relays.forget();
         self.log = Log::new();
     }
 
@@ -666,7 +836,22 @@ impl Peer {
             let Frame::Log { first, epoch, mut records, .. } = frame else { continue };
             let follower = self.follower.get_or_insert_with(|| Follower::new(epoch));
             follower.on_log(first, epoch).expect("our own log");
-            while follower.next(&mut records).expect("our own records").is_some() {}
+            while let Some((_, record)) = follower.next(&mut records).expect("our own records") {
+                let held = match record {
+                    Record::SnapshotBegin { .. } => {
+                        self.relays.forget();
+                        Ok(())
+                    }
+                    Record::Spliced { splice, client, backend, seq, ts } => {
+                        let joined = Splice { client, backend, seq, ts };
+                        self.relays.hold(Instant::ZERO, splice, joined)
+                    }
+                    Record::SpliceOver { splice } => self.relays.hold_over(splice),
+                    Record::Unspliced { splice } => self.relays.release(splice),
+                    _ => Ok(()),
+                };
+                assert_eq!(held, Ok(()), "a splice that a standby can hold");
+            }
         }
     }
 
@@ -695,6 +880,7 @@ impl Peer {
 impl Told<'_> {
     fn append(&self, log: &mut Log) {
         let conn = |conn: u8| ConnId(u64::from(conn % 8) + 1);
+        let splice = |splice: u8| SpliceId(u64::from(splice % 8) + 1);
         let mut fresh = Vec::new();
         let record = match *self {
             Told::Begin(count) => Record::SnapshotBegin { connections: count.into() },
@@ -729,6 +915,17 @@ impl Told<'_> {
                 handshake_done: done,
             },
             Told::Closed { conn: name, cause } => Record::Closed { conn: conn(name), cause },
+            Told::Spliced { splice: name, client, port, backend, v6 } => {
+                let ours = |port: u16| Endpoint::new(address(v6, 100), port);
+                let remote = (address(v6, 10), 40_000 + u16::from(client % 64)).into();
+                let client = FourTuple { local: ours(RELAY), remote };
+                // Some are of no backend, and some of none that can be.
+                let remote = (address(v6, 21 + backend % 3), 80).into();
+                let backend = FourTuple { local: ours(u16::from(port) * 16), remote };
+                Record::Spliced { splice: splice(name), client, backend, seq: 1000, ts: 7 }
+            }
+            Told::SpliceOver { splice: name } => Record::SpliceOver { splice: splice(name) },
+            Told::Unspliced { splice: name } => Record::Unspliced { splice: splice(name) },
         };
         // Input without bytes is no record that a primary writes.
         if !matches!(record, Record::Input { bytes: [], .. }) {

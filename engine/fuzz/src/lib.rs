@@ -21,6 +21,7 @@
 //! | [`pcap`] | a capture file | an end |
 //! | [`tcb`] | operations on one connection | RFC 9293's and the horizons' inequalities, after each |
 //! | [`pair`] | operations on two connections and a network | both streams arrive, or an end that is told |
+//! | [`relay`] | segments on both legs of splices, and time | each goes where its splice says; a standby knows all of them |
 //! | [`engine`] | operations on a whole engine | bounds on everything; packets that parse; no turning in place |
 
 pub mod arbiter;
@@ -36,6 +37,7 @@ pub mod options;
 pub mod packets;
 pub mod pair;
 pub mod pcap;
+pub mod relay;
 pub mod replication;
 pub mod tcb;
 
@@ -48,7 +50,7 @@ mod segments;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("packets", packets::run),
     ("options", options::run),
     ("neighbour", neighbour::run),
@@ -63,6 +65,7 @@ pub const TARGETS: [Target; 15] = [
     ("pcap", pcap::run),
     ("tcb", tcb::run),
     ("pair", pair::run),
+    ("relay", relay::run),
     ("engine", engine::run),
 ];
 

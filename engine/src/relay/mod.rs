@@ -20,6 +20,9 @@
 //! to the standby is the splice itself, before anything of it shows: the SYN waits for
 //! [`Relays::commit`].
 //!
+//! **Who only guesses harms nobody.** What a packet claims counts for the splice's life if it fits what
+//! the other end has said: a reset by its number (RFC 5961 §3), the end of a handshake by its ACK.
+//!
 //! This module knows no log and no roles. Whoever drives it carries out what [`Relays::poll_event`]
 //! says, and sends what [`Relays::poll_header`] hands out.
 
