@@ -494,7 +494,15 @@ fn what_is_held_is_gone_on_with_and_what_cannot_be_true_is_refused() {
     assert_eq!(relays.release(SpliceId(77)), Err("splice that ends is unknown"));
     assert_eq!(relays.hold_over(SpliceId(77)), Err("splice that is over is unknown"));
 
-    standby.relays.arm(now);
+    // However long it was only held.
+    standby.now = now + Duration::from_secs(10_000);
+    standby.relays.arm(standby.now);
+    assert!(matches!(standby.client_says(3, Flags::ACK), Fate::Foreign));
+    for _ in 0..30 {
+        standby.wait(1);
+        answer_checks(&mut standby, |_| Some(true));
+    }
+    assert_eq!(standby.relays.splice(id), Some(splice), "heard of just now");
     assert!(matches!(standby.client_says(1, Flags::ACK), Fate::Forward(_)));
     assert!(matches!(standby.backend_says(id, Flags::ACK), Fate::Forward(_)));
     for _ in 0..70 {

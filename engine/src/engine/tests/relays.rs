@@ -1,8 +1,9 @@
 //! Stories of relays: unmodified servers behind a pair whose primary fails.
 
 use super::client::Mode;
-use super::world::{CHARGEN, DISCARD, ECHO, FILES, RELAYED, World};
+use super::world::{CHARGEN, DISCARD, ECHO, FILES, RELAYED, World, service_address};
 use crate::time::Duration;
+use crate::wire::{Flags, FourTuple, Offload, SeqNum, TcpHeader, TcpOptions, VnetHeader};
 
 const ALL: [(u16, Mode); 4] = [
     (RELAYED + ECHO, Mode::Echo(2_000_000)),
@@ -22,6 +23,26 @@ fn busy(world: &mut World) {
         world.connect(port, mode);
         world.connect_v6(port, mode);
     }
+}
+
+/// A client's segment to the relay of `echo`.
+fn from_client(port: u16, flags: Flags) -> Vec<u8> {
+    let local = ([10, 77, 0, 10], port).into();
+    let remote = (service_address(), RELAYED + ECHO).into();
+    let header = TcpHeader {
+        tuple: FourTuple { local, remote },
+        seq: SeqNum(1000),
+        ack: SeqNum(0),
+        flags,
+        window: 1000,
+        options: TcpOptions::default(),
+        ecn: 0,
+        ttl: 64,
+        ip_id: 0,
+    };
+    let mut packet = vec![0; header.len()];
+    let _: VnetHeader = header.write(&mut packet, 0, Offload::Full);
+    packet
 }
 
 /// Lets the clients get somewhere but not finish.
@@ -104,6 +125,63 @@ fn a_standby_that_joins_is_told_of_every_splice() {
     world.run_until("duplex", World::is_duplex);
     world.kill(0);
     world.finish();
+}
+
+#[test]
+fn a_standby_that_joins_is_told_which_splices_are_over() {
+    let mut world = World::new();
+    world.start(0);
+    world.start_backends();
+    world.connect(RELAYED + ECHO, Mode::Echo(1000));
+    world.finish();
+    let now = world.now;
+    assert_eq!(world.engine(0).status(now).splices, 1);
+    world.start(1);
+    world.run_until("duplex", World::is_duplex);
+    world.kill(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.run_for(Duration::from_secs(65));
+    let now = world.now;
+    assert_eq!(world.engine(1).status(now).splices, 0);
+}
+
+#[test]
+fn who_has_not_announced_passes_nothing_on_and_refuses_nobody() {
+    let mut world = World::new();
+    world.start(0);
+    world.start_backends();
+    world.connect(RELAYED + ECHO, Mode::Echo(1000));
+    world.finish();
+    let now = world.now;
+    let engine = world.engine(0);
+    for (announced, port) in [(false, 40_000), (false, 50_000), (true, 40_000)] {
+        engine.announced = announced;
+        let mut packet = from_client(port, Flags::ACK);
+        let relayed = engine.on_packet(now, VnetHeader::PLAIN, &mut packet);
+        assert_eq!((relayed.is_some(), engine.has_packets()), (announced, false));
+    }
+}
+
+#[test]
+fn a_splice_that_begins_during_a_snapshot_is_no_part_of_it() {
+    let mut world = World::new();
+    world.start(0);
+    world.start_backends();
+    world.connect(RELAYED + ECHO, Mode::Echo(1000));
+    world.finish();
+    world.run_for(Duration::from_secs(100));
+    let now = world.now;
+    let engine = world.engine(0);
+    assert_eq!((engine.relays.len(), engine.relays.slots()), (0, 1));
+    engine.attach_standby(now);
+    assert!(!engine.splices.is_told(0));
+
+    let position = engine.log.appended();
+    engine.on_packet(now, VnetHeader::PLAIN, &mut from_client(50_000, Flags::SYN));
+    assert_eq!(engine.log.appended(), position.next());
+    assert!(engine.splices.is_told(0));
+    engine.advance_snapshot(now);
+    assert_eq!(engine.log.appended(), position.next().next(), "its end alone");
 }
 
 #[test]

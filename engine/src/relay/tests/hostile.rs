@@ -85,6 +85,30 @@ fn text_or_an_acknowledgment_of_text_proves_that_the_backend_has_heard_its_clien
 }
 
 #[test]
+fn a_new_syn_before_the_backend_has_answered_begins_anew() {
+    let mut world = World::new();
+    let first = world.begin(1);
+    world.say(client(1), &segment(Flags::SYN, 77, 0));
+    let events = world.events();
+    let [Event::Unspliced(gone), Event::Spliced(next)] = events[..] else { panic!("{events:?}") };
+    assert!(gone == first && next != first);
+}
+
+#[test]
+fn a_port_rests_for_a_second() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let (leg, ours) = (world.backend(id), "10.77.0.100".parse().unwrap());
+    world.client_says(1, Flags::RST);
+    let comes_around = |world: &mut World| {
+        (0..65_000).any(|_| world.relays.free_leg(world.now, 0, 0, ours) == Some(leg))
+    };
+    assert!(!comes_around(&mut world), "what is under way may still come");
+    world.now = world.now + Duration::from_secs(1);
+    assert!(comes_around(&mut world));
+}
+
+#[test]
 fn a_flood_takes_ports_of_its_own_only() {
     let mut settings = settings();
     settings.backends.truncate(1);
