@@ -76,7 +76,8 @@ const SWEEP_PARTS: usize = 64;
 pub struct Limits {
     /// Splices beyond which a SYN is not answered.
     pub splices_max: usize,
-    /// Splices whose two ends have not both answered, beyond which the oldest gives way.
+    /// Splices whose two ends have not both answered, beyond which the oldest gives way if it is old
+    /// enough; else a SYN is not answered.
     pub opening_max: usize,
     /// What a packet on the LAN may have, in bytes.
     pub mtu: u16,

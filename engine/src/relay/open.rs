@@ -11,8 +11,13 @@ use super::*;
 /// SYNs that may wait to be taken, at least: more than one turn brings.
 const HEADERS_MIN: usize = 16;
 
-/// How long a handshake may take, one SYN lost, before it gives way to others in a full table.
+/// How long after its last packet a handshake gives way to others where there is no more room: a
+/// packet of it may be lost, and is repeated after one second and after two more (RFC 6298 §2). Who
+/// goes on with one that gave way earlier would be reset.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
+
+/// Half-open splices that are looked at for one that gives way.
+const LOOKS: usize = 16;
 
 impl Relays {
     /// A client's SYN.
@@ -24,7 +29,9 @@ impl Relays {
         segment: &Segment<'_>,
         numbers: &dyn Fn(&FourTuple) -> Numbers,
     ) -> Fate {
-        if self.table.is_full() && !self.end_oldest_over() && !self.end_late_opening(now) {
+        let full = self.table.is_full() && !self.end_oldest_over();
+        let crowded = self.half_open >= self.limits.opening_max;
+        if (full || crowded) && !self.end_late_opening(now) {
             self.counts.full += 1;
             return Fate::Taken;
         }
@@ -37,9 +44,6 @@ impl Relays {
             self.counts.full += 1;
             return Fate::Taken;
         };
-        if self.half_open >= self.limits.opening_max {
-            self.end_oldest_opening();
-        }
         let Some(id) = self.table.vacant() else { return Fate::Taken };
         self.counts.spliced += 1;
         let syn = Syn::of(segment);
@@ -263,7 +267,7 @@ impl Relays {
                         self.end(id);
                         return Some(leg);
                     }
-                    if entry.is_half_open() {
+                    if entry.is_half_open() && entry.heard + HANDSHAKE_MAX <= now {
                         half_open = half_open.or(Some((id, leg)));
                     }
                 }
@@ -283,25 +287,24 @@ impl Relays {
         opening.push_back((now, id));
     }
 
-    fn end_oldest_opening(&mut self) {
-        while let Some((_, id)) = self.opening.pop_front() {
-            if self.table.get(id).is_some_and(Entry::is_half_open) {
-                return self.end(id);
-            }
-        }
-    }
-
-    /// Makes room: ends the splice that is half-open for longest, if that is longer than any handshake
+    /// Makes room: ends a splice that is half-open for longest, if that is longer than any handshake
     /// takes. Whether there was one.
     fn end_late_opening(&mut self, now: Instant) -> bool {
-        while let Some(&(since, id)) = self.opening.front()
-            && since + HANDSHAKE_MAX <= now
-        {
+        for _ in 0..LOOKS {
+            let Some(&(since, id)) = self.opening.front() else { return false };
+            if since + HANDSHAKE_MAX > now {
+                return false;
+            }
             self.opening.pop_front();
-            if self.table.get(id).is_some_and(Entry::is_half_open) {
+            let Some(entry) = self.table.get(id).filter(|entry| entry.is_half_open()) else {
+                continue;
+            };
+            if entry.heard + HANDSHAKE_MAX <= now {
                 self.end(id);
                 return true;
             }
+            let heard = entry.heard;
+            self.opening.push_back((heard, id));
         }
         false
     }

@@ -367,9 +367,13 @@ fn who_waits_longest_for_a_backend_gives_way_in_a_flood() {
     let mut world = World::new();
     let first = world.begin(1);
     let stays = world.open(2);
-    for port in 0..FLOOD as u16 {
+    for port in 1..FLOOD as u16 {
         world.begin(100 + port);
     }
+    world.say(client(3), &segment(Flags::SYN, 1000, 0));
+    assert!(world.events().is_empty(), "nobody has waited for too long");
+    world.wait(4);
+    world.begin(3);
     assert_eq!(world.relays.splice(first), None);
     assert!(world.relays.splice(stays).is_some());
     assert_eq!(world.relays.len(), FLOOD + 1);

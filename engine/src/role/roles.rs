@@ -293,6 +293,8 @@ impl Roles {
         let State::Primary(primary) = &self.state else { return false };
         primary.is_duplex()
             && !primary.is_unheard(&self.common, now)
+            // Who stood still and has not looked since is about to find its lease over.
+            && now.since(self.common.last) <= self.common.timing.pause()
             && primary.held == Held::Whole
             && self.check_switchover().is_ok()
             && self.common.detector.is_heard_on_any(now)
