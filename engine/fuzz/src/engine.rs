@@ -13,7 +13,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use etherparse::PacketBuilder;
 use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
 use standin::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
-use standin::relay::{self, Backend, Check, IDLE, Relays, Splice};
+use standin::relay::{self, Backend, Check, IDLE, Relays, Splice, Stage};
 use standin::replica::{
     Follower, Frame, FrameReader, Heartbeat, Hello, Log, Part, Record, Refusal, Versions,
 };
@@ -189,8 +189,9 @@ enum Told<'a> {
         backend: u8,
         v6: bool,
     },
-    SpliceOver {
+    SpliceStage {
         splice: u8,
+        over: bool,
     },
     Unspliced {
         splice: u8,
@@ -846,7 +847,10 @@ impl Peer {
                         let joined = Splice { client, backend, seq, ts };
                         self.relays.hold(Instant::ZERO, splice, joined)
                     }
-                    Record::SpliceOver { splice } => self.relays.hold_over(splice),
+                    Record::SpliceStage { splice, over } => {
+                        let stage = if over { Stage::Over } else { Stage::Open };
+                        self.relays.hold_stage(splice, stage)
+                    }
                     Record::Unspliced { splice } => self.relays.release(splice),
                     _ => Ok(()),
                 };
@@ -924,7 +928,9 @@ impl Told<'_> {
                 let backend = FourTuple { local: ours(u16::from(port) * 16), remote };
                 Record::Spliced { splice: splice(name), client, backend, seq: 1000, ts: 7 }
             }
-            Told::SpliceOver { splice: name } => Record::SpliceOver { splice: splice(name) },
+            Told::SpliceStage { splice: name, over } => {
+                Record::SpliceStage { splice: splice(name), over }
+            }
             Told::Unspliced { splice: name } => Record::Unspliced { splice: splice(name) },
         };
         // Input without bytes is no record that a primary writes.

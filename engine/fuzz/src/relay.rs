@@ -249,9 +249,8 @@ impl World {
         for (id, known) in &mut self.splices {
             (known.stands, known.committed) = (true, true);
             assert_eq!(self.standby.hold(self.now, *id, known.splice), Ok(()));
-            if self.owner.is_over(*id) {
-                assert_eq!(self.standby.hold_over(*id), Ok(()));
-            }
+            let stage = self.owner.stage(*id).expect("what is told is there");
+            assert_eq!(self.standby.hold_stage(*id, stage), Ok(()));
         }
     }
 
@@ -306,7 +305,7 @@ impl World {
             let Splice { client, backend, .. } = known.splice;
             assert_eq!(self.owner.splice(*id), Some(known.splice), "it does not change");
             assert_eq!(self.standby.splice(*id), Some(known.splice));
-            assert_eq!(self.owner.is_over(*id), self.standby.is_over(*id));
+            assert_eq!(self.owner.stage(*id), self.standby.stage(*id));
             assert!(legs.insert(client) && legs.insert(backend), "a leg of two splices");
             assert!(backend.local.port() >= 1024 && !PORTS.contains(&backend.local.port()));
             assert_eq!(backend.local.ip(), client.local.ip());
@@ -331,9 +330,6 @@ impl World {
             Event::Spliced(id) => {
                 let splice = self.owner.splice(id).expect("what is told is there");
                 assert_eq!(self.standby.hold(self.now, id, splice), Ok(()));
-                if self.owner.is_over(id) {
-                    assert_eq!(self.standby.hold_over(id), Ok(()));
-                }
                 let known = self.splices.entry(id).or_insert_with(|| {
                     assert!(self.names.insert(id), "a name is given once");
                     Known { splice, stands: false, committed: false }
@@ -347,7 +343,7 @@ impl World {
                 }
                 self.pending.push(id);
             }
-            Event::Over(id) => assert_eq!(self.standby.hold_over(id), Ok(())),
+            Event::Stage(id, stage) => assert_eq!(self.standby.hold_stage(id, stage), Ok(())),
             Event::Unspliced(id) => {
                 assert_eq!(self.standby.release(id), Ok(()));
                 let known = self.splices.remove(&id).expect("it ends once");

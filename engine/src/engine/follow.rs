@@ -3,7 +3,7 @@
 use super::Engine;
 use super::connection::{Body, Connection};
 use crate::ids::{ConnId, Epoch, Lsn};
-use crate::relay::Splice;
+use crate::relay::{Splice, Stage};
 use crate::replica::{Record, Violation};
 use crate::service::output::ENDLESS;
 use crate::service::{App, Env};
@@ -130,7 +130,10 @@ impl Engine {
                 let seq = super::mistakes::mistaken_delta(&self.setup, seq);
                 self.relays.hold(now, splice, Splice { client, backend, seq, ts })
             }
-            Record::SpliceOver { splice } => self.relays.hold_over(splice),
+            Record::SpliceStage { splice, over } => {
+                let stage = if over { Stage::Over } else { Stage::Open };
+                self.relays.hold_stage(splice, stage)
+            }
             Record::Unspliced { splice } => self.relays.release(splice),
             Record::SnapshotEnd => {
                 self.roles.on_synced(now, epoch);

@@ -11,7 +11,7 @@ use super::outbox::{Loose, Relayed};
 use super::replicate::SNAPSHOT_BUDGET;
 use super::setup::{Level, Setup};
 use crate::ids::{Lsn, SpliceId};
-use crate::relay::{Event, Fate, Limits, Numbers, Relays, Splice};
+use crate::relay::{Event, Fate, Limits, Numbers, Relays, Splice, Stage};
 use crate::replica::{Record, SnapshotProgress};
 use crate::tcp;
 use crate::time::Instant;
@@ -148,7 +148,7 @@ impl Engine {
         while let Some(event) = self.relays.poll_event() {
             match event {
                 Event::Spliced(id) => self.replicate_spliced(now, id),
-                Event::Over(id) => self.replicate_over(id),
+                Event::Stage(id, stage) => self.replicate_stage(id, stage),
                 Event::Unspliced(id) => self.replicate_unspliced(id),
                 Event::Backend { port, address, up } => {
                     let (level, state) =
@@ -177,15 +177,17 @@ impl Engine {
     fn append_spliced(&mut self, splice: SpliceId) -> Option<Lsn> {
         let Splice { client, backend, seq, ts } = self.relays.splice(splice)?;
         let lsn = self.append(&Record::Spliced { splice, client, backend, seq, ts })?;
-        if self.relays.is_over(splice) {
-            return self.append(&Record::SpliceOver { splice });
+        if let Some(stage) = self.relays.stage(splice)
+            && stage != Stage::HalfOpen
+        {
+            return self.append(&Record::SpliceStage { splice, over: stage == Stage::Over });
         }
         Some(lsn)
     }
 
-    fn replicate_over(&mut self, splice: SpliceId) {
+    fn replicate_stage(&mut self, splice: SpliceId, stage: Stage) {
         if self.attached && self.splices.is_told(Relays::slot_of(splice)) {
-            self.append(&Record::SpliceOver { splice });
+            self.append(&Record::SpliceStage { splice, over: stage == Stage::Over });
         }
     }
 

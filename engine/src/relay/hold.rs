@@ -25,18 +25,26 @@ impl Relays {
         if let Some(before) = self.table.remove(id, false) {
             self.unload(&before);
         }
-        let phase = Phase::Open { finished: 0 };
+        let phase = Phase::Answered;
         let entry = Entry { committed: true, ..Entry::new(now, id, splice, phase, at) };
         self.table.insert(Box::new(entry)).map_err(|_| "splice's place is taken")?;
+        self.half_open += 1;
         if let Some(server) = self.server(at) {
             server.load += 1;
         }
         Ok(())
     }
 
-    /// Nothing more is expected of the peer's splice `id`.
-    pub fn hold_over(&mut self, id: SpliceId) -> Result<(), &'static str> {
-        self.table.get_mut(id).ok_or("splice that is over is unknown")?.phase = Phase::Closing;
+    /// The peer's splice `id` has come so far.
+    pub fn hold_stage(&mut self, id: SpliceId, stage: Stage) -> Result<(), &'static str> {
+        let entry = self.table.get_mut(id).ok_or("splice that goes on is unknown")?;
+        self.half_open -= usize::from(entry.is_half_open());
+        entry.phase = match stage {
+            Stage::HalfOpen => Phase::Answered,
+            Stage::Open => Phase::Open { finished: 0 },
+            Stage::Over => Phase::Closing,
+        };
+        self.half_open += usize::from(entry.is_half_open());
         Ok(())
     }
 
@@ -54,11 +62,14 @@ impl Relays {
         self.headers.clear();
         self.events.clear();
         self.over.clear();
+        self.opening.clear();
         for entry in self.table.iter_mut() {
             entry.heard = now;
             entry.listed = entry.is_over();
             if entry.listed {
                 self.over.push_back((now, entry.id));
+            } else if entry.is_half_open() {
+                self.opening.push_back((now, entry.id));
             }
         }
         for server in self.relays.iter_mut().flat_map(|relay| &mut relay.servers) {

@@ -50,7 +50,7 @@ use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
 pub use settings::{Backend, Check, IDLE, Settings};
-pub use splice::Splice;
+pub use splice::{Splice, Stage};
 
 /// How long a splice is kept after its last packet when both ends have finished and know it of each
 /// other, or one has reset it: a lost last ACK is asked for again within that time. Its port and its place are given away
@@ -112,8 +112,8 @@ pub enum Fate {
 pub enum Event {
     /// The standby has to know of the splice, as it is now; then [`Relays::commit`].
     Spliced(SpliceId),
-    /// Nothing more is expected of the splice, which is kept a little.
-    Over(SpliceId),
+    /// The splice has come so far.
+    Stage(SpliceId, Stage),
     /// The splice is no more.
     Unspliced(SpliceId),
     /// A backend is up, or down.
@@ -226,9 +226,9 @@ impl Relays {
         table::slot_of(id)
     }
 
-    /// Whether nothing more is expected of the splice `id`.
-    pub fn is_over(&self, id: SpliceId) -> bool {
-        self.table.get(id).is_some_and(Entry::is_over)
+    /// How far the splice `id` has come.
+    pub fn stage(&self, id: SpliceId) -> Option<Stage> {
+        Some(self.table.get(id)?.stage())
     }
 
     /// What is to be known of the splice `id`.
@@ -329,18 +329,17 @@ impl Relays {
             self.end(id);
             return self.on_segment(now, leg, segment, numbers);
         }
-        let (was_over, was_half_open) = (entry.is_over(), entry.is_half_open());
+        let before = entry.stage();
         entry.note(now, side, segment);
-        self.half_open -= usize::from(was_half_open && !entry.is_half_open());
+        let stage = entry.stage();
         let rewrite =
             entry.splice.rewrite(side, mss_for(self.limits.mtu, &entry.splice.backend.local));
-        match (was_over, entry.is_over()) {
-            (false, true) => {
-                self.events.push_back(Event::Over(id));
+        if stage != before {
+            self.half_open -= usize::from(before == Stage::HalfOpen);
+            self.events.push_back(Event::Stage(id, stage));
+            if stage == Stage::Over {
                 self.list_over(now, id);
             }
-            (true, false) => self.events.push_back(Event::Spliced(id)),
-            (false, false) | (true, true) => {}
         }
         Fate::Forward(rewrite)
     }

@@ -4,8 +4,11 @@ use crate::ids::SpliceId;
 use crate::time::Instant;
 use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions};
 
-/// How far beyond what was acknowledged the number of a reset may lie.
+/// How far beyond what was sent the number of a reset may lie: what was sent may be lost before us.
 pub(super) const RESET_WINDOW: u32 = 1 << 16;
+
+/// The most bytes that a side has under way.
+const FLIGHT_MAX: u32 = 1 << 24;
 
 /// Resets not believed after which no more of them are: each costs two records.
 const DISBELIEVED_MAX: u8 = 8;
@@ -126,6 +129,17 @@ pub(super) enum Phase {
     Reset { by: Side, finished: u8 },
 }
 
+/// How far a splice has come, as the standby is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Its ends have not found each other.
+    HalfOpen,
+    /// They have.
+    Open,
+    /// Nothing more is expected of it.
+    Over,
+}
+
 /// A splice in the table.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -147,6 +161,8 @@ pub(super) struct Entry {
     /// The number that the client, and the backend, has to go on with: as each counts itself, and as
     /// the other has acknowledged last. `None`: not heard yet by this owner.
     pub(super) next: [Option<SeqNum>; 2],
+    /// The number behind the last that each side has sent.
+    pub(super) sent: [Option<SeqNum>; 2],
     /// Resets that were not believed.
     pub(super) disbelieved: u8,
 }
@@ -161,13 +177,35 @@ impl Entry {
         at: Option<(u16, u16)>,
     ) -> Self {
         let (committed, listed, heard, disbelieved) = (false, false, now, 0);
-        let (opened_by, fins, next) = (None, [None; 2], [None; 2]);
-        Self { id, splice, phase, at, committed, listed, heard, opened_by, fins, next, disbelieved }
+        let (opened_by, fins, next, sent) = (None, [None; 2], [None; 2], [None; 2]);
+        Self {
+            id,
+            splice,
+            phase,
+            at,
+            committed,
+            listed,
+            heard,
+            opened_by,
+            fins,
+            next,
+            sent,
+            disbelieved,
+        }
+    }
+
+    /// How far it has come.
+    pub(super) const fn stage(&self) -> Stage {
+        match self.phase {
+            Phase::Opening(_) | Phase::Answered => Stage::HalfOpen,
+            Phase::Open { .. } => Stage::Open,
+            Phase::Closing | Phase::Reset { .. } => Stage::Over,
+        }
     }
 
     /// Whether nothing is expected to pass any more, so that its port and its room may be taken.
     pub(super) const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closing | Phase::Reset { .. })
+        matches!(self.stage(), Stage::Over)
     }
 
     /// Whether its backend has not answered.
@@ -177,7 +215,7 @@ impl Entry {
 
     /// Whether its ends have not found each other.
     pub(super) const fn is_half_open(&self) -> bool {
-        matches!(self.phase, Phase::Opening(_) | Phase::Answered)
+        matches!(self.stage(), Stage::HalfOpen)
     }
 
     /// Takes note of a segment from `side` that passes.
@@ -188,6 +226,7 @@ impl Entry {
         if is_reset && !self.believes(side, segment.seq) {
             return;
         }
+        self.advance(side, segment);
         if flags.contains(Flags::FIN) {
             self.fins[side as usize] = Some(segment.seq.add(segment.len()));
         }
@@ -253,13 +292,23 @@ impl Entry {
         }
     }
 
-    /// Whether a reset of `side`'s with this number may be real. Whoever does not see the connection
-    /// has to guess it (RFC 5961 §3); what the other end does not believe within that window it
-    /// contradicts, and so tells us.
+    /// `side` has sent `segment`. One far from all before it is somebody else's, or they were.
+    fn advance(&mut self, side: Side, segment: &Segment<'_>) {
+        let (last, end) = (&mut self.sent[side as usize], segment.seq.add(segment.len()));
+        let back = last.map_or(FLIGHT_MAX, |last| last.since(end));
+        if back == 0 || back >= FLIGHT_MAX {
+            *last = Some(end);
+        }
+    }
+
+    /// Whether a reset of `side`'s with this number may be real: it has the number behind the last that
+    /// was sent, or near that. Whoever does not see the connection has to guess it (RFC 5961 §3); what
+    /// the other end does not believe it contradicts, and so tells us.
     fn believes(&self, side: Side, seq: SeqNum) -> bool {
-        let next = self.next[side as usize];
-        let near = next.is_some_and(|next| seq.since(next) < RESET_WINDOW);
-        near && self.disbelieved < DISBELIEVED_MAX
+        let Some(next) = self.next[side as usize] else { return false };
+        let ahead = self.sent[side as usize].map_or(0, |sent| sent.since(next));
+        let window = if ahead < FLIGHT_MAX { ahead + RESET_WINDOW } else { RESET_WINDOW };
+        seq.since(next) < window && self.disbelieved < DISBELIEVED_MAX
     }
 }
 

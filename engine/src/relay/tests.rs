@@ -124,6 +124,7 @@ impl World {
         assert!(matches!(fate, Fate::Forward(_)), "{fate:?}");
         self.client_says(port, Flags::ACK);
         self.headers();
+        self.events();
         id
     }
 
@@ -273,7 +274,7 @@ fn a_splice_is_over_when_both_have_finished_and_goes_a_minute_later() {
     world.events();
     assert!(world.relays.splice(id).is_some(), "half-closed may last");
     world.finish(1, id);
-    assert_eq!(world.events(), [Event::Over(id)]);
+    assert_eq!(world.events(), [Event::Stage(id, Stage::Over)]);
     world.wait(40);
     world.client_says(1, Flags::ACK);
     world.wait(40);
@@ -315,12 +316,12 @@ fn a_reset_that_nobody_believes_ends_nothing() {
     let mut world = World::new();
     let id = world.open(1);
     assert!(matches!(world.client_says(1, Flags::RST), Fate::Forward(_)), "for the end to judge");
-    assert_eq!(world.events(), [Event::Over(id)]);
+    assert_eq!(world.events(), [Event::Stage(id, Stage::Over)]);
     // Whoever sent the reset proves nothing by going on; whoever got it does.
     world.client_says(1, Flags::ACK);
     assert_eq!(world.events(), []);
     world.backend_says(id, Flags::ACK);
-    assert_eq!(world.events(), [Event::Spliced(id)]);
+    assert_eq!(world.events(), [Event::Stage(id, Stage::Open)]);
     world.wait(300);
     assert!(world.relays.splice(id).is_some());
 }
@@ -485,7 +486,7 @@ fn what_is_held_is_gone_on_with_and_what_cannot_be_true_is_refused() {
     let relays = &mut standby.relays;
     assert_eq!(relays.hold(now, id, splice), Ok(()));
     assert_eq!(relays.hold(now, over, ended), Ok(()));
-    assert_eq!(relays.hold_over(over), Ok(()));
+    assert_eq!(relays.hold_stage(over, Stage::Over), Ok(()));
     let mut refuse = |id: u64, splice: Splice| relays.hold(now, SpliceId(id), splice).unwrap_err();
     assert_eq!(refuse(9, splice), "splice's place is taken", "its legs are");
     let elsewhere = FourTuple { local: "10.77.0.1:8080".parse().unwrap(), ..splice.client };
@@ -496,7 +497,7 @@ fn what_is_held_is_gone_on_with_and_what_cannot_be_true_is_refused() {
     let v6 = FourTuple { remote: "[fd77::21]:80".parse().unwrap(), ..splice.backend };
     assert_eq!(refuse(9, Splice { backend: v6, ..splice }), "splice joins two address families");
     assert_eq!(relays.release(SpliceId(77)), Err("splice that ends is unknown"));
-    assert_eq!(relays.hold_over(SpliceId(77)), Err("splice that is over is unknown"));
+    assert_eq!(relays.hold_stage(SpliceId(77), Stage::Over), Err("splice that goes on is unknown"));
 
     // However long it was only held.
     standby.now = now + Duration::from_secs(10_000);

@@ -128,8 +128,12 @@ fn splice() {
          04 0a4d0064 3512 04 0a4d0015 5000 22110000 44330000",
     );
     expect_record(
-        Record::SpliceOver { splice: SpliceId(0x0102_0304_0506_0708) },
-        "0b 0807060504030201",
+        Record::SpliceStage { splice: SpliceId(0x0102_0304_0506_0708), over: false },
+        "0b 0807060504030201 00",
+    );
+    expect_record(
+        Record::SpliceStage { splice: SpliceId(0x0102_0304_0506_0708), over: true },
+        "0b 0807060504030201 01",
     );
     expect_record(
         Record::Unspliced { splice: SpliceId(0x0102_0304_0506_0708) },

@@ -5,7 +5,7 @@
 //!       └─► Pin*        what a service saw outside its input
 //!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
 //!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
-//!  Spliced ─► SpliceOver ─► Unspliced                     two legs that a relay has joined
+//!  Spliced ─► SpliceStage* ─► Unspliced                    two legs that a relay has joined
 //! ```
 //!
 //! A record is its kind (one byte, never given to another record) and fixed fields. Byte runs are
@@ -101,11 +101,14 @@ pub enum Record<'a> {
         /// What is added to the client's timestamps, modulo 2³².
         ts: u32,
     },
-    /// Both ends of a splice have finished, or one has reset it. It is kept for what may still be
-    /// acknowledged. If it goes on all the same, it is told as [`Self::Spliced`] again.
-    SpliceOver {
+    /// How far a splice has come: at first its ends have not found each other. Lazy: whoever misses one
+    /// keeps the splice for too short or too long.
+    SpliceStage {
         /// The splice.
         splice: SpliceId,
+        /// Whether both ends have finished, or one has reset it: it is kept for what may still be
+        /// acknowledged. Else both are heard.
+        over: bool,
     },
     /// A splice exists no longer.
     Unspliced {
@@ -126,10 +129,11 @@ mod kind {
     pub(super) const SNAPSHOT_END: u8 = 8;
     pub(super) const SPLICED: u8 = 9;
     pub(super) const UNSPLICED: u8 = 10;
-    pub(super) const SPLICE_OVER: u8 = 11;
+    pub(super) const SPLICE_STAGE: u8 = 11;
 }
 
 const FLAG_SNAPSHOT: u8 = 1;
+const FLAG_OVER: u8 = 1;
 const FLAG_FIN_ACKED: u8 = 1;
 const FLAG_HANDSHAKE_DONE: u8 = 2;
 
@@ -150,7 +154,8 @@ impl<'a> Record<'a> {
             Self::Spliced { client, backend, .. } => {
                 8 + tuple_len(client) + tuple_len(backend) + 4 + 4
             }
-            Self::SpliceOver { .. } | Self::Unspliced { .. } => 8,
+            Self::SpliceStage { .. } => 8 + 1,
+            Self::Unspliced { .. } => 8,
         }
     }
 
@@ -209,9 +214,10 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&seq.to_le_bytes());
                 out.extend_from_slice(&ts.to_le_bytes());
             }
-            Self::SpliceOver { splice } => {
-                out.push(kind::SPLICE_OVER);
+            Self::SpliceStage { splice, over } => {
+                out.push(kind::SPLICE_STAGE);
                 out.extend_from_slice(&splice.0.to_le_bytes());
+                out.push(if over { FLAG_OVER } else { 0 });
             }
             Self::Unspliced { splice } => {
                 out.push(kind::UNSPLICED);
@@ -243,7 +249,10 @@ impl<'a> Record<'a> {
                 seq: fields.u32()?,
                 ts: fields.u32()?,
             },
-            kind::SPLICE_OVER => Self::SpliceOver { splice: SpliceId(fields.u64()?) },
+            kind::SPLICE_STAGE => Self::SpliceStage {
+                splice: SpliceId(fields.u64()?),
+                over: fields.flags("the flags of a splice's stage", FLAG_OVER)? != 0,
+            },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
             value => {
                 let what = "the kind of a record";
@@ -303,7 +312,7 @@ impl<'a> Record<'a> {
             Self::SnapshotBegin { .. }
             | Self::SnapshotEnd
             | Self::Spliced { .. }
-            | Self::SpliceOver { .. }
+            | Self::SpliceStage { .. }
             | Self::Unspliced { .. } => None,
         }
     }
@@ -321,7 +330,8 @@ impl<'a> Record<'a> {
             Self::SnapshotBegin { .. } => "snapshot begin",
             Self::SnapshotEnd => "snapshot end",
             Self::Spliced { .. } => "spliced",
-            Self::SpliceOver { .. } => "splice over",
+            Self::SpliceStage { over: false, .. } => "splice open",
+            Self::SpliceStage { over: true, .. } => "splice over",
             Self::Unspliced { .. } => "unspliced",
         }
     }

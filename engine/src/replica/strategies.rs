@@ -53,8 +53,9 @@ pub(super) enum OwnedRecord {
         seq: u32,
         ts: u32,
     },
-    SpliceOver {
+    SpliceStage {
         splice: u64,
+        over: bool,
     },
     Unspliced {
         splice: u64,
@@ -89,7 +90,9 @@ impl OwnedRecord {
                 seq,
                 ts,
             },
-            Self::SpliceOver { splice } => Record::SpliceOver { splice: SpliceId(splice) },
+            Self::SpliceStage { splice, over } => {
+                Record::SpliceStage { splice: SpliceId(splice), over }
+            }
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
         }
     }
@@ -144,7 +147,7 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
         Just(OwnedRecord::SnapshotEnd),
         (any::<(u64, u32, u32)>(), [address(), address(), address(), address()])
             .prop_map(|((splice, seq, ts), ends)| OwnedRecord::Spliced { splice, ends, seq, ts }),
-        any::<u64>().prop_map(|splice| OwnedRecord::SpliceOver { splice }),
+        any::<(u64, bool)>().prop_map(|(splice, over)| OwnedRecord::SpliceStage { splice, over }),
         any::<u64>().prop_map(|splice| OwnedRecord::Unspliced { splice }),
     ]
 }

@@ -39,7 +39,7 @@ pub(super) enum Record<'a> {
     SnapshotBegin,
     SnapshotEnd,
     Spliced { name: u64, pair: Pair, leg: Leg, seq: u32, ts: u32 },
-    SpliceOver,
+    SpliceStage,
     Unspliced { name: u64 },
 }
 
@@ -150,8 +150,8 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
         }
         10 => Record::Unspliced { name: fields.u64()? },
         11 => {
-            fields.u64()?;
-            Record::SpliceOver
+            fields.take(8 + 1)?;
+            Record::SpliceStage
         }
         _ => return Err(Unreadable),
     })

@@ -18,7 +18,7 @@ fn a_reset_out_of_nowhere_ends_nothing() {
     assert!(world.relays.splice(id).is_some());
     world.events();
     world.client_says(1, Flags::RST);
-    assert_eq!(world.events(), [Event::Over(id)], "the right number");
+    assert_eq!(world.events(), [Event::Stage(id, Stage::Over)], "the right number");
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_host_that_knows_nothing_of_its_syn_ends_the_splice_with_a_reset() {
     let id = world.begin(1);
     world.answer(id, Flags::SYN | Flags::ACK);
     world.client_says(1, Flags::RST);
-    assert_eq!(world.events(), [Event::Over(id)]);
+    assert_eq!(world.events(), [Event::Stage(id, Stage::Over)]);
     world.wait(65);
     assert_eq!(world.relays.len(), 0);
 }
@@ -43,7 +43,7 @@ fn resets_that_nobody_believes_cost_few_records() {
         records += world.events().len();
     }
     assert!(records < 20, "{records}");
-    assert!(!world.relays.is_over(id));
+    assert_eq!(world.relays.stage(id), Some(Stage::Open));
 }
 
 #[test]
@@ -218,4 +218,57 @@ fn after_a_takeover_a_port_is_found_among_many_that_are_held() {
         }
         assert_eq!(heir.relays.counts().full, 0);
     }
+}
+
+/// Who gives up an upload resets behind all that is under way.
+#[test]
+fn a_reset_behind_a_large_flight_is_believed_and_one_beside_it_is_not() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let text = [0; 60_000];
+    let sent = 40 * text.len() as u32;
+    for offset in (0..sent).step_by(text.len()) {
+        let piece = Segment { payload: &text, ..segment(Flags::ACK, 1001 + offset, 5001) };
+        world.say(client(1), &piece);
+    }
+    let reset = |world: &mut World, seq| world.say(client(1), &segment(Flags::RST, seq, 0));
+    for seq in [1000, 1001 + sent + RESET_WINDOW, 900_000_000] {
+        reset(&mut world, seq);
+        assert_eq!(world.relays.stage(id), Some(Stage::Open), "{seq}");
+    }
+    reset(&mut world, 1001 + sent);
+    assert_eq!(world.relays.stage(id), Some(Stage::Over));
+}
+
+/// What a flood has left behind does not outlive a takeover by hours.
+#[test]
+fn who_takes_over_tells_what_stands_from_what_was_never_heard_again() {
+    let mut world = World::new();
+    let (stands, flood) = (world.open(1), world.begin(2));
+    let splices = [stands, flood].map(|id| (id, world.relays.splice(id).unwrap()));
+    let mut heir = World::new();
+    for (id, splice) in splices {
+        assert_eq!(heir.relays.hold(heir.now, id, splice), Ok(()));
+    }
+    assert_eq!(heir.relays.hold_stage(stands, Stage::Open), Ok(()));
+    heir.relays.arm(heir.now);
+    heir.wait(200);
+    assert_eq!((heir.relays.splice(flood), heir.relays.half_open()), (None, 0));
+    assert!(heir.relays.splice(stands).is_some());
+}
+
+/// The word that it stands may have died with the old owner.
+#[test]
+fn a_held_splice_stands_as_soon_as_its_backend_goes_on() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let splice = world.relays.splice(id).unwrap();
+    let mut heir = World::new();
+    assert_eq!(heir.relays.hold(heir.now, id, splice), Ok(()));
+    heir.relays.arm(heir.now);
+    heir.say(splice.backend, &segment(Flags::SYN | Flags::ACK, 5000, 0));
+    heir.client_says(1, Flags::ACK);
+    assert_eq!(heir.relays.stage(id), Some(Stage::HalfOpen), "anybody can say that");
+    heir.backend_says(id, Flags::ACK);
+    assert_eq!(heir.relays.stage(id), Some(Stage::Open));
 }

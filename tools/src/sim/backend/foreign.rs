@@ -10,7 +10,7 @@ use smoltcp::socket::tcp;
 
 use super::app::{App, Kind};
 use super::{BackendPlan, Condition, Server};
-use crate::sim::client::{Outgoing, Queue, clock, interface};
+use crate::sim::client::{Outgoing, Queue, clock, interface, shuts_window};
 use standin::wire::VnetHeader;
 
 /// Bytes of send buffer.
@@ -132,7 +132,9 @@ impl Foreign {
 
 impl Server for Foreign {
     fn on_packet(&mut self, now: u64, packet: &[u8]) {
-        self.line.deliver(packet);
+        if !shuts_window(packet) {
+            self.line.deliver(packet);
+        }
         self.turn(now);
     }
 

@@ -50,6 +50,14 @@ impl Queue {
     }
 }
 
+/// Whether a packet says nothing but that its sender has no room. The probe that `smoltcp` 0.14 answers
+/// it with counts as sent, and if that is lost nothing sends its byte again.
+pub(in crate::sim) fn shuts_window(packet: &[u8]) -> bool {
+    let Ok(ip) = parse_ip(packet) else { return false };
+    let Ok((.., segment)) = parse_tcp(&ip, ChecksumState::Verify) else { return false };
+    segment.flags == Flags::ACK && segment.payload.is_empty() && segment.window == 0
+}
+
 /// SEQ, ACK, which of `flags`, and the length of the text of a TCP packet.
 fn read(packet: &[u8], flags: Flags) -> Option<(SeqNum, SeqNum, Flags, u32)> {
     let ip = parse_ip(packet).ok()?;

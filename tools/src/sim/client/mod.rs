@@ -5,7 +5,7 @@ mod line;
 mod own;
 
 pub(super) use foreign::Foreign;
-pub(super) use line::{Queue, clock, interface};
+pub(super) use line::{Queue, clock, interface, shuts_window};
 pub(super) use own::Own;
 
 use core::fmt;
