@@ -41,7 +41,7 @@ use crate::ids::{ConnId, Lsn, SpliceId};
 use crate::neighbour::{self, Neighbour};
 use crate::relay::Relays;
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
-use crate::role::{Path, Reply, Role, Roles};
+use crate::role::{Path, Reply, Roles};
 use crate::service::{PinBytes, Store};
 use crate::tcp::isn::Secret;
 use crate::tcp::wheel::Wheel;
@@ -324,7 +324,8 @@ impl Engine {
 
     /// I5: whoever may not speak yet when it becomes owner begins to announce when it may. Before,
     /// its announcements would be dropped, and its first packets would leave ahead of the next.
-    /// Who is alone and finds its gate closed has slept, perhaps with an announcement in its hands.
+    /// Who finds its gate closed later has perhaps slept with an announcement in its hands, and
+    /// announces again.
     fn announce_when_heard(&mut self, now: Instant) {
         if !self.owner {
             return;
@@ -334,7 +335,7 @@ impl Engine {
             self.announced = true;
             self.neighbour.silence();
             self.neighbour.announce(now);
-        } else if !heard && self.roles.role() == (Role::Primary { duplex: false }) {
+        } else if !heard {
             self.announced = false;
         }
     }

@@ -321,6 +321,22 @@ impl Relays {
                 Side::Backend => self.on_opening_backend(now, id, segment, numbers),
             };
         }
+        if entry.is_inherited() {
+            if side == Side::Client && is_syn(segment) {
+                entry.opened_by = Some(segment.seq);
+                entry.phase = Phase::Opening(Box::new(Syn::of(segment)));
+                self.send_syn(now, id);
+                return Fate::Taken;
+            }
+            let refusal = Flags::RST | Flags::ACK;
+            if side == Side::Backend
+                && segment.flags.contains(refusal)
+                && !core::mem::replace(&mut entry.refused, true)
+            {
+                // Of the SYN, it seems, which its client will repeat: then another backend is asked.
+                return Fate::Taken;
+            }
+        }
         // Not a late copy of the SYN that began what is closing.
         let copy = entry.phase == Phase::Closing && entry.opened_by == Some(segment.seq);
         if side == Side::Client && entry.is_over() && is_syn(segment) && !copy {

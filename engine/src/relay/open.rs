@@ -80,7 +80,7 @@ impl Relays {
         self.send_syn(now, id);
     }
 
-    fn send_syn(&mut self, now: Instant, id: SpliceId) {
+    pub(super) fn send_syn(&mut self, now: Instant, id: SpliceId) {
         if self.headers.len() >= self.limits.opening_max.max(HEADERS_MIN) {
             // Nobody takes them. Its client will repeat it.
             return;

@@ -163,6 +163,8 @@ pub(super) struct Entry {
     pub(super) next: [Option<SeqNum>; 2],
     /// The number behind the last that each side has sent.
     pub(super) sent: [Option<SeqNum>; 2],
+    /// A reset of the backend's has been kept from the client of an inherited handshake.
+    pub(super) refused: bool,
     /// Resets that were not believed.
     pub(super) disbelieved: u8,
 }
@@ -176,7 +178,7 @@ impl Entry {
         phase: Phase,
         at: Option<(u16, u16)>,
     ) -> Self {
-        let (committed, listed, heard, disbelieved) = (false, false, now, 0);
+        let (committed, listed, heard, refused, disbelieved) = (false, false, now, false, 0);
         let (opened_by, fins, next, sent) = (None, [None; 2], [None; 2], [None; 2]);
         Self {
             id,
@@ -190,6 +192,7 @@ impl Entry {
             fins,
             next,
             sent,
+            refused,
             disbelieved,
         }
     }
@@ -216,6 +219,12 @@ impl Entry {
     /// Whether its ends have not found each other.
     pub(super) const fn is_half_open(&self) -> bool {
         matches!(self.stage(), Stage::HalfOpen)
+    }
+
+    /// Whether it was taken over before its ends had found each other, as far as is known. The SYN is
+    /// not: only its client can repeat it.
+    pub(super) const fn is_inherited(&self) -> bool {
+        matches!(self.phase, Phase::Answered) && self.opened_by.is_none()
     }
 
     /// Takes note of a segment from `side` that passes.

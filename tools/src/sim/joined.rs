@@ -3,11 +3,8 @@
 //! A backend's ISN passes a relay unchanged. So a SYN-ACK that an engine sends to a client names the
 //! backend whose connection it is: there the two are joined. From then on the end of that backend,
 //! process or host, ends the connection as TCP ends it, and the client is excused. Nobody else is,
-//! but for two that were never joined, and were refused:
-//!
-//! * each backend was gone, cut off, without a share, or down by the owner's own word at that moment;
-//! * the owner changed while a backend was asked, and a backend was gone. Who takes over does not
-//!   know whether its client has heard from it, and so cannot ask another one instead.
+//! but who was never joined, and was refused when each backend was gone, cut off, without a share, or
+//! down by the owner's own word.
 //!
 //! And a splice whose backend is gone lasts for hours, as it must. Who finds the table full of such
 //! ones is not let in.
@@ -80,11 +77,6 @@ impl World {
         let (_, service) = endpoint.ends();
         let relay = RELAYS.iter().position(|(port, _)| *port == service.port());
         let family = usize::from(service.is_ipv6());
-        let since = state.plan.as_ref().map_or(0, |plan| plan.at_us * 1000);
-        let carried = self.promise.moved_at() >= since;
-        if carried && self.backends.iter().any(|backend| backend.was_gone_since(since)) {
-            return true;
-        }
         relay.is_some_and(|relay| {
             self.backends.iter().all(|backend| {
                 let said = backend.said_down[relay][family];

@@ -44,8 +44,6 @@ const LATE: &str = "the heir had no LAN until it was too late";
 pub(super) struct Promise {
     /// Who owned last, in which epoch, and whether it said "protected".
     pub(super) owner: Option<usize>,
-    /// When it became another.
-    moved_at: u64,
     epoch: u64,
     protected: bool,
     /// Nodes that failed, until the pair was protected again.
@@ -66,11 +64,6 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    /// When the owner last became another one.
-    pub(super) const fn moved_at(&self) -> u64 {
-        self.moved_at
-    }
-
     /// Whether the truth table admits two owners.
     pub(super) const fn is_split(&self) -> bool {
         self.severed
@@ -179,9 +172,6 @@ impl World {
                 self.excuse_all("the address left a primary that was not protected");
             } else if moved && self.promise.late {
                 self.excuse_all(LATE);
-            }
-            if moved {
-                self.promise.moved_at = self.now;
             }
             self.promise.owner = Some(host);
             self.promise.epoch = word.epoch;

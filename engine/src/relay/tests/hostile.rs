@@ -272,3 +272,36 @@ fn a_held_splice_stands_as_soon_as_its_backend_goes_on() {
     heir.backend_says(id, Flags::ACK);
     assert_eq!(heir.relays.stage(id), Some(Stage::Open));
 }
+
+#[test]
+fn an_inherited_handshake_goes_on_to_another_backend() {
+    let mut world = World::new();
+    let id = world.begin(1);
+    let splice = world.relays.splice(id).unwrap();
+    let mut heir = World::new();
+    assert_eq!(heir.relays.hold(heir.now, id, splice), Ok(()));
+    heir.relays.arm(heir.now);
+    heir.headers();
+    // The old owner's SYN is refused. The client repeats it.
+    assert_eq!(heir.answer(id, Flags::RST | Flags::ACK), Fate::Taken);
+    heir.say(client(1), &segment(Flags::SYN, 1000, 0));
+    let to: Vec<_> = heir.headers().iter().map(|header| header.tuple).collect();
+    assert_eq!(to, [splice.backend]);
+    assert_eq!(heir.answer(id, Flags::RST | Flags::ACK), Fate::Taken);
+    assert_eq!(heir.events(), [Event::Spliced(id)]);
+    assert_ne!(heir.backend(id).remote, splice.backend.remote);
+    assert_eq!(heir.relays.half_open(), 1);
+}
+
+/// The standby may have missed that a splice stands.
+#[test]
+fn a_backend_that_has_forgotten_an_inherited_splice_is_heard_the_second_time() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let splice = world.relays.splice(id).unwrap();
+    let mut heir = World::new();
+    assert_eq!(heir.relays.hold(heir.now, id, splice), Ok(()));
+    heir.relays.arm(heir.now);
+    assert_eq!(heir.answer(id, Flags::RST | Flags::ACK), Fate::Taken);
+    assert!(matches!(heir.answer(id, Flags::RST | Flags::ACK), Fate::Forward(_)));
+}

@@ -90,8 +90,6 @@ pub(super) struct Backend {
     wake_serial: u64,
     /// How often it has lost all its connections.
     pub(super) deaths: u64,
-    /// When the last time.
-    pub(super) died_at: u64,
     /// When it last was not at its best: gone, or cut off.
     trouble_at: u64,
     /// Which of its addresses the owner last said to be down, by relay and family: when.
@@ -112,7 +110,6 @@ impl Backend {
             wake_at: u64::MAX,
             wake_serial: 0,
             deaths: 0,
-            died_at: 0,
             trouble_at: 0,
             said_down: Default::default(),
         }
@@ -123,11 +120,6 @@ impl Backend {
         let gone = !self.runs || cuts.machine_in(self.machine) || cuts.machine_out(self.machine);
         let lately = self.trouble_at > 0 && now - self.trouble_at < LAG;
         gone || lately || self.plan.weight == 0
-    }
-
-    /// Whether its process was gone at any time since then.
-    pub(super) fn was_gone_since(&self, since: u64) -> bool {
-        !self.runs || self.died_at.max(self.trouble_at) > since
     }
 
     /// Bytes that its applications have taken.
@@ -304,7 +296,6 @@ impl World {
         }
         (state.runs, state.powered) = (false, powered);
         state.deaths += 1;
-        state.died_at = now;
         state.taken += state.served.values().map(|served| served.server.taken()).sum::<u64>();
         let served = core::mem::take(&mut state.served);
         let machine = state.machine;
