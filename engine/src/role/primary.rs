@@ -22,6 +22,8 @@ pub(super) struct Primary {
     looking: Instant,
     /// The peer's claim has been reported.
     conflict: bool,
+    /// The last process of the peer's that was dead when this ownership began.
+    buried: Option<u64>,
     pub(super) mode: Mode,
 }
 
@@ -59,7 +61,8 @@ impl Primary {
     /// speaks.
     pub(super) fn alone(epoch: Epoch, held: Held, common: &Common) -> Self {
         let looking = common.detector.awake_since() + common.timing.detection;
-        Self { epoch, held, looking, conflict: false, mode: Mode::Simplex }
+        let (conflict, buried) = (false, common.dead);
+        Self { epoch, held, looking, conflict, buried, mode: Mode::Simplex }
     }
 
     /// The same owner, in duplex from `now`.
@@ -93,12 +96,14 @@ impl Primary {
         matches!(self.mode, Mode::Duplex(duplex) if duplex.keeps_link(common))
     }
 
-    /// The standby's process, if what it was granted in this epoch has provably not been used.
-    pub(super) const fn unused(&self) -> Option<u64> {
-        match self.mode {
+    /// Whether the process `boot` of the peer's has provably not owned since this ownership began,
+    /// whatever it was granted.
+    pub(super) fn has_not_owned(&self, boot: u64) -> bool {
+        let unused = match self.mode {
             Mode::Duplex(Duplex { unused, .. }) => unused,
             Mode::Simplex => None,
-        }
+        };
+        unused == Some(boot) || self.buried == Some(boot)
     }
 
     pub(super) const fn beat_role(&self) -> BeatRole {

@@ -521,7 +521,7 @@ impl Roles {
             State::Primary(_) | State::Yielding(_) if record.owner == node => ours,
             State::Primary(_) | State::Yielding(_) => {
                 let unused = matches!(&self.state, State::Primary(primary)
-                    if primary.unused() == Some(record.boot))
+                    if primary.has_not_owned(record.boot))
                     || self.common.peer.is_some_and(|peer| {
                         peer.boot == record.boot
                             && peer.epoch <= self.epoch()

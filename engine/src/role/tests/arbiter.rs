@@ -312,6 +312,47 @@ fn a_grant_of_a_standby_that_died_under_our_lease_was_never_used() {
     assert!(late > 5, "the moment was met {late} times");
 }
 
+/// A dying primary was granted an epoch that is later than the one in which its heir has owned since,
+/// by the table.
+#[test]
+fn a_grant_of_a_process_that_was_dead_before_we_owned_was_never_used() {
+    let mut late = 0;
+    for seed in 0..40 {
+        let mut world = World::duplex_with(1240 + seed, arbitrated(LostArbiter::Table));
+        world.arbiter.cut[B] = true;
+        world.run(400);
+        let known = world.epoch(A).expect("a owns");
+        world.cut_path(Path::Replication);
+        world.run_until("a is granted another epoch", 600, |world| {
+            world.arbiter.record.is_some_and(|record| record.epoch > known)
+        });
+        world.heal_paths();
+        world.power_off(A);
+        world.run(20);
+        world.power_on(A);
+        world.start(A);
+        world.run_until("b owns", 3000, |world| world.is_duplex(B) && world.protected(B));
+        let owned = world.epoch(B).expect("b owns");
+        let over = |world: &World| world.arbiter.record.is_some_and(|record| record.epoch > owned);
+        if !over(&world) {
+            continue;
+        }
+        world.arbiter.cut[B] = false;
+        world.run(300);
+        if !over(&world) || !world.protected(B) {
+            continue;
+        }
+        late += 1;
+        world.kill(A);
+        world.run_until("b goes on", 600, |world| {
+            world.role(B) == Some(Role::Primary { duplex: false })
+        });
+        let (_, change) = world.last_ownership(B).expect("b goes on");
+        assert_eq!(change.held, Held::Whole, "{}", world.tell());
+    }
+    assert!(late > 5, "the moment was met {late} times");
+}
+
 /// The standby has said that it left, then its primary sleeps while it waits for its grant: what it
 /// hears when it wakes shows that nobody has owned meanwhile.
 #[test]
