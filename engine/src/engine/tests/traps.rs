@@ -502,6 +502,22 @@ fn who_slept_through_its_first_announcement_announces_again() {
     world.finish();
 }
 
+/// The same with a standby: no client knows of an announcement that was lost in a closed gate.
+#[test]
+fn who_finds_its_gate_closed_in_duplex_announces_again_before_it_speaks() {
+    let mut world = World::duplex();
+    world.connect(CHARGEN, Mode::Chargen(20_000_000));
+    world.run_for(Duration::from_millis(2));
+    world.freeze(0);
+    world.run_for(Duration::from_millis(43));
+    let now = world.now;
+    assert!(world.engine(0).speak_until() <= now, "its gate is closed");
+    world.owner = None;
+    world.thaw(0);
+    world.finish();
+    assert!(world.is_primary(0) && !world.is_primary(1), "{}", world.story());
+}
+
 /// A standby that has heard nothing for long looks for an owner again. What its link still brings is
 /// the rest of a snapshot whose beginning it has forgotten.
 #[test]
