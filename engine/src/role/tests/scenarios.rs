@@ -494,6 +494,18 @@ fn a_standby_that_hears_nothing_protects_nobody() {
     }
 }
 
+/// It is asked in the middle of the turn in which it slept.
+#[test]
+fn who_stood_still_and_has_not_looked_since_protects_nobody() {
+    let mut roles = duplex_a(Policy::default());
+    tick(&mut roles, 1001, 1019);
+    let heard = beat(BeatRole::Standby, 2, 20, 1015);
+    roles.on_heartbeat(at(1020), Path::Replication, &heard);
+    roles.on_heartbeat(at(1020), Path::Lan, &heard);
+    assert!(roles.is_protected(at(1040)));
+    assert!(!roles.is_protected(at(1050)), "its lease lasts until 1060, and it does not know");
+}
+
 /// A link may be back long before the first heartbeat.
 #[test]
 fn a_standby_that_is_not_heard_is_none_yet() {
