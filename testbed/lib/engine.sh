@@ -77,6 +77,7 @@ engine_start() { # NODE
     printf -- '--- %(%F %T)T start of %s\n' -1 "$node" >> "$(log_file "$node")"
     STANDIN_LOG=${STANDIN_LOG:-info} RUST_BACKTRACE=1 setsid ip netns exec "si-$node" \
         "$STANDIN" run --config "$(config_file)" --node "$node" \
+        ${LAB_CAPTURE:+--capture "$LAB_CAPTURE"} \
         >> "$(log_file "$node")" 2>&1 < /dev/null 9>&- &
     remember_process "$(pid_file "$node")" $! || true
     if ! wait_until 20 "the engine of $node to answer" started_or_dead "$node" ||

@@ -116,6 +116,22 @@ check "upload under capture" await upload
 check "end of the ring" engine "$new" capture stop
 check "a ring keeps its last files whole" ring_is_whole "$SCENE/ring.pcapng"
 
+# What `run` itself begins has everything from the first word of the pair on.
+check "the pair recovers" pair_ready
+"$LAB" stop "$old"
+check "run --capture" env LAB_CAPTURE="$SCENE/run.pcapng" "$LAB" start "$old"
+check "status shows the capture that run has begun" status_says "$old" '"running": true'
+check "the pair is protected again" "$LAB" wait duplex 20
+"$LAB" kill "$new"
+check "takeover under it" wait_until 10 "$old to be primary" is_primary "$old"
+begin asking echo "$SERVICE4" -n 4 --think 5ms --stall 20s
+ready asking
+check "connections are captured" finish asking
+"$LAB" stop "$old"
+check "it is whole when its engine has stopped" both_ways "$SCENE/run.pcapng"
+check "and tells of all roles" marked_in "$SCENE/run.pcapng" "node: $old, joining" "link: up" \
+    "-> standby" "takeover: begins"
+
 # The engine that is started next sees the disk.
 if ((EUID == 0)); then
     mkdir -p "$SMALL"
