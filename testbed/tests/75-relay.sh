@@ -78,7 +78,7 @@ round() { # FAULT
     if [[ $fault == kill ]]; then
         sniff_end
         check "relay, $fault: nothing to notice on the wire" "$DRILL" check-capture \
-            "$SCENE/relay.pcap" --service "$SERVICE4" --service "$SERVICE6" --takeovers 1
+            "$SCENE/relay.pcap" --service "$SERVICE4" --service "$SERVICE6" --takeovers 1 --late 2ms
     fi
 }
 

@@ -121,6 +121,10 @@ enum Command {
         /// Fail unless the service's Ethernet address changed at least so often.
         #[arg(long, default_value_t = 0, value_name = "COUNT")]
         takeovers: u64,
+        /// How much later than its successors a segment may come: behind a relay the service's segments
+        /// have crossed a network, and may have overtaken each other there.
+        #[arg(long, default_value = "0s", value_name = "TIME")]
+        late: humantime::Duration,
         /// Where to write the result as JSON; - is standard output.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -229,8 +233,8 @@ fn main() -> ExitCode {
         Command::MakeFile { path, bytes, seed } => write_file(&path, bytes.as_u64(), seed)
             .map(|()| true)
             .map_err(|error| Trouble::failure(format!("cannot write {}: {error}", path.display()))),
-        Command::CheckCapture { file, service, takeovers, json } => {
-            check_capture(&file, &service, takeovers, json.as_deref())
+        Command::CheckCapture { file, service, takeovers, late, json } => {
+            check_capture(&file, &service, takeovers, late.into(), json.as_deref())
         }
         Command::Pipe { json, ready } => measure(ready.as_deref())
             .map_err(|error| Trouble::failure(format!("cannot copy: {error}")))
@@ -279,9 +283,10 @@ fn check_capture(
     file: &Path,
     services: &[IpAddr],
     takeovers: u64,
+    late: Duration,
     json: Option<&Path>,
 ) -> Result<bool, Trouble> {
-    let verdict = capture::check_file(file, services)
+    let verdict = capture::check_file(file, services, late)
         .map_err(|error| Trouble::failure(format!("{}: {error}", file.display())))?;
     publish(&verdict, &verdict.to_string(), json)?;
     if verdict.speaker_changes < takeovers {

@@ -78,12 +78,36 @@ pub(super) struct Connection {
     service_scale: Option<u8>,
     /// Both sides offered timestamps.
     timestamps: bool,
-    acknowledged: Option<u32>,
+    acknowledged: Forward,
     service_end: Option<u32>,
     service_fin: Option<u32>,
-    clock: Option<u32>,
-    right_edge: Option<u32>,
+    clock: Forward,
+    right_edge: Forward,
     stream: Stream,
+}
+
+/// A number that does not go back, as far as the network keeps the order of segments.
+#[derive(Debug, Default)]
+struct Forward {
+    high: Option<u32>,
+    /// What it was when the last stretch of time began, and when the one before did.
+    mark: Option<u32>,
+    settled: Option<u32>,
+    turned: u64,
+}
+
+impl Forward {
+    /// Takes the next one, of a segment that was seen at `at` and may have been overtaken within the
+    /// last `late` nanoseconds. Returns the one that it must not come before, if it does.
+    fn take(&mut self, at: u64, late: u64, value: u32, slack: u32) -> Option<u32> {
+        if late == 0 {
+            self.settled = self.high;
+        } else if at >= self.turned.saturating_add(late) {
+            (self.settled, self.mark, self.turned) = (self.mark, self.high, at);
+        }
+        self.high = Some(self.high.map_or(value, |known| later(known, value)));
+        self.settled.filter(|known| before(value.wrapping_add(slack), *known))
+    }
 }
 
 impl Connection {
@@ -105,9 +129,10 @@ impl Connection {
         }
     }
 
-    /// Checks a segment of the service. Returns how many of its bytes had been seen before.
+    /// Checks a segment of the service, seen at `at`. Returns how many of its bytes had been seen before.
     pub(super) fn on_service(
         &mut self,
+        (at, late): (u64, u64),
         sighting: &Sighting<'_>,
         findings: &mut Vec<Finding>,
     ) -> u64 {
@@ -120,37 +145,51 @@ impl Connection {
             self.service_scale = sighting.window_scale;
             self.timestamps = self.client_timestamps && sighting.timestamps.is_some();
         }
-        self.check_ack(sighting, &mut broken);
-        self.check_clock(sighting, &mut broken);
-        self.check_window(sighting, &mut broken);
+        let when = (at, late);
+        self.check_ack(when, sighting, &mut broken);
+        self.check_clock(when, sighting, &mut broken);
+        self.check_window(when, sighting, &mut broken);
         self.check_sequence(sighting, &mut broken)
     }
 
-    fn check_ack(&mut self, sighting: &Sighting<'_>, broken: &mut impl FnMut(Rule, u32, u32)) {
+    fn check_ack(
+        &mut self,
+        (at, late): (u64, u64),
+        sighting: &Sighting<'_>,
+        broken: &mut impl FnMut(Rule, u32, u32),
+    ) {
         let Some(ack) = sighting.acknowledgment else { return };
-        if let Some(known) = self.acknowledged.filter(|known| before(ack, *known)) {
+        if let Some(known) = self.acknowledged.take(at, late, ack, 0) {
             broken(Rule::AckForward, known, ack);
         }
         if let Some(sent) = self.client_end.filter(|sent| before(*sent, ack)) {
             broken(Rule::AckSent, sent, ack);
         }
-        self.acknowledged = Some(self.acknowledged.map_or(ack, |known| later(known, ack)));
     }
 
-    fn check_clock(&mut self, sighting: &Sighting<'_>, broken: &mut impl FnMut(Rule, u32, u32)) {
+    fn check_clock(
+        &mut self,
+        (at, late): (u64, u64),
+        sighting: &Sighting<'_>,
+        broken: &mut impl FnMut(Rule, u32, u32),
+    ) {
         let Some((value, _)) = sighting.timestamps else {
             if self.timestamps {
-                broken(Rule::KeepsTimestamps, self.clock.unwrap_or(0), 0);
+                broken(Rule::KeepsTimestamps, self.clock.high.unwrap_or(0), 0);
             }
             return;
         };
-        if let Some(known) = self.clock.filter(|known| before(value, *known)) {
+        if let Some(known) = self.clock.take(at, late, value, 0) {
             broken(Rule::ClockForward, known, value);
         }
-        self.clock = Some(self.clock.map_or(value, |known| later(known, value)));
     }
 
-    fn check_window(&mut self, sighting: &Sighting<'_>, broken: &mut impl FnMut(Rule, u32, u32)) {
+    fn check_window(
+        &mut self,
+        (at, late): (u64, u64),
+        sighting: &Sighting<'_>,
+        broken: &mut impl FnMut(Rule, u32, u32),
+    ) {
         let Some(ack) = sighting.acknowledgment else { return };
         // Scaling holds when both offered it, and never in a SYN (RFC 7323 §2.2). A capture that
         // starts in the middle does not tell, and without the scale no edge can be known.
@@ -163,12 +202,9 @@ impl Connection {
         let edge = ack.wrapping_add(u32::from(sighting.window) << scale);
         // What the scale rounds away is no shrinking.
         let slack = (1_u32 << both) - 1;
-        if let Some(known) = self.right_edge
-            && before(edge.wrapping_add(slack), known)
-        {
+        if let Some(known) = self.right_edge.take(at, late, edge, slack) {
             broken(Rule::WindowKept, known, edge);
         }
-        self.right_edge = Some(self.right_edge.map_or(edge, |known| later(known, edge)));
     }
 
     fn check_sequence(
@@ -198,7 +234,7 @@ impl Connection {
         let first = start.wrapping_add(u32::from(sighting.syn));
         let (repeated, changed) = self.stream.take(first, sighting.payload);
         if let Some((at, _)) = changed {
-            broken(Rule::SameBytes, self.acknowledged.unwrap_or(0), at);
+            broken(Rule::SameBytes, self.acknowledged.high.unwrap_or(0), at);
         }
         repeated
     }

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -77,12 +78,17 @@ impl Verdict {
     }
 }
 
-/// Reads a capture and checks what the `services` said.
+/// Reads a capture and checks what the `services` said. A segment may be as late as `late` says: behind
+/// a relay those of a server have come over a network, and may have overtaken each other there.
 ///
 /// # Errors
 /// When the file cannot be read or is no capture.
-pub fn check_file(path: &Path, services: &[IpAddr]) -> Result<Verdict, CaptureError> {
-    let mut checker = Checker::new(services);
+pub fn check_file(
+    path: &Path,
+    services: &[IpAddr],
+    late: Duration,
+) -> Result<Verdict, CaptureError> {
+    let mut checker = Checker::new(services, late);
     read::read(path, |item| {
         if let Item::Frame(frame) = item {
             checker.frame(&frame);
@@ -93,6 +99,8 @@ pub fn check_file(path: &Path, services: &[IpAddr]) -> Result<Verdict, CaptureEr
 
 struct Checker<'a> {
     services: &'a [IpAddr],
+    /// Nanoseconds.
+    late: u64,
     connections: BTreeMap<(SocketAddr, SocketAddr), Connection>,
     speakers: BTreeMap<IpAddr, [u8; 6]>,
     first: Option<u64>,
@@ -100,9 +108,10 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(services: &'a [IpAddr]) -> Self {
+    fn new(services: &'a [IpAddr], late: Duration) -> Self {
         Self {
             services,
+            late: u64::try_from(late.as_nanos()).unwrap_or(u64::MAX),
             connections: BTreeMap::new(),
             speakers: BTreeMap::new(),
             first: None,
@@ -114,9 +123,8 @@ impl<'a> Checker<'a> {
         self.verdict.frames += 1;
         let first = *self.first.get_or_insert(frame.nanos);
         let Ok(Seen::Segment(sighting)) = look(frame) else { return };
-        let at_s = frame.nanos.saturating_sub(first) as f64 / 1e9;
         if self.services.contains(&sighting.source.ip()) {
-            self.on_service(at_s, &sighting);
+            self.on_service(frame.nanos.saturating_sub(first), &sighting);
         } else if self.services.contains(&sighting.target.ip()) {
             self.on_client(&sighting);
         }
@@ -137,7 +145,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn on_service(&mut self, at_s: f64, sighting: &Sighting<'_>) {
+    fn on_service(&mut self, at: u64, sighting: &Sighting<'_>) {
         self.verdict.segments += 1;
         if let Some(mac) = sighting.source_mac
             && self.speakers.insert(sighting.source.ip(), mac).is_some_and(|before| before != mac)
@@ -151,7 +159,9 @@ impl<'a> Checker<'a> {
         });
         self.verdict.service_bytes += sighting.payload.len() as u64;
         let mut findings = Vec::new();
-        self.verdict.repeated_bytes += connection.on_service(sighting, &mut findings);
+        self.verdict.repeated_bytes +=
+            connection.on_service((at, self.late), sighting, &mut findings);
+        let at_s = at as f64 / 1e9;
         for finding in findings {
             *self.verdict.broken.entry(finding.rule.name()).or_default() += 1;
             if self.verdict.findings.len() < TOLD {

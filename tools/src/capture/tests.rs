@@ -62,8 +62,12 @@ fn handshake() -> Vec<Vec<u8>> {
 }
 
 fn check(frames: impl IntoIterator<Item = Vec<u8>>) -> Verdict {
+    check_late(frames, Duration::ZERO)
+}
+
+fn check_late(frames: impl IntoIterator<Item = Vec<u8>>, late: Duration) -> Verdict {
     let services = [IpAddr::V4(Ipv4Addr::from(SERVICE))];
-    let mut checker = Checker::new(&services);
+    let mut checker = Checker::new(&services, late);
     for (index, frame) in frames.into_iter().enumerate() {
         let (nanos, length) = (index as u64 * 1_000_000, frame.len() as u32);
         let number = index as u64 + 1;
@@ -114,6 +118,21 @@ fn each_rule_is_broken_by_its_own_fault() {
     assert_eq!(broken(&[later, Seg { window: 98, ..later }]), ["window shrank"]);
     let far = Seg { seq: ISS.wrapping_add(0x7000_0000), ..later };
     assert_eq!(broken(&[later, far]), ["out of sequence"]);
+}
+
+/// Frames are a millisecond apart.
+#[test]
+fn what_was_overtaken_a_moment_ago_has_not_gone_back() {
+    let later = Seg { ack: 111, clock: 60, payload: b"hello", ..PLAIN };
+    let back = Seg { ack: 105, clock: 59, window: 98, ..later };
+    let rules = |between: usize| {
+        let service = [vec![later; between], vec![back]].concat();
+        let frames = service.into_iter().map(|seg| frame(true, 2, seg));
+        let verdict = check_late(handshake().into_iter().chain(frames), Duration::from_millis(5));
+        verdict.broken.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(rules(3), [""; 0]);
+    assert_eq!(rules(12), ["ack went back", "timestamp went back", "window shrank"]);
 }
 
 #[test]
@@ -168,10 +187,10 @@ fn classic_capture_file_is_read_even_when_cut_off() {
     let services = [IpAddr::V4(Ipv4Addr::from(SERVICE))];
     let frames = [0, 10].map(|missing| {
         std::fs::write(&path, &file[..file.len() - missing]).unwrap();
-        check_file(&path, &services).unwrap().frames
+        check_file(&path, &services, Duration::ZERO).unwrap().frames
     });
     std::fs::write(&path, b"not a capture, whatever its name says").unwrap();
-    let refused = check_file(&path, &services);
+    let refused = check_file(&path, &services, Duration::ZERO);
     std::fs::remove_file(&path).unwrap();
     assert_eq!(frames, [3, 2]);
     assert!(matches!(refused, Err(CaptureError::Format)), "{refused:?}");
