@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use standin_tools::capture::check_file;
 
@@ -16,7 +17,7 @@ pub fn run(data: &[u8]) {
         IpAddr::V4(Ipv4Addr::new(10, 77, 0, 100)),
         IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100)),
     ];
-    match check_file(file.path(), &services) {
+    match check_file(file.path(), &services, Duration::ZERO) {
         Ok(verdict) => {
             assert!(verdict.segments <= verdict.frames);
             assert!(verdict.frames <= data.len() as u64, "a frame takes a byte at least");
