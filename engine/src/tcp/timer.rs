@@ -2,7 +2,7 @@
 
 use super::receive::AckDue;
 use super::tcb::Phase;
-use super::{CloseCause, Tcb, Verdict};
+use super::{CloseCause, State, Tcb, Verdict};
 use crate::time::{Duration, Instant};
 
 /// What the retransmission timer is running for.
@@ -29,7 +29,11 @@ impl Tcb {
     /// Acts on every deadline that has passed. Then poll for output.
     pub fn on_timer(&mut self, now: Instant) -> Verdict {
         if self.timers.wait <= now {
-            return self.close(now, CloseCause::Done);
+            if self.state != State::TimeWait || self.rcv.acked == self.rcv.nxt {
+                return self.close(now, CloseCause::Done);
+            }
+            // Its peer's FIN could not be acknowledged yet: it will be, and perhaps be asked for again.
+            self.timers.wait = now + self.settings.time_wait;
         }
         if self.timers.ack <= now {
             self.timers.ack = Instant::NEVER;

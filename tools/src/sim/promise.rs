@@ -214,6 +214,8 @@ impl World {
 
     /// A LAN interface lost its carrier, or has it again.
     pub(super) fn promise_after_carrier(&mut self, host: usize, up: bool) {
+        // It may have been blind for too long since anybody last took a turn.
+        self.watch_the_blind();
         let since = self.promise.blind_since[host].unwrap_or(self.now);
         self.promise.blind_since[host] = (!up).then_some(since);
     }

@@ -238,6 +238,20 @@ fn retransmitted_fin_restarts_time_wait() {
     assert_eq!(lone.end.tcb.on_timer(lone.now), Verdict::Closed(CloseCause::Done));
 }
 
+/// A commit, or a write gate, held it back for all of TIME-WAIT.
+#[test]
+fn time_wait_does_not_end_before_the_fin_is_acknowledged() {
+    let mut lone = Lone::at(State::FinWait2);
+    lone.answers();
+    lone.hears(0, 1, Flags::FIN | Flags::ACK, b"");
+    assert_eq!(lone.end.tcb.state(), State::TimeWait);
+    lone.now = lone.now + Duration::from_secs(60);
+    assert_eq!(lone.end.tcb.on_timer(lone.now), Verdict::Accepted);
+    assert_eq!(lone.answers(), [(Flags::ACK, 1, 1, 0)]);
+    lone.now = lone.now + Duration::from_secs(60);
+    assert_eq!(lone.end.tcb.on_timer(lone.now), Verdict::Closed(CloseCause::Done));
+}
+
 #[test]
 fn syn_received_repeats_the_syn_ack_and_resets_a_wrong_ack() {
     let mut lone = Lone::half_open();
