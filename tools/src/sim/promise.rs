@@ -215,26 +215,33 @@ impl World {
     /// A LAN interface lost its carrier, or has it again.
     pub(super) fn promise_after_carrier(&mut self, host: usize, up: bool) {
         // It may have been blind for too long since anybody last took a turn.
-        self.watch_the_blind();
+        self.watch_the_late();
         let since = self.promise.blind_since[host].unwrap_or(self.now);
         self.promise.blind_since[host] = (!up).then_some(since);
     }
 
-    /// A node without LAN carrier is no heir: it must not count as one for long, and if its primary
-    /// fails it cannot own before it no longer knows whether that one went on alone.
-    fn watch_the_blind(&mut self) {
+    /// A node without LAN carrier is no heir: if its primary fails it cannot own before it no longer
+    /// knows whether that one went on alone.
+    fn watch_the_late(&mut self) {
         let Promise { owner: Some(owner), failed_at, blind_since, .. } = self.promise else {
             return;
         };
-        let heir = 1 - owner;
-        let Some(since) = blind_since[heir] else { return };
-        let Word { owner: owns, protected, .. } = self.hosts[owner].word;
-        if !self.hosts[owner].runs() && self.now - failed_at[owner] > TRUSTED {
+        let blind = blind_since[1 - owner].is_some();
+        if blind && !self.hosts[owner].runs() && self.now - failed_at[owner] > TRUSTED {
             self.promise.late = true;
             if self.hosts[owner].engine.is_none() {
                 self.excuse_all(LATE);
             }
-        } else if self.hosts[owner].runs() && owns && protected && self.now - since > UNKNOWN {
+        }
+    }
+
+    /// Nor must it count as one for long.
+    fn watch_the_blind(&mut self) {
+        self.watch_the_late();
+        let Promise { owner: Some(owner), blind_since, .. } = self.promise else { return };
+        let Some(since) = blind_since[1 - owner] else { return };
+        let Word { owner: owns, protected, .. } = self.hosts[owner].word;
+        if self.hosts[owner].runs() && owns && protected && self.now - since > UNKNOWN {
             let name = NodeId(owner as u8).name();
             let text = format!("{name} says protected although the other node has no LAN carrier");
             self.complain(&Invariant::I7.to_string(), text);
