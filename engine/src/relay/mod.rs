@@ -41,9 +41,7 @@ use std::collections::VecDeque;
 
 use crate::ids::SpliceId;
 use crate::time::{Duration, Instant};
-use crate::wire::{
-    Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, TcpOptions, Timestamps,
-};
+use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, Timestamps};
 
 use backend::{News, Ports, Server, bare, source_for};
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};

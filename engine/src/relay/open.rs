@@ -90,7 +90,7 @@ impl Relays {
         syn.sent = Some(now);
         let Splice { backend, seq, ts, .. } = entry.splice;
         let most = mss_for(self.limits.mtu, &backend.local);
-        let mut options = TcpOptions { ..syn.options.clone() };
+        let mut options = syn.options.clone();
         options.mss = options.mss.map(|mss| mss.min(most));
         if let Some(timestamps) = &mut options.timestamps {
             timestamps.val = timestamps.val.wrapping_add(ts);

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::app::{App, Kind};
 use super::{BackendPlan, Condition, Server};
 use crate::sim::client::Outgoing;
-use standin::tcp::{PathSignal, Settings, State, Tcb, Transmit};
+use standin::tcp::{PathSignal, Settings, State, Tcb};
 use standin::time::{Duration, Instant};
 use standin::wire::{
-    ChecksumState, FourTuple, Icmp, IcmpKind, Offload, SeqNum, VnetHeader, parse_icmp, parse_ip,
-    parse_tcp,
+    ChecksumState, FourTuple, Icmp, IcmpKind, SeqNum, parse_icmp, parse_ip, parse_tcp,
 };
 
 /// The longest it waits before it sends again, so that a run ends in time.
@@ -77,18 +76,6 @@ impl Own {
             tcb.finish();
         }
     }
-
-    fn write(&self, transmit: &Transmit, payload: &[u8]) -> Outgoing {
-        let header = transmit.header(self.tuple, 0);
-        let mut packet = vec![0; header.len()];
-        packet.extend_from_slice(payload);
-        let offload = match self.offload {
-            true => Offload::Partial { mss: transmit.mss },
-            false => Offload::Full,
-        };
-        let vnet: VnetHeader = header.write(&mut packet, payload.len(), offload);
-        Outgoing { vnet, packet }
-    }
 }
 
 impl Server for Own {
@@ -123,7 +110,7 @@ impl Server for Own {
             payload.len()
         })?;
         payload.truncate(transmit.payload);
-        Some(self.write(&transmit, &payload))
+        Some(Outgoing::of(self.tuple, &transmit, &payload, self.offload))
     }
 
     fn kill(&mut self, now: u64) {

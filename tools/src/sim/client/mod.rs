@@ -10,7 +10,8 @@ pub(super) use own::Own;
 
 use core::fmt;
 use core::net::SocketAddr;
-use standin::wire::VnetHeader;
+use standin::tcp::Transmit;
+use standin::wire::{FourTuple, Offload, VnetHeader};
 
 /// One end of a connection, outside the pair. Times are the world's, in nanoseconds.
 ///
@@ -46,6 +47,21 @@ pub struct Outgoing {
     pub vnet: VnetHeader,
     /// IP header first.
     pub packet: Vec<u8>,
+}
+
+impl Outgoing {
+    /// A segment of this project's TCP, whose local end is `tuple`'s.
+    pub(super) fn of(tuple: FourTuple, transmit: &Transmit, payload: &[u8], offload: bool) -> Self {
+        let header = transmit.header(tuple, 0);
+        let mut packet = vec![0; header.len()];
+        packet.extend_from_slice(payload);
+        let offload = match offload {
+            true => Offload::Partial { mss: transmit.mss },
+            false => Offload::Full,
+        };
+        let vnet = header.write(&mut packet, payload.len(), offload);
+        Self { vnet, packet }
+    }
 }
 
 /// How an endpoint fares.

@@ -10,8 +10,8 @@ use crate::sim::script::Script;
 use standin::tcp::{PathSignal, Settings, State, Tcb, Transmit, Verdict, reset_for};
 use standin::time::{Duration, Instant};
 use standin::wire::{
-    ChecksumState, FourTuple, Icmp, IcmpKind, Offload, Segment, SeqNum, VnetHeader, parse_icmp,
-    parse_ip, parse_tcp, protocol,
+    ChecksumState, FourTuple, Icmp, IcmpKind, Segment, SeqNum, parse_icmp, parse_ip, parse_tcp,
+    protocol,
 };
 
 /// The longest a client waits before it sends again, so that a run ends in time.
@@ -121,18 +121,6 @@ impl Own {
         });
         self.obey(now, verdict);
     }
-
-    fn write(&self, transmit: &Transmit, payload: &[u8]) -> Outgoing {
-        let header = transmit.header(self.tuple, 0);
-        let mut packet = vec![0; header.len()];
-        packet.extend_from_slice(payload);
-        let offload = match self.offload {
-            true => Offload::Partial { mss: transmit.mss },
-            false => Offload::Full,
-        };
-        let vnet: VnetHeader = header.write(&mut packet, payload.len(), offload);
-        Outgoing { vnet, packet }
-    }
 }
 
 impl Endpoint for Own {
@@ -172,7 +160,7 @@ impl Endpoint for Own {
 
     fn poll_packet(&mut self, now: u64) -> Option<Outgoing> {
         if let Some(reset) = self.reset.take() {
-            return Some(self.write(&reset, &[]));
+            return Some(Outgoing::of(self.tuple, &reset, &[], self.offload));
         }
         let Self { tcb, script, .. } = self;
         let mut payload = Vec::new();
@@ -182,7 +170,7 @@ impl Endpoint for Own {
             payload.len()
         })?;
         payload.truncate(transmit.payload);
-        Some(self.write(&transmit, &payload))
+        Some(Outgoing::of(self.tuple, &transmit, &payload, self.offload))
     }
 
     fn ends(&self) -> (SocketAddr, SocketAddr) {
