@@ -742,6 +742,8 @@ impl World {
             applied,
             clock: if role == 4 { self.now.as_nanos() + (1 << 58) } else { 0 },
             unprotected: 0,
+            fit: true,
+            hears_lan: true,
         };
         self.engine.on_beat(self.now, path(lan), &heartbeat.encode());
     }

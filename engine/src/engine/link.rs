@@ -1,6 +1,7 @@
 //! The replication stream as the engine sees it: greetings, frames, heartbeats.
 
 use super::Engine;
+use super::hosts::VERSION_HOSTS;
 use super::setup::{Action, Level, LinkInput};
 use crate::ids::{Epoch, Lsn};
 use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, Part, Refusal, Versions};
@@ -27,6 +28,9 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     stage: Stage,
+    /// The version that both ends speak; 0 before the greetings. What came with a later one is not
+    /// said here.
+    pub(super) version: u16,
     reader: FrameReader,
     /// Whether the log is this stream's: it began with a snapshot here. A stream that comes up
     /// while the role machine still counts on the last one carries none.
@@ -36,6 +40,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Whether what came with `version` of the protocol may be said.
+    pub(super) fn speaks(&self, version: u16) -> bool {
+        self.is_up() && self.version >= version
+    }
+
     /// Whether the peer at the other end is our peer.
     pub(super) fn is_up(&self) -> bool {
         self.stage == Stage::Up
@@ -162,6 +171,10 @@ impl Engine {
                 Ok(())
             }
             (_, Frame::Pong { .. }) => Ok(()),
+            (Stage::Up, Frame::Host(word)) => {
+                self.on_peer_host(now, word);
+                Ok(())
+            }
             (Stage::Greeting, _) => Err("expected a greeting".to_owned()),
             (_, Frame::Hello(_)) => Err("a second greeting".to_owned()),
             (Stage::Down, _) => Err("a frame on a closed link".to_owned()),
@@ -169,7 +182,8 @@ impl Engine {
     }
 
     fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
-        if let Err(mismatch) = self.hello().compare(hello) {
+        let compared = self.hello().compare(hello);
+        if let Err(mismatch) = &compared {
             let reason = mismatch.to_string();
             Frame::Refuse { reason: Refusal::Incompatible, text: &reason }
                 .encode(&mut self.link.output);
@@ -178,11 +192,12 @@ impl Engine {
             self.roles.on_link(now, LinkEvent::Incompatible);
             return Ok(());
         }
-        self.link.stage = Stage::Up;
+        (self.link.stage, self.link.version) = (Stage::Up, compared.unwrap_or_default());
         let role = BeatRole::from_u8(hello.role).ok_or("the peer has an unknown role")?;
         self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });
         let owned_before = self.owner;
         self.follow_roles(now);
+        self.meet_host(now);
         match self.roles.role() {
             // In duplex the horizons stay where the last stream left them (I1, I2): the standby
             // may take over with what it had, until the role machine knows that it will not.
@@ -289,8 +304,22 @@ impl Engine {
 
     /// What goes out with a beat besides what the role machine says.
     pub(super) fn heartbeat(&mut self, now: Instant, beat: &Beat) -> Vec<u8> {
-        let Beat { node, boot, sequence, epoch, role, sent, echo, synced, lan_ok, arbiter_ok } =
-            *beat;
+        let Beat {
+            node,
+            boot,
+            sequence,
+            epoch,
+            role,
+            sent,
+            echo,
+            synced,
+            lan_ok,
+            arbiter_ok,
+            fit,
+            hears_lan,
+        } = *beat;
+        // A peer of version 3 knows of connections alone that would be lost.
+        let unfit = u32::from(!fit && !self.link.speaks(VERSION_HOSTS));
         Heartbeat {
             node,
             role: role.to_u8(),
@@ -305,7 +334,9 @@ impl Engine {
             echo_boot: echo.boot,
             applied: self.follower.as_ref().map_or(Lsn::ZERO, Follower::applied),
             clock: if self.owner { self.clock.at(now).as_nanos() } else { 0 },
-            unprotected: self.unprotected,
+            unprotected: self.unprotected.max(unfit),
+            fit,
+            hears_lan,
         }
         .encode()
         .to_vec()
@@ -326,6 +357,8 @@ fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
         sent,
         echo,
         echo_boot,
+        fit,
+        hears_lan,
         ..
     } = *heartbeat;
     let echo = Echo { boot: echo_boot, sent: echo };
@@ -340,5 +373,7 @@ fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
         synced,
         lan_ok,
         arbiter_ok,
+        fit,
+        hears_lan,
     })
 }

@@ -15,10 +15,12 @@
 
 mod connection;
 mod follow;
+mod hosts;
 mod inbound;
 mod link;
 #[cfg(feature = "defects")]
 mod mistakes;
+mod obstacle;
 mod outbox;
 mod output;
 mod relaying;
@@ -48,6 +50,7 @@ use crate::tcp::wheel::Wheel;
 use crate::time::{Duration, Instant};
 use crate::wire::{MacAddr, Reassembler};
 
+use hosts::PeerHost;
 use link::Link;
 use outbox::Outbox;
 use replicate::{SnapshotEnd, Stall};
@@ -55,6 +58,7 @@ use setup::PairClock;
 use table::Table;
 use wake::{Recent, Walk};
 
+pub use obstacle::{OBSTACLES_MAX, Obstacle};
 pub use outbox::Relayed;
 pub use output::PACKET_BUFFER;
 pub use setup::{Action, ExitReason, Level, LinkInput, ServicePort, Setup};
@@ -145,6 +149,10 @@ pub struct Engine {
     unprotected: u32,
     /// What the peer's last heartbeat said.
     peer: Option<Heartbeat>,
+    /// What keeps this host from carrying the service.
+    obstacles: Vec<Obstacle>,
+    /// What the peer said of its host on this stream.
+    peer_host: Option<PeerHost>,
 
     actions: VecDeque<Action>,
     pins: Vec<PinBytes>,
@@ -201,6 +209,8 @@ impl Engine {
             holder: None,
             unprotected: 0,
             peer: None,
+            obstacles: Vec::new(),
+            peer_host: None,
             actions: VecDeque::new(),
             pins: Vec::new(),
             scratch: Vec::new(),

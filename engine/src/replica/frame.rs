@@ -12,6 +12,7 @@ use core::ops::RangeInclusive;
 
 use super::codec::Fields;
 use super::hello::{HELLO_MAX, HELLO_MIN, Hello};
+use super::host::{HOST_MAX, HOST_MIN, HostWord};
 use super::{MAX_FRAME, Violation};
 use crate::ids::{Epoch, Lsn};
 
@@ -31,6 +32,8 @@ mod kind {
     pub(super) const REFUSE: u8 = 5;
     pub(super) const PING: u8 = 6;
     pub(super) const PONG: u8 = 7;
+    /// From version 4 on.
+    pub(super) const HOST: u8 = 8;
 }
 
 /// Why an engine will not hold a session.
@@ -118,6 +121,8 @@ pub enum Frame<'a> {
         /// The token of the ping.
         token: u64,
     },
+    /// What the sender's host is like, and what is in its way. Only between two that speak version 4.
+    Host(HostWord<'a>),
 }
 
 impl<'a> Frame<'a> {
@@ -142,7 +147,7 @@ impl<'a> Frame<'a> {
             }),
             Self::Refuse { reason, text } => put(out, kind::REFUSE, |out| {
                 out.push(reason.code());
-                put_text(out, text);
+                put_text(out, text, REFUSAL_MAX);
             }),
             Self::Ping { token } => {
                 put(out, kind::PING, |out| out.extend_from_slice(&token.to_le_bytes()));
@@ -150,6 +155,7 @@ impl<'a> Frame<'a> {
             Self::Pong { token } => {
                 put(out, kind::PONG, |out| out.extend_from_slice(&token.to_le_bytes()));
             }
+            Self::Host(word) => put(out, kind::HOST, |out| word.encode(out)),
         }
     }
 
@@ -166,6 +172,7 @@ impl<'a> Frame<'a> {
         let mut fields = Fields::new("the body of a frame", &frame[HEADER..]);
         let frame = match kind {
             kind::HELLO => return Hello::decode(fields).map(Self::Hello),
+            kind::HOST => return HostWord::decode(fields).map(Self::Host),
             kind::LOG => {
                 let (first, epoch, clock) = (fields.lsn()?, Epoch(fields.u64()?), fields.u64()?);
                 return Ok(Self::Log { first, epoch, clock, records: fields.rest() });
@@ -183,11 +190,14 @@ impl<'a> Frame<'a> {
 
     fn refuse(mut fields: Fields<'a>) -> Result<Self, Violation> {
         let reason = Refusal::from_code(fields.u8()?)?;
-        let text = str::from_utf8(fields.rest()).ok();
-        let text = text.filter(|text| !text.contains(char::is_control));
-        let text = text.ok_or(Violation::Text { what: "the text of a refusal" })?;
-        Ok(Self::Refuse { reason, text })
+        Ok(Self::Refuse { reason, text: text(fields.rest(), "the text of a refusal")? })
     }
+}
+
+/// Text that can be shown to the operator: it ends up in logs.
+pub(super) fn text<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, Violation> {
+    let text = str::from_utf8(bytes).ok();
+    text.filter(|text| !text.contains(char::is_control)).ok_or(Violation::Text { what })
 }
 
 /// How long the frame is that `bytes` start with, header included: `None` until the header is
@@ -219,12 +229,13 @@ fn body_bounds(kind: u8) -> Result<(&'static str, RangeInclusive<usize>), Violat
         kind::REFUSE => Ok(("a refusal", 1..=1 + REFUSAL_MAX)),
         kind::PING => Ok(("a ping", 8..=8)),
         kind::PONG => Ok(("a pong", 8..=8)),
+        kind::HOST => Ok(("what a host is like", HOST_MIN..=HOST_MAX)),
         unknown => Err(unknown_kind(unknown)),
     }
 }
 
 fn unknown_kind(kind: u8) -> Violation {
-    Violation::Value { what: "the kind of a frame", value: kind.into(), expected: "1 to 7" }
+    Violation::Value { what: "the kind of a frame", value: kind.into(), expected: "1 to 8" }
 }
 
 fn put(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
@@ -262,9 +273,10 @@ pub(super) fn stamp_log(frame: &mut [u8], epoch: Epoch, clock: u64) {
     frame[HEADER + 16..HEADER + 24].copy_from_slice(&clock.to_le_bytes());
 }
 
-/// Appends what of `text` is printable and fits. It may quote a peer, so it is not trusted.
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    let end = out.len() + REFUSAL_MAX;
+/// Appends what of `text` is printable and fits into `max` bytes. It may quote a peer, so it is not
+/// trusted.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str, max: usize) {
+    let end = out.len() + max;
     for letter in text.chars().map(|letter| if letter.is_control() { '?' } else { letter }) {
         if out.len() + letter.len_utf8() > end {
             return;
@@ -307,7 +319,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_frame_or_a_violation(kind in 0u8..9, body: Vec<u8>) {
+        fn any_bytes_are_a_frame_or_a_violation(kind in 0u8..10, body: Vec<u8>) {
             let mut bytes = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
             bytes.push(kind);
             bytes.extend_from_slice(&body);
@@ -323,7 +335,7 @@ mod tests {
             header.push(kind);
             frame_len(&header).map_err(|violation| violation.to_string())
         };
-        assert_eq!(refused(u32::MAX, 9), Err("the kind of a frame is 9, expected 1 to 7".into()));
+        assert_eq!(refused(u32::MAX, 9), Err("the kind of a frame is 9, expected 1 to 8".into()));
         assert_eq!(
             refused(u32::MAX, kind::LOG),
             Err("a log frame of 4294967295 bytes, expected 25 to 67108859".into())

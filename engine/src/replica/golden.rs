@@ -5,7 +5,7 @@
 
 use core::net::SocketAddr;
 
-use super::{Frame, Heartbeat, Hello, Part, Record, Refusal, Versions};
+use super::{Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record, Refusal, Versions};
 use crate::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
 use crate::wire::FourTuple;
 
@@ -213,6 +213,8 @@ fn heartbeat() {
         applied: Lsn(0x66),
         clock: 0x77,
         unprotected: 0x88,
+        fit: true,
+        hears_lan: true,
     };
     let numbers = "1100000000000000 2200000000000000 3300000000000000 4400000000000000 \
                    5500000000000000 5600000000000000 6600000000000000 7700000000000000 \
@@ -224,7 +226,32 @@ fn heartbeat() {
         (false, false, false, 4),
     ] {
         let heartbeat = heartbeat(synced, lan_ok, arbiter_ok);
-        expect(&heartbeat.encode(), &format!("01 01 02 {flags:02x} {numbers}"));
+        let version_3 = format!("01 01 02 {flags:02x} {numbers}");
+        expect(&heartbeat.encode(), &format!("{version_3} 00"));
         assert_eq!(Heartbeat::decode(&heartbeat.encode()), Ok(heartbeat));
+        let old = &heartbeat.encode()[..Heartbeat::LEN - 1];
+        expect(old, &version_3);
+        assert_eq!(Heartbeat::decode(old), Ok(heartbeat), "version 3 says no more");
     }
+    let all_is_well = heartbeat(false, false, true);
+    let more = |fit, hears_lan| {
+        let heartbeat = Heartbeat { fit, hears_lan, ..all_is_well };
+        assert_eq!(Heartbeat::decode(&heartbeat.encode()), Ok(heartbeat));
+        heartbeat.encode()[Heartbeat::LEN - 1]
+    };
+    assert_eq!([more(true, true), more(false, true), more(true, false)], [0, 1, 2]);
+}
+
+#[test]
+fn host() {
+    let facts = HostFacts { mtu: 0x05dc, ipv4: true, ipv6: false, offload: true };
+    expect_frame(
+        &Frame::Host(HostWord { facts, release: "0.1", obstacles: "no TUN" }),
+        "0f000000 08 dc05 05 03 302e31 0600 6e6f2054554e",
+    );
+    let facts = HostFacts { mtu: 1280, ipv4: false, ipv6: true, offload: false };
+    expect_frame(
+        &Frame::Host(HostWord { facts, release: "", obstacles: "" }),
+        "06000000 08 0005 02 00 0000",
+    );
 }

@@ -17,6 +17,11 @@ const FLAG_LAN_OK: u8 = 2;
 /// The odd way round: a pair without an arbiter says what it always said.
 const FLAG_NO_ARBITER: u8 = 4;
 
+/// In a byte of their own behind the fields that version 3 has. The odd way round again: one that is
+/// not said is as it should be.
+const MORE_UNFIT: u8 = 1;
+const MORE_DEAF_LAN: u8 = 2;
+
 /// One heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
@@ -49,11 +54,17 @@ pub struct Heartbeat {
     pub clock: u64,
     /// Connections that a takeover right now would lose.
     pub unprotected: u32,
+    /// Nothing on the sender's host would make a takeover fail.
+    pub fit: bool,
+    /// The sender hears the receiver's heartbeats on the service LAN.
+    pub hears_lan: bool,
 }
 
 impl Heartbeat {
     /// Length of an encoded heartbeat, bytes.
-    pub const LEN: usize = 4 + 8 * 8 + 4;
+    pub const LEN: usize = Self::LEN_3 + 1;
+    /// The same up to version 3.
+    const LEN_3: usize = 4 + 8 * 8 + 4;
 
     /// The datagram's plain text.
     pub fn encode(&self) -> [u8; Self::LEN] {
@@ -72,6 +83,8 @@ impl Heartbeat {
             applied,
             clock,
             unprotected,
+            fit,
+            hears_lan,
         } = *self;
         let flags = if synced { FLAG_SYNCED } else { 0 }
             | if lan_ok { FLAG_LAN_OK } else { 0 }
@@ -82,7 +95,9 @@ impl Heartbeat {
         for (place, number) in bytes[4..].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        bytes[Self::LEN - 4..].copy_from_slice(&unprotected.to_le_bytes());
+        bytes[Self::LEN_3 - 4..Self::LEN_3].copy_from_slice(&unprotected.to_le_bytes());
+        bytes[Self::LEN_3] =
+            if fit { 0 } else { MORE_UNFIT } | if hears_lan { 0 } else { MORE_DEAF_LAN };
         bytes
     }
 
@@ -99,7 +114,7 @@ impl Heartbeat {
         let (node, role) = (fields.node()?, fields.u8()?);
         let known = FLAG_SYNCED | FLAG_LAN_OK | FLAG_NO_ARBITER;
         let flags = fields.flags("the flags of a heartbeat", known)?;
-        Ok(Self {
+        let mut heartbeat = Self {
             node,
             role,
             synced: flags & FLAG_SYNCED != 0,
@@ -114,7 +129,14 @@ impl Heartbeat {
             applied: fields.lsn()?,
             clock: fields.u64()?,
             unprotected: fields.u32()?,
-        })
+            fit: true,
+            hears_lan: true,
+        };
+        if let Some(more) = fields.rest().first() {
+            heartbeat.fit = more & MORE_UNFIT == 0;
+            heartbeat.hears_lan = more & MORE_DEAF_LAN == 0;
+        }
+        Ok(heartbeat)
     }
 }
 
@@ -143,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn a_short_heartbeat_is_refused(heartbeat in heartbeat(), cut in 0..Heartbeat::LEN) {
+        fn a_short_heartbeat_is_refused(heartbeat in heartbeat(), cut in 0..Heartbeat::LEN_3) {
             prop_assert!(Heartbeat::decode(&heartbeat.encode()[..cut]).is_err());
         }
     }

@@ -27,6 +27,7 @@ mod follower;
 mod frame;
 mod heartbeat;
 mod hello;
+mod host;
 mod log;
 mod reader;
 mod record;
@@ -43,6 +44,7 @@ pub use follower::Follower;
 pub use frame::{Frame, Refusal};
 pub use heartbeat::Heartbeat;
 pub use hello::{Difference, Hello, Mismatch, Part, Side, Versions};
+pub use host::{HostFacts, HostWord};
 pub use log::{Log, TooLarge};
 pub use reader::FrameReader;
 pub use record::Record;
@@ -51,10 +53,12 @@ pub use violation::Violation;
 
 /// The newest version of records and frames that this engine speaks. Two engines speak the newest
 /// that both know, as [`Hello::compare`] finds it. Version 2: TCP's part of a connection knows ECN. Version 3: there are
-/// splices; a peer of version 2 has no relays in its configuration, and is told of none.
-pub const VERSION: u16 = 3;
+/// splices; a peer of version 2 has no relays in its configuration, and is told of none. Version 4: the
+/// nodes say what their hosts are like ([`Frame::Host`]). What came with a version is said only on a stream whose two
+/// ends speak it.
+pub const VERSION: u16 = 4;
 /// The oldest version it still speaks: the one before [`VERSION`].
-pub const VERSION_MIN: u16 = 2;
+pub const VERSION_MIN: u16 = 3;
 
 /// The longest frame, header included: what a reader may have to hold. A connection's snapshot has
 /// to fit, which is its input not consumed and its output not acknowledged.

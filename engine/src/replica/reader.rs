@@ -186,7 +186,7 @@ mod tests {
     fn a_broken_stream_stays_broken() {
         let mut reader = FrameReader::new();
         let unknown =
-            Violation::Value { what: "the kind of a frame", value: 9, expected: "1 to 7" };
+            Violation::Value { what: "the kind of a frame", value: 9, expected: "1 to 8" };
         assert_eq!(reader.next(&mut &[0, 0, 0, 0, 9][..]), Err(unknown));
         let mut good = Vec::new();
         Frame::Ping { token: 1 }.encode(&mut good);

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::{Frame, Heartbeat, Hello, MAX_LSN, MAX_OFFSET, Part, Record, Refusal, Versions};
+use super::{
+    Frame, Heartbeat, Hello, HostFacts, HostWord, MAX_LSN, MAX_OFFSET, Part, Record, Refusal,
+    Versions,
+};
 use crate::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
 use crate::wire::{Endpoint, FourTuple};
 
@@ -158,6 +161,7 @@ pub(super) enum OwnedFrame {
     Plain(Frame<'static>),
     Log { first: Lsn, epoch: Epoch, clock: u64, records: Vec<u8> },
     Refuse { reason: Refusal, text: String },
+    Host { facts: HostFacts, release: String, obstacles: String },
 }
 
 impl OwnedFrame {
@@ -168,6 +172,9 @@ impl OwnedFrame {
                 Frame::Log { first, epoch, clock, records }
             }
             Self::Refuse { reason, text } => Frame::Refuse { reason: *reason, text },
+            Self::Host { facts, release, obstacles } => {
+                Frame::Host(HostWord { facts: *facts, release, obstacles })
+            }
         }
     }
 }
@@ -220,31 +227,47 @@ pub(super) fn frame() -> impl Strategy<Value = OwnedFrame> {
             .prop_map(|(reason, text)| OwnedFrame::Refuse { reason, text }),
         any::<u64>().prop_map(|token| OwnedFrame::Plain(Frame::Ping { token })),
         any::<u64>().prop_map(|token| OwnedFrame::Plain(Frame::Pong { token })),
+        (any::<(u16, bool, bool, bool)>(), "[ -~]{0,32}", "[ -~\u{e4}\u{20ac}]{0,600}").prop_map(
+            |((mtu, ipv4, ipv6, offload), release, obstacles)| OwnedFrame::Host {
+                facts: HostFacts { mtu, ipv4, ipv6, offload },
+                release,
+                obstacles,
+            }
+        ),
     ]
 }
 
 /// Any heartbeat.
 pub(super) fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-    (node(), any::<(u8, bool, bool, bool)>(), any::<[u64; 7]>(), lsn(), any::<u32>()).prop_map(
-        |(node, (role, synced, lan_ok, arbiter_ok), numbers, applied, unprotected)| {
-            let [boot, epoch, sequence, sent, echo, echo_boot, clock] = numbers;
-            let epoch = Epoch(epoch);
-            Heartbeat {
+    (node(), any::<(u8, bool, bool, bool)>(), any::<[u64; 7]>(), lsn(), any::<(u32, bool, bool)>())
+        .prop_map(
+            |(
                 node,
-                role,
-                synced,
-                lan_ok,
-                arbiter_ok,
-                boot,
-                epoch,
-                sequence,
-                sent,
-                echo,
-                echo_boot,
+                (role, synced, lan_ok, arbiter_ok),
+                numbers,
                 applied,
-                clock,
-                unprotected,
-            }
-        },
-    )
+                (unprotected, fit, hears_lan),
+            )| {
+                let [boot, epoch, sequence, sent, echo, echo_boot, clock] = numbers;
+                let epoch = Epoch(epoch);
+                Heartbeat {
+                    node,
+                    role,
+                    synced,
+                    lan_ok,
+                    arbiter_ok,
+                    boot,
+                    epoch,
+                    sequence,
+                    sent,
+                    echo,
+                    echo_boot,
+                    applied,
+                    clock,
+                    unprotected,
+                    fit,
+                    hears_lan,
+                }
+            },
+        )
 }

@@ -12,6 +12,9 @@ use super::types::{
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
 
+/// How long a node that gave the address away for its host's sake keeps it if it comes back.
+const UNFIT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Everything that survives a change of role.
 #[derive(Debug)]
 pub(super) struct Common {
@@ -22,6 +25,12 @@ pub(super) struct Common {
     /// The latest time any call brought: when this process was last surely awake.
     pub(super) last: Instant,
     pub(super) lan_ok: bool,
+    /// Nothing on this host would make it fail as an owner.
+    pub(super) fit: bool,
+    /// The peer's host, as far as it told of it, can carry on what this one serves.
+    pub(super) suits: bool,
+    /// When the address was last given away for this host's sake.
+    pub(super) left_unfit: Option<Instant>,
     pub(super) link: Link,
     /// When the link last delivered something.
     pub(super) link_heard: Instant,
@@ -112,6 +121,9 @@ impl Common {
             policy,
             last: now,
             lan_ok: true,
+            fit: true,
+            suits: true,
+            left_unfit: None,
             link: Link::Down { lost: None, refused: None },
             link_heard: now,
             peer: None,
@@ -203,6 +215,17 @@ impl Common {
     /// Whether this node could not own now, since the arbiter does not answer.
     pub(super) fn is_barred(&self) -> bool {
         self.claims.as_ref().is_some_and(Claims::is_barred)
+    }
+
+    /// Whether nothing on the peer's host would make it fail as an owner, as far as it is known.
+    pub(super) fn is_peer_fit(&self) -> bool {
+        self.suits && self.peer.is_none_or(|peer| peer.fit)
+    }
+
+    /// Whether the address may be given away for this host's sake. Two nodes of which each looks fit
+    /// until it owns must not pass it to and fro.
+    pub(super) fn may_leave_unfit(&self, now: Instant) -> bool {
+        self.left_unfit.is_none_or(|at| now.since(at) >= UNFIT_INTERVAL)
     }
 
     /// Whether the peer could not.
@@ -468,6 +491,8 @@ impl Common {
             synced,
             lan_ok: self.lan_ok,
             arbiter_ok: !self.claims.as_ref().is_some_and(Claims::is_lost),
+            fit: self.fit,
+            hears_lan: self.detector.is_heard(now, Path::Lan),
         }
     }
 }

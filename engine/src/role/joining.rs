@@ -1,8 +1,8 @@
 //! A node that knows no owner: it listens, dials, and owns only what is provably free.
 //!
 //! Alone (both paths silent for `startup`, or a refused dial and a short silence) it probes the
-//! address and owns it. With a living peer one of the two asks: the one with LAN carrier, else
-//! which served in the higher epoch, else node `a`; the other renounces, and is bound by it as long as
+//! address and owns it. With a living peer one of the two asks: the one with LAN carrier, else the
+//! one whose host can carry the service, else which served in the higher epoch, else node `a`; the other renounces, and is bound by it as long as
 //! it hears the winner.
 
 use super::common::Common;
@@ -181,8 +181,8 @@ impl Joining {
     /// Whether this node, rather than the living peer, is to own.
     fn wins(&self, common: &Common, now: Instant) -> bool {
         let Some(peer) = common.peer else { return false };
-        let ours = (common.lan_ok, common.served, common.node == Node::A);
-        let theirs = (peer.lan_ok, peer.epoch, common.node == Node::B);
+        let ours = (common.lan_ok, common.fit, common.served, common.node == Node::A);
+        let theirs = (peer.lan_ok, peer.fit, peer.epoch, common.node == Node::B);
         match peer.role {
             BeatRole::Joining | BeatRole::Candidate | BeatRole::Renounced => {
                 common.lan_ok && ours > theirs

@@ -30,6 +30,10 @@ pub(super) struct Peer {
     pub(super) lan_ok: bool,
     /// Its arbiter answers.
     pub(super) arbiter_ok: bool,
+    /// Nothing on its host would make it fail as an owner.
+    pub(super) fit: bool,
+    /// It hears us on the LAN.
+    pub(super) hears_lan: bool,
     /// The latest of our own beats that this boot has heard (own clock).
     pub(super) echo: Option<Instant>,
 }
@@ -67,6 +71,8 @@ impl Peer {
             synced: false,
             lan_ok: true,
             arbiter_ok: true,
+            fit: true,
+            hears_lan: true,
             echo: None,
         }
     }
@@ -91,6 +97,8 @@ impl Peer {
         self.synced = beat.synced;
         self.lan_ok = beat.lan_ok;
         self.arbiter_ok = beat.arbiter_ok;
+        self.fit = beat.fit;
+        self.hears_lan = beat.hears_lan;
         self.echo = self.echo.max(own_echo(now, beat.echo, own_boot));
     }
 

@@ -275,6 +275,9 @@ impl Primary {
         if outcome != Outcome::Stay {
             return outcome;
         }
+        if duplex.leaves_unfit(common, now) && self.held == Held::Whole {
+            return Outcome::HandOver(Cause::HostUnfit);
+        }
         duplex.part(common, now);
         duplex.go_alone(common, now)
     }
@@ -313,6 +316,20 @@ impl Duplex {
         } else {
             Outcome::StandDown(Cause::LanLost)
         }
+    }
+
+    /// This host cannot carry the service and the standby's can: let it own.
+    fn leaves_unfit(&self, common: &Common, now: Instant) -> bool {
+        let able = common
+            .peer
+            .is_some_and(|peer| peer.lan_ok && peer.synced && peer.role == BeatRole::Standby);
+        !common.fit
+            && able
+            && common.is_peer_fit()
+            && !common.is_peer_barred()
+            && common.detector.is_heard_on_any(now)
+            && self.keeps_link(common)
+            && common.may_leave_unfit(now)
     }
 
     /// Whether the link stands that the standby got everything by. One that came up since carries

@@ -122,6 +122,24 @@ impl Roles {
         self.apply(now, Outcome::Stay);
     }
 
+    /// Whether this host can carry the service. Who cannot is no protection, and gives the address to
+    /// a standby that can.
+    pub fn on_host(&mut self, now: Instant, fit: bool) {
+        self.advance(now);
+        if fit != self.common.fit {
+            self.common.fit = fit;
+            self.common.next_beat = now;
+        }
+        self.apply(now, Outcome::Stay);
+    }
+
+    /// Whether the peer's host, as it says it is, could carry on what this one serves.
+    pub fn on_peer_host(&mut self, now: Instant, suits: bool) {
+        self.advance(now);
+        self.common.suits = suits;
+        self.apply(now, Outcome::Stay);
+    }
+
     /// Somebody else announced the service address on the LAN.
     pub fn on_claimed(&mut self, now: Instant) {
         self.advance(now);
@@ -297,6 +315,8 @@ impl Roles {
             && now.since(self.common.last) <= self.common.timing.pause()
             && primary.held == Held::Whole
             && self.check_switchover().is_ok()
+            && self.common.fit
+            && self.common.is_peer_fit()
             && self.common.detector.is_heard_on_any(now)
     }
 
@@ -486,6 +506,9 @@ impl Roles {
                 Some((State::Primary(duplex), Cause::StandbySynced, Held::Whole))
             }
             Outcome::HandOver(cause) => {
+                if cause == Cause::HostUnfit {
+                    self.common.left_unfit = Some(now);
+                }
                 let boot = self.common.peer.map_or(0, |peer| peer.boot);
                 let yielding = Yielding::new(now, boot, self.epoch(), cause);
                 Some((State::Yielding(yielding), cause, Held::Whole))

@@ -194,6 +194,10 @@ pub struct Beat {
     pub lan_ok: bool,
     /// The sender's arbiter answers, or it has none.
     pub arbiter_ok: bool,
+    /// Nothing on the sender's host would make it fail as an owner.
+    pub fit: bool,
+    /// The sender hears beats on the LAN.
+    pub hears_lan: bool,
 }
 
 /// What happens to the replication link.
@@ -285,6 +289,8 @@ pub enum Cause {
     Claimed,
     /// The own LAN interface lost its carrier.
     LanLost,
+    /// This host cannot carry the service as it is.
+    HostUnfit,
     /// An operator asked for it.
     Switchover,
     /// The standby agreed to be left behind.
@@ -314,6 +320,7 @@ impl fmt::Display for Cause {
             Self::Superseded => "peer owns a later epoch",
             Self::Claimed => "address announced by another while silent",
             Self::LanLost => "LAN carrier lost",
+            Self::HostUnfit => "this host cannot carry the service",
             Self::Switchover => "switchover requested",
             Self::StandbyRenounced => "standby renounced",
             Self::StandbyLeft => "standby can no longer take over",

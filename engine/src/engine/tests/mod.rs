@@ -1,6 +1,7 @@
 //! The whole core at work: two engines and clients in one process, failures at chosen moments.
 
 mod client;
+mod hosts;
 mod observer;
 mod parking;
 mod properties;

@@ -450,6 +450,8 @@ fn beat(role: BeatRole, epoch: u64, sequence: u64, echo: u64) -> Beat {
         synced: role == BeatRole::Standby,
         lan_ok: true,
         arbiter_ok: true,
+        fit: true,
+        hears_lan: true,
     }
 }
 
