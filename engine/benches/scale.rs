@@ -161,7 +161,7 @@ impl Pair {
         while let Some(Some(action)) = self.call(index, |engine, now| engine.poll_action(now)) {
             busy = true;
             match action {
-                Action::SendBeat { path, bytes } => {
+                Action::SendBeat { path, bytes, .. } => {
                     self.call(1 - index, |engine, now| engine.on_beat(now, path, &bytes));
                 }
                 Action::SendFrame { frame, .. } => {

@@ -26,6 +26,8 @@ pub enum Defect {
     SpeakAfterLease,
     /// I3: what an arbiter would have to grant is taken as granted.
     TakeOverUnasked,
+    /// I3: whoever speaks for the peer counts as having answered.
+    BelieveUnanswered,
     /// I4: a carried connection's timestamps start a minute earlier.
     TimestampRegression,
     /// I4: a carried connection's window is an eighth of what it was.
@@ -46,7 +48,7 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AckBeforeCommit,
         Self::FinNotLogged,
         Self::OutputBeforeCommit,
@@ -55,6 +57,7 @@ impl Defect {
         Self::WrongDeltaAfterTakeover,
         Self::SpeakAfterLease,
         Self::TakeOverUnasked,
+        Self::BelieveUnanswered,
         Self::TimestampRegression,
         Self::WindowShrink,
         Self::ResetAtTakeover,

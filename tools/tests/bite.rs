@@ -97,6 +97,11 @@ fn a_takeover_that_nobody_granted() {
 }
 
 #[test]
+fn a_recording_that_is_believed() {
+    bites(Defect::BelieveUnanswered, Invariant::I3, 150);
+}
+
+#[test]
 fn timestamps_that_step_back() {
     bites(Defect::TimestampRegression, Invariant::I4, 60);
 }

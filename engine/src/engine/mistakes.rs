@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::setup::Setup;
 use crate::defects::Defect;
-use crate::role::{Ask, Inquiry, Reply};
+use crate::role::{Ask, Beat, Echo, Inquiry, Reply};
 use crate::tcp::{Hard, Horizon, Settings, Tcb};
 use crate::time::Instant;
 
@@ -77,6 +77,13 @@ impl Engine {
             self.roles.on_arbiter(now, ask.number, Some(reply));
         }
         unasked
+    }
+
+    /// A beat that would have to answer one of ours.
+    pub(super) fn taken_as_answer(&self, now: Instant, beat: Beat) -> Beat {
+        let believes = self.setup.has(Defect::BelieveUnanswered);
+        let echo = Echo { boot: self.setup.boot, sent: now.as_nanos() };
+        if believes && beat.echo.boot != echo.boot { Beat { echo, ..beat } } else { beat }
     }
 
     /// When everything is in place.

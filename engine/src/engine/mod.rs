@@ -324,10 +324,10 @@ impl Engine {
             let claims = self.owner;
             self.actions.push_back(Action::SendFrame { frame: frame.to_vec(), claims });
         }
-        if let Some(beat) = self.roles.poll_beat(now) {
-            let bytes = self.heartbeat(now, &beat);
+        while let Some(beat) = self.roles.poll_beat(now) {
+            let (to, bytes) = (beat.echo.boot, self.heartbeat(now, &beat));
             for path in [Path::Replication, Path::Lan] {
-                self.actions.push_back(Action::SendBeat { path, bytes: bytes.clone() });
+                self.actions.push_back(Action::SendBeat { path, to, bytes: bytes.clone() });
             }
         }
     }

@@ -151,6 +151,8 @@ pub enum Action {
     SendBeat {
         /// Over which network.
         path: Path,
+        /// The run of the peer that it answers; 0 is none.
+        to: u64,
         /// The datagram, before encryption.
         bytes: Vec<u8>,
     },

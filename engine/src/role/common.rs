@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::arbiter::LostArbiter;
 use super::claims::{Claims, Over, Title, Verdict};
 use super::detector::{Arrival, Detector};
-use super::peer::{Peer, Standing};
+use super::peer::{Callers, Peer, Standing, answered};
 use super::types::{
     Action, Beat, BeatRole, EPOCH_LIMIT, Echo, LinkEvent, Path, Policy, Report, Timing,
 };
@@ -47,8 +47,8 @@ pub(super) struct Common {
     superseded: Option<(u64, Epoch)>,
     /// The last process of the peer's that is known to be dead.
     pub(super) dead: Option<u64>,
-    /// When a process that cannot show to be the peer's successor last said that it owns.
-    stranger: Option<Instant>,
+    /// Those who speak for the peer and have not answered this process.
+    pub(super) callers: Callers,
     pub(super) next_dial: Instant,
     pub(super) next_beat: Instant,
     sequence: u64,
@@ -136,7 +136,7 @@ impl Common {
             served: Epoch::NONE,
             superseded: None,
             dead: None,
-            stranger: None,
+            callers: Callers::default(),
             next_dial: now,
             next_beat: now,
             sequence: 0,
@@ -259,10 +259,14 @@ impl Common {
             return Heard::Nothing;
         }
         let Some(peer) = &mut self.peer else {
-            return self.meet(now, path, beat, Heard::News);
+            if answered(now, beat, self.boot, &self.timing).is_some() {
+                return self.meet(now, path, beat, Heard::News);
+            }
+            self.callers.note(now, beat);
+            return Heard::Nothing;
         };
         let lan_before = peer.lan_ok;
-        match peer.standing(now, beat, self.boot) {
+        match peer.standing(now, beat, self.boot, &self.timing) {
             Standing::Stale => {
                 self.listen(now, path, beat);
                 Heard::Nothing
@@ -277,14 +281,8 @@ impl Common {
                 Heard::News
             }
             Standing::Successor => self.succeed(now, path, beat),
-            // Silent for longer than any beat is under way: whoever speaks now is the successor.
-            Standing::Unproven if self.detector.silence_on_both(now) >= self.timing.startup() => {
-                self.succeed(now, path, beat)
-            }
             Standing::Unproven => {
-                if beat.role.owns() {
-                    self.stranger = Some(now);
-                }
+                self.callers.note(now, beat);
                 Heard::Nothing
             }
         }
@@ -298,6 +296,7 @@ impl Common {
 
     fn meet(&mut self, now: Instant, path: Path, beat: &Beat, heard: Heard) -> Heard {
         self.peer = Some(Peer::meet(now, beat, self.boot));
+        self.callers.forget(beat.boot);
         self.detector.forget_sequences();
         self.listen(now, path, beat);
         self.note_epoch(beat.epoch);
@@ -460,10 +459,14 @@ impl Common {
         self.superseded = Some((boot, epoch));
     }
 
-    /// Whether a process of the peer's node, though it has not shown to be the successor, says
-    /// that it owns. No proof of anything, and reason enough not to act on silence.
-    pub(super) fn hears_stranger(&self, now: Instant) -> bool {
-        self.stranger.is_some_and(|at| now.since(at) < self.timing.detection)
+    /// Whether a caller says that it owns. That may be a recording and proves nothing. Yet who was not
+    /// awake when the known peer was replaced, or knows none, gives one that lives the time to answer
+    /// before it acts on silence: once, since a recording can be played for ever.
+    pub(super) fn hears_caller_own(&self, now: Instant) -> bool {
+        let awake_since = self.detector.awake_since();
+        self.callers.owned_within(now, self.timing.detection)
+            && now.since(awake_since) < self.timing.startup() * 2
+            && self.peer.is_none_or(|peer| peer.since < awake_since)
     }
 
     pub(super) fn report(&mut self, report: Report) {
@@ -478,8 +481,21 @@ impl Common {
         epoch: Epoch,
         synced: bool,
     ) -> Beat {
-        self.sequence += 1;
         self.next_beat = now + self.timing.heartbeat;
+        let echo = self.peer.map_or(Echo::default(), Peer::to_echo);
+        self.beat_to(now, role, epoch, synced, echo)
+    }
+
+    /// A beat of a node that is `role`, which answers `echo`.
+    pub(super) fn beat_to(
+        &mut self,
+        now: Instant,
+        role: BeatRole,
+        epoch: Epoch,
+        synced: bool,
+        echo: Echo,
+    ) -> Beat {
+        self.sequence += 1;
         Beat {
             node: self.node,
             boot: self.boot,
@@ -487,7 +503,7 @@ impl Common {
             epoch,
             role,
             sent: now.as_nanos(),
-            echo: self.peer.map_or(Echo::default(), Peer::to_echo),
+            echo,
             synced,
             lan_ok: self.lan_ok,
             arbiter_ok: !self.claims.as_ref().is_some_and(Claims::is_lost),

@@ -114,7 +114,9 @@ impl Joining {
         if let Stage::InUse(until) = self.stage
             && now >= until
         {
-            if common.peer.is_none() {
+            // A caller may be the one, too: the next probe tells.
+            let called = common.callers.called_within(now, common.timing.startup());
+            if common.peer.is_none() && !called {
                 common.actions.push_back(Action::Exit(Exit::AddressInUse));
             }
             self.stage = Stage::Looking;
@@ -160,7 +162,7 @@ impl Joining {
         let timing = &common.timing;
         let patience =
             if common.refused().is_some() { timing.detection * 2 } else { timing.startup() };
-        if silence >= patience { Claim::Free } else { Claim::No }
+        if silence >= patience && !common.hears_caller_own(now) { Claim::Free } else { Claim::No }
     }
 
     fn claim_against_living(&self, common: &Common, now: Instant) -> Claim {

@@ -1,13 +1,31 @@
 //! The peer as last heard, and which of its processes that was.
 //!
 //! Beats may come late, twice and out of order, also those of a process that has long been
-//! replaced. A boot number that differs from the known one is believed only if the beat echoes
-//! something sent after the known boot was first heard: the known process was alive then, so the
-//! one that answers later is its successor and never its predecessor.
+//! replaced, and those that somebody recorded in an earlier run of either node and sends again. So
+//! nobody is believed who has not just answered this process: a beat of an unknown boot moves
+//! nothing before it echoes a beat of ours, sent moments ago. If another boot is known, the echo
+//! must also be of something sent after that was first heard: the known process was alive then, so
+//! the one that answers later is its successor and never its predecessor.
+//!
+//! Whoever has not answered is a *caller*. It is answered, so that one that lives can answer us in
+//! turn, and that is all:
+//!
+//! ```text
+//!   a, just started                        b, just started
+//!      beat, echo nobody's ────────────►   a calls
+//!   b has answered    ◄──────────────────  beat, echo a's
+//!      beat, echo b's ─────────────────►   a has answered
+//! ```
 
-use super::types::{Beat, BeatRole, Echo, instant};
+use arrayvec::ArrayVec;
+
+use super::types::{Beat, BeatRole, Echo, Timing, instant};
 use crate::ids::Epoch;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// Callers that are answered with one beat. Where there are more, somebody plays recordings, and one
+/// that lives calls again.
+const CALLERS_MAX: usize = 4;
 
 /// The latest news of the peer.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +65,7 @@ pub(super) enum Standing {
     Stale,
     /// A successor of the known process.
     Successor,
-    /// Another process that has not shown to be the successor.
+    /// Another process that has not answered, or not since the known one lived: a caller.
     Unproven,
 }
 
@@ -78,11 +96,17 @@ impl Peer {
     }
 
     /// Where `beat` stands to what is known.
-    pub(super) fn standing(&self, now: Instant, beat: &Beat, own_boot: u64) -> Standing {
+    pub(super) fn standing(
+        &self,
+        now: Instant,
+        beat: &Beat,
+        own_boot: u64,
+        timing: &Timing,
+    ) -> Standing {
         if beat.boot == self.boot {
             return if beat.sequence > self.sequence { Standing::News } else { Standing::Stale };
         }
-        match own_echo(now, beat.echo, own_boot) {
+        match answered(now, beat, own_boot, timing) {
             Some(echo) if echo > self.since => Standing::Successor,
             Some(_) | None => Standing::Unproven,
         }
@@ -111,6 +135,68 @@ impl Peer {
     pub(super) fn has_answered_since(&self, asked: Instant) -> bool {
         self.echo.is_some_and(|echo| echo > asked)
     }
+}
+
+/// Those who speak for the peer and have not answered this process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Callers {
+    /// Who calls, and the clock value of the latest call; not answered yet.
+    waiting: ArrayVec<Echo, CALLERS_MAX>,
+    /// When one called last.
+    called: Option<Instant>,
+    /// When one last said that it owns.
+    owned: Option<Instant>,
+}
+
+impl Callers {
+    /// `beat` came, and its sender has not answered.
+    pub(super) fn note(&mut self, now: Instant, beat: &Beat) {
+        self.called = Some(now);
+        if beat.role.owns() {
+            self.owned = Some(now);
+        }
+        let call = Echo { boot: beat.boot, sent: beat.sent };
+        match self.waiting.iter_mut().find(|waiting| waiting.boot == call.boot) {
+            Some(waiting) => waiting.sent = waiting.sent.max(call.sent),
+            None => {
+                // The latest are kept: none can shut another out for longer than it goes on calling.
+                if self.waiting.is_full() {
+                    self.waiting.remove(0);
+                }
+                self.waiting.push(call);
+            }
+        }
+    }
+
+    /// Process `boot` has answered: it calls no more.
+    pub(super) fn forget(&mut self, boot: u64) {
+        self.waiting.retain(|waiting| waiting.boot != boot);
+    }
+
+    /// Whom to answer next.
+    pub(super) fn poll(&mut self) -> Option<Echo> {
+        self.waiting.pop()
+    }
+
+    /// Whether one has called within `time`.
+    pub(super) fn called_within(&self, now: Instant, time: Duration) -> bool {
+        self.called.is_some_and(|at| now.since(at) < time)
+    }
+
+    /// Whether one has said within `time` that it owns.
+    pub(super) fn owned_within(&self, now: Instant, time: Duration) -> bool {
+        self.owned.is_some_and(|at| now.since(at) < time)
+    }
+}
+
+/// When what `beat` answers was sent (own clock), if it was sent by this process and moments ago.
+pub(super) fn answered(
+    now: Instant,
+    beat: &Beat,
+    own_boot: u64,
+    timing: &Timing,
+) -> Option<Instant> {
+    own_echo(now, beat.echo, own_boot).filter(|&sent| now.since(sent) < timing.startup())
 }
 
 /// The echo as an instant of our clock; `None` if it is of another boot or impossible.

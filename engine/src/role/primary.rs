@@ -360,7 +360,7 @@ impl Duplex {
             || !self.lease.is_over(now)
             || claimed
             || !common.lan_ok
-            || common.hears_stranger(now)
+            || common.hears_caller_own(now)
         {
             return Outcome::Stay;
         }

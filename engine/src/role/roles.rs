@@ -70,8 +70,9 @@ impl Roles {
         Self { common, state: State::Joining(Joining::from(now)), entered: now }
     }
 
-    /// A beat came on `path`. Beats of anybody but the peer are ignored.
-    pub fn on_heartbeat(&mut self, now: Instant, path: Path, beat: &Beat) {
+    /// A beat came on `path`. Beats of anybody but the peer are ignored. Returns whether it is
+    /// believed, and later than what was known: what it says of other things may be used then.
+    pub fn on_heartbeat(&mut self, now: Instant, path: Path, beat: &Beat) -> bool {
         self.advance(now);
         let heard = self.common.hear(now, path, beat);
         let common = &mut self.common;
@@ -83,6 +84,7 @@ impl Roles {
             (State::Yielding(yielding), _) => yielding.on_news(common, heard),
         };
         self.apply(now, outcome);
+        heard != Heard::Nothing
     }
 
     /// The replication link changed, or a dial or knock was refused.
@@ -261,13 +263,18 @@ impl Roles {
         self.common.actions.pop_front()
     }
 
-    /// The beat that is due, to be sent on both paths; `None` if none is.
+    /// The next beat that is due, to be sent on both paths; `None` if none is. Those for callers, whom
+    /// nobody believes before they have answered, come before the one for the peer: what overtakes
+    /// that would make its echo, which is the peer's lease, old news.
     pub fn poll_beat(&mut self, now: Instant) -> Option<Beat> {
         if !self.common.policy.paired || now < self.common.next_beat {
             return None;
         }
         let (role, epoch, synced) = self.as_beat();
-        Some(self.common.make_beat(now, role, epoch, synced))
+        Some(match self.common.callers.poll() {
+            Some(caller) => self.common.beat_to(now, role, epoch, synced, caller),
+            None => self.common.make_beat(now, role, epoch, synced),
+        })
     }
 
     /// I3: the instant from which on nothing may leave for the service address. To be compared

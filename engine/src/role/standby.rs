@@ -234,7 +234,7 @@ impl Standby {
         if !self.is_armed() {
             return None;
         }
-        if common.detector.is_silent_on_both(now) && !common.hears_stranger(now) {
+        if common.detector.is_silent_on_both(now) && !common.hears_caller_own(now) {
             return Some((Cause::PeerSilent, self.held(now)));
         }
         if let Some(cause) = self.word.filter(|_| common.lan_ok && self.is_prompt(common, now)) {

@@ -87,9 +87,9 @@ impl Beats {
         self.paths[path_index(path)].readable = true;
     }
 
-    /// Seals `plain` and sends it.
-    pub fn send(&mut self, path: Path, plain: &[u8]) {
-        self.seal.seal(path, plain, &mut self.sealed);
+    /// Seals `plain`, for the peer's run `to`, and sends it.
+    pub fn send(&mut self, path: Path, to: u64, plain: &[u8]) {
+        self.seal.seal(path, to, plain, &mut self.sealed);
         let socket = &mut self.paths[path_index(path)];
         match socket.socket.send_to(&self.sealed, socket.peer) {
             Ok(_) => socket.counters.sent += 1,
@@ -178,7 +178,7 @@ impl PathSocket {
             self.complained = Some(why);
             // Lateness is what networks do; the rest wants a look.
             match why {
-                NotBelieved::Late | NotBelieved::OtherRun => log::debug!("{path}: {why}"),
+                NotBelieved::Late => log::debug!("{path}: {why}"),
                 NotBelieved::NotStandin
                 | NotBelieved::Version(_)
                 | NotBelieved::OtherPath
@@ -226,7 +226,7 @@ mod tests {
         let mut b = open(&poll, Node::B, [b0, b1], [a0, a1]);
         assert!(!b.turn(&mut |_, _| panic!("nothing was sent")));
 
-        a.send(Path::Lan, b"tick");
+        a.send(Path::Lan, 20, b"tick");
         let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.send_to(b"noise", b1).unwrap();
         let mut heard = Vec::new();

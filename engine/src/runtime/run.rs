@@ -251,9 +251,9 @@ impl Run {
                     }
                 }
                 Action::SendFrame { frame, claims } => self.send_frame(&frame, claims),
-                Action::SendBeat { path, bytes } => {
+                Action::SendBeat { path, to, bytes } => {
                     if let Some(pair) = &mut self.outside.assembly.pair {
-                        pair.beats.send(path, &bytes);
+                        pair.beats.send(path, to, &bytes);
                     }
                 }
                 Action::Dial | Action::Knock | Action::HangUp => self.on_link_action(&action),

@@ -1,4 +1,4 @@
-//! Sealed datagrams: what makes a heartbeat believable.
+//! Sealed datagrams: what keeps a heartbeat from being forged, diverted or repeated.
 //!
 //! ```text
 //!   "SIHB" version path | sender's boot | receiver's boot | counter | AES-256-GCM(heartbeat)
@@ -7,9 +7,14 @@
 //!
 //! A heartbeat can move the role, so a recorded one must be worth nothing. Within a run the counter
 //! only grows. Across runs the key differs, since it is derived from the sender's boot id; that is
-//! also why a nonce, the counter, can never be used twice. And a run once replaced is never heard
-//! again: a *change* of run is believed only if the datagram names the receiver's own run, which no
-//! recording from before can do. (The first contact has nothing to change and is believed at once.)
+//! also why a nonce, the counter, can never be used twice.
+//!
+//! Whether a *run* is to be believed is not decided here. What opens was said by some run of the
+//! peer, perhaps one that ended long ago; the role machine believes whoever has just answered this
+//! run (`role/peer.rs`), and the heartbeat itself tells. So runs are opened side by side, a few at a
+//! time, and no recording can shut a living one out: there is nothing to be pinned to.
+//!
+//! The receiver's boot in the header is what engines of the release before this one go by.
 
 use arrayvec::ArrayVec;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -26,9 +31,9 @@ const TAG_LEN: usize = 16;
 pub const BEAT_MAX: usize = 1024;
 /// Bytes that sealing adds.
 pub const SEAL_OVERHEAD: usize = HEADER_LEN + TAG_LEN;
-/// Former runs of the peer that are remembered. A peer that restarts more often than this within
-/// one run of ours has other troubles.
-const RETIRED_MAX: usize = 64;
+/// Runs of the peer whose counters are remembered. Beyond that the one goes that was heard the longest
+/// ago, of those first that never named this run: they may be recordings of any age.
+pub const RUNS_MAX: usize = 8;
 
 /// Both ways between the nodes.
 pub const PATHS: [Path; 2] = [Path::Replication, Path::Lan];
@@ -60,9 +65,6 @@ pub enum NotBelieved {
     /// Heard before, or overtaken by a later one.
     #[error("a heartbeat out of its time")]
     Late,
-    /// From a run of the peer that has ended, or not addressed to this run.
-    #[error("a heartbeat of another run")]
-    OtherRun,
 }
 
 /// Seals what this node sends and opens what its peer sent.
@@ -72,8 +74,9 @@ pub struct Seal {
     boot: u64,
     sealing: LessSafeKey,
     counter: u64,
-    peer: Option<Peer>,
-    retired: ArrayVec<u64, RETIRED_MAX>,
+    runs: ArrayVec<Run, RUNS_MAX>,
+    /// Datagrams opened; tells which run was heard the longest ago.
+    opened: u64,
 }
 
 impl core::fmt::Debug for Seal {
@@ -82,11 +85,16 @@ impl core::fmt::Debug for Seal {
     }
 }
 
-struct Peer {
+/// One run of the peer.
+struct Run {
     boot: u64,
     opening: LessSafeKey,
     /// The highest counter heard on each path.
     last: [u64; 2],
+    /// It has named this run: it was alive when this one was.
+    named: bool,
+    /// What `opened` was when it was heard last.
+    heard: u64,
 }
 
 struct Header {
@@ -101,14 +109,14 @@ impl Seal {
     #[must_use]
     pub fn new(key: PairKey, node: Node, boot: u64) -> Self {
         let sealing = cipher(&key, node, boot);
-        Self { key, node, boot, sealing, counter: 0, peer: None, retired: ArrayVec::new() }
+        Self { key, node, boot, sealing, counter: 0, runs: ArrayVec::new(), opened: 0 }
     }
 
-    /// The datagram that carries `plain` on `path`, written over `out`.
-    pub fn seal(&mut self, path: Path, plain: &[u8], out: &mut Vec<u8>) {
+    /// The datagram that carries `plain` on `path` to the peer's run `to`, 0 if none is known, written
+    /// over `out`.
+    pub fn seal(&mut self, path: Path, to: u64, plain: &[u8], out: &mut Vec<u8>) {
         assert!(plain.len() <= BEAT_MAX, "a heartbeat fits one frame");
         self.counter += 1;
-        let to = self.peer.as_ref().map_or(0, |peer| peer.boot);
         out.clear();
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&[VERSION, path_index(path) as u8]);
@@ -126,7 +134,8 @@ impl Seal {
         }
     }
 
-    /// Opens `datagram` in its place and returns the plaintext, if it is to be believed.
+    /// Opens `datagram` in its place and returns the plaintext, if a run of the peer said it and it has
+    /// not been heard before.
     pub fn open<'a>(
         &mut self,
         path: Path,
@@ -136,41 +145,41 @@ impl Seal {
         if usize::from(header.path) != path_index(path) {
             return Err(NotBelieved::OtherPath);
         }
-        if self.retired.contains(&header.from) {
-            return Err(NotBelieved::OtherRun);
+        let known = self.runs.iter().position(|run| run.boot == header.from);
+        if known.is_some_and(|at| header.counter <= self.runs[at].last[path_index(path)]) {
+            return Err(NotBelieved::Late);
         }
         let (aad, body) = datagram.split_at_mut(HEADER_LEN);
-        match &mut self.peer {
-            Some(peer) if peer.boot == header.from => {
-                let last = &mut peer.last[path_index(path)];
-                if header.counter <= *last {
-                    return Err(NotBelieved::Late);
-                }
-                let plain = open_in_place(&peer.opening, header.counter, aad, body)?;
-                *last = header.counter;
-                Ok(plain)
-            }
-            Some(_) if header.to != self.boot => Err(NotBelieved::OtherRun),
-            Some(_) | None => {
+        let plain = match known {
+            Some(at) => open_in_place(&self.runs[at].opening, header.counter, aad, body)?,
+            None => {
                 let opening = cipher(&self.key, self.node.peer(), header.from);
                 let plain = open_in_place(&opening, header.counter, aad, body)?;
-                self.meet(header.from, opening, path, header.counter);
-                Ok(plain)
+                self.meet(header.from, opening);
+                plain
             }
-        }
+        };
+        self.note(path, &header);
+        Ok(plain)
     }
 
-    /// A new run of the peer has proved itself.
-    fn meet(&mut self, boot: u64, opening: LessSafeKey, path: Path, counter: u64) {
-        if let Some(former) = self.peer.take() {
-            if self.retired.is_full() {
-                self.retired.remove(0);
-            }
-            self.retired.push(former.boot);
+    /// A run that is not known has proved to hold the key, at some time.
+    fn meet(&mut self, boot: u64, opening: LessSafeKey) {
+        if self.runs.is_full() {
+            let oldest = (0..self.runs.len())
+                .min_by_key(|&at| (self.runs[at].named, self.runs[at].heard))
+                .unwrap_or(0);
+            self.runs.swap_remove(oldest);
         }
-        let mut last = [0; 2];
-        last[path_index(path)] = counter;
-        self.peer = Some(Peer { boot, opening, last });
+        self.runs.push(Run { boot, opening, last: [0; 2], named: false, heard: 0 });
+    }
+
+    fn note(&mut self, path: Path, header: &Header) {
+        self.opened += 1;
+        let Some(run) = self.runs.iter_mut().find(|run| run.boot == header.from) else { return };
+        run.last[path_index(path)] = header.counter;
+        run.named |= header.to == self.boot;
+        run.heard = self.opened;
     }
 }
 
@@ -228,8 +237,12 @@ mod tests {
     }
 
     fn sealed(from: &mut Seal, path: Path, plain: &[u8]) -> Vec<u8> {
+        sealed_to(from, 2, path, plain)
+    }
+
+    fn sealed_to(from: &mut Seal, to: u64, path: Path, plain: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        from.seal(path, plain, &mut out);
+        from.seal(path, to, plain, &mut out);
         out
     }
 
@@ -280,23 +293,32 @@ mod tests {
         assert!(hears(&mut b, Path::Lan, &beat).is_ok(), "and none of it did harm");
     }
 
+    /// Which of them is to be believed, the role machine decides.
     #[test]
-    fn restart_is_believed_once_it_names_this_run() {
-        let (mut old, mut b) = (node(Node::A, 1), node(Node::B, 2));
-        let recorded = sealed(&mut old, Path::Lan, b"old");
+    fn runs_are_opened_side_by_side_and_none_shuts_another_out() {
+        let (mut old, mut new, mut b) = (node(Node::A, 1), node(Node::A, 3), node(Node::B, 2));
+        let recorded = sealed_to(&mut old, 77, Path::Lan, b"old");
+        let later = sealed_to(&mut old, 77, Path::Lan, b"old, later");
         assert!(hears(&mut b, Path::Lan, &recorded).is_ok());
-        let later = sealed(&mut old, Path::Lan, b"old, unheard");
+        for said in [b"1", b"2"] {
+            let beat = sealed(&mut new, Path::Lan, said);
+            assert_eq!(hears(&mut b, Path::Lan, &beat), Ok(said.to_vec()));
+        }
+        assert!(hears(&mut b, Path::Lan, &later).is_ok());
+        assert_eq!(hears(&mut b, Path::Lan, &recorded), Err(NotBelieved::Late));
+    }
 
-        let mut new = node(Node::A, 3);
-        let unaddressed = sealed(&mut new, Path::Lan, b"new");
-        assert_eq!(hears(&mut b, Path::Lan, &unaddressed), Err(NotBelieved::OtherRun));
-        let greeting = sealed(&mut b, Path::Lan, b"hello");
-        assert!(hears(&mut new, Path::Lan, &greeting).is_ok());
-        let addressed = sealed(&mut new, Path::Lan, b"new");
-        assert_eq!(hears(&mut b, Path::Lan, &addressed), Ok(b"new".to_vec()));
-
-        assert_eq!(hears(&mut b, Path::Lan, &later), Err(NotBelieved::OtherRun));
-        let back = sealed(&mut old, Path::Replication, b"again");
-        assert_eq!(hears(&mut b, Path::Replication, &back), Err(NotBelieved::OtherRun));
+    #[test]
+    fn recordings_of_many_runs_do_not_make_a_living_one_repeatable() {
+        let (mut a, mut b) = (node(Node::A, 1), node(Node::B, 2));
+        let beat = sealed(&mut a, Path::Lan, b"tick");
+        assert!(hears(&mut b, Path::Lan, &beat).is_ok());
+        for boot in 100..100 + 3 * RUNS_MAX as u64 {
+            let mut former = node(Node::A, boot);
+            let recorded = sealed_to(&mut former, 77, Path::Lan, b"old");
+            assert!(hears(&mut b, Path::Lan, &recorded).is_ok());
+            assert_eq!(hears(&mut b, Path::Lan, &beat), Err(NotBelieved::Late), "{boot}");
+        }
+        assert_eq!(b.runs.len(), RUNS_MAX, "and they take no room");
     }
 }

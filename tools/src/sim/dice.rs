@@ -26,6 +26,10 @@ pub(super) enum Place {
     Paths,
     /// Whether there are backends, what they are like, and what befalls them.
     RelaysPlan,
+    /// Whether somebody plays recordings, and when.
+    ReplayPlan,
+    /// Which recordings are played.
+    Replay,
     /// A backend's line and cache, and its own randomness.
     Backend(usize),
     /// A client's own randomness.
@@ -45,6 +49,8 @@ pub(super) fn dice(seed: u64, place: Place) -> Rng {
         Place::Arbiter => 0x602,
         Place::Paths => 0x600,
         Place::RelaysPlan => 0x603,
+        Place::ReplayPlan => 0x604,
+        Place::Replay => 0x605,
         Place::Backend(index) => 0x700 + index as u64,
         Place::Client(id) => 0x1_0000 + u64::from(id),
     };

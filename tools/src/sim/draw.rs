@@ -37,6 +37,7 @@ impl Plan {
         plan.spare_speechless();
         plan.narrow_paths(&mut dice(seed, Place::Paths));
         plan.appoint_arbiter(&mut dice(seed, Place::ArbiterPlan), lasts);
+        plan.haunt(&mut dice(seed, Place::ReplayPlan), lasts);
         plan
     }
 
@@ -52,6 +53,30 @@ impl Plan {
         for _ in 0..rng.usize(..4) {
             let at_us = rng.u64(CALM_US - 200_000..lasts);
             self.faults.push(Fault { at_us, what: estrangement(rng, arbiter.stop) });
+        }
+        self.faults.sort_by_key(|fault| fault.at_us);
+    }
+
+    /// In a share of the worlds somebody plays recordings of heartbeats. Most of what they could do needs
+    /// one who starts and knows nobody: in some, both nodes die and one alone comes back.
+    fn haunt(&mut self, rng: &mut Rng, lasts: u64) {
+        if !rarely(rng, 4) {
+            return;
+        }
+        let mut at_us = rng.u64(CALM_US - 200_000..lasts);
+        if rng.bool() {
+            let (outputs, flushed) = (0, 1_000_000);
+            let survivor = if rng.bool() { Target::A } else { Target::B };
+            for node in [Target::A, Target::B] {
+                let restart_us = if node == survivor { 1000 } else { 0 };
+                let what = Trouble::Crash { node, outputs, flushed, restart_us };
+                self.faults.push(Fault { at_us, what });
+            }
+            at_us += rng.u64(..600_000);
+        }
+        for node in [Target::A, Target::B] {
+            let (count, for_us) = (rng.u32(1..1000), rng.u64(1000..1_500_000));
+            self.faults.push(Fault { at_us, what: Trouble::Replay { node, count, for_us } });
         }
         self.faults.sort_by_key(|fault| fault.at_us);
     }

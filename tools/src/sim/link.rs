@@ -24,6 +24,9 @@ const PROOF_TIME: u64 = 2_000_000_000;
 /// Two connections opened within this time of one another were dialled at the same moment.
 const CROSSING: u64 = 1_000_000_000;
 
+/// Heartbeats that somebody who listens keeps of each node.
+const RECORDED_MAX: usize = 10_000;
+
 /// All streams there are.
 #[derive(Debug)]
 pub(super) struct Streams {
@@ -511,6 +514,10 @@ impl World {
             Path::Replication => (self.cuts.link_out(host), 0),
             Path::Lan => (self.cuts.lan_out(host) || self.cuts.estranged(), 1),
         };
+        // Whoever listens has it, whether it arrives or not.
+        if self.recorded[host].len() < RECORDED_MAX {
+            self.recorded[host].push((path, bytes.to_vec()));
+        }
         if cut {
             return;
         }
@@ -541,6 +548,19 @@ impl World {
         }
         if lost {
             self.tally.add("beat lost", 1);
+        }
+    }
+
+    /// Somebody sends what `from` has sent at any time since the beginning again, to the other node.
+    pub(super) fn play_recordings(&mut self, from: usize, count: u32, within: u64) {
+        for _ in 0..count {
+            let among = self.recorded[from].len();
+            if among == 0 {
+                return;
+            }
+            let (path, bytes) = self.recorded[from][self.recorder.usize(..among)].clone();
+            let delay = self.recorder.u64(..=within);
+            self.post(delay, Event::Beat { host: 1 - from, path, bytes });
         }
     }
 }

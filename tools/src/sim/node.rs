@@ -317,7 +317,7 @@ impl World {
                     self.host_sends_frame(host, &frame);
                 }
             }
-            Action::SendBeat { path, bytes } => self.send_beat(host, path, &bytes),
+            Action::SendBeat { path, bytes, .. } => self.send_beat(host, path, &bytes),
             Action::Dial => self.dial(host, false),
             Action::Knock => self.dial(host, true),
             Action::HangUp => {

@@ -490,6 +490,15 @@ pub enum Trouble {
         /// How long.
         for_us: u64,
     },
+    /// Somebody plays recordings of heartbeats, of any run since the beginning, to the other node.
+    Replay {
+        /// Whose.
+        node: Target,
+        /// How many.
+        count: u32,
+        /// In how long.
+        for_us: u64,
+    },
     /// An operator asks for a switchover. No fault, and no excuse.
     Switchover,
 }
@@ -524,12 +533,13 @@ impl Trouble {
             Self::CutBackend { way: Way::Both, .. } => "cut backend",
             Self::CutBackend { .. } => "cut backend one way",
             Self::SlowBackend { .. } => "slow backend",
+            Self::Replay { .. } => "replay",
             Self::Switchover => "switchover",
         }
     }
 
     /// Every name that [`Trouble::kind`] can give.
-    pub const KINDS: [&'static str; 26] = [
+    pub const KINDS: [&'static str; 27] = [
         "crash",
         "poweroff",
         "freeze process",
@@ -555,6 +565,7 @@ impl Trouble {
         "cut backend",
         "cut backend one way",
         "slow backend",
+        "replay",
         "switchover",
     ];
 }

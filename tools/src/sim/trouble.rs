@@ -186,6 +186,10 @@ impl World {
                 self.backend_stands_still(backend, true);
                 self.relief_after(fault, 0, for_us);
             }
+            Trouble::Replay { node, count, for_us } => {
+                let host = self.resolve(node);
+                self.play_recordings(host, count, for_us * 1000);
+            }
             Trouble::Switchover => {
                 let host = self.resolve(Target::Primary);
                 if self.hosts[host].engine.is_some() {
@@ -344,6 +348,7 @@ impl World {
             | Trouble::BackendPoweroff { .. }
             | Trouble::ResetLink
             | Trouble::WallJump { .. }
+            | Trouble::Replay { .. }
             | Trouble::Switchover => {}
         }
         self.say(|| format!("over: {}", what.kind()));

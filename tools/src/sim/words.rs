@@ -94,6 +94,9 @@ impl fmt::Display for Trouble {
             Self::SlowBackend { backend, for_us } => {
                 write!(f, "the application of backend {backend} stands still{}", For(for_us))
             }
+            Self::Replay { node, count, for_us } => {
+                write!(f, "{count} recorded heartbeats of {node} are played{}", For(for_us))
+            }
             Self::Switchover => f.write_str("an operator asks for a switchover"),
         }
     }

@@ -150,6 +150,9 @@ pub struct World {
     pub(super) beat_loss: [u32; 2],
     /// Dice for heartbeats of each host, and for its packets and frames to the other one.
     pub(super) beat_lines: [Line; 2],
+    /// What somebody who listens has of each node's heartbeats, and the dice for playing them.
+    pub(super) recorded: [Vec<(Path, Vec<u8>)>; 2],
+    pub(super) recorder: fastrand::Rng,
     pub(super) lines: [Line; 2],
     pub(super) promise: Promise,
     /// Faults are over: everything has to come to a good end.
@@ -200,6 +203,8 @@ impl World {
             jigsaw: Jigsaw::default(),
             weather: plan.lan,
             beat_loss: [0; 2],
+            recorded: [Vec::new(), Vec::new()],
+            recorder: dice(seed, Place::Replay),
             beat_lines: [0, 1].map(|host| Line::new(dice(seed, Place::Beats(host)))),
             lines: [0, 1].map(|host| Line::new(dice(seed, Place::Between(host)))),
             promise: Promise::default(),

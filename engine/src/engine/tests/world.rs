@@ -614,7 +614,7 @@ impl World {
                     }
                 }
             }
-            Action::SendBeat { path, bytes } => {
+            Action::SendBeat { path, bytes, .. } => {
                 let cut = self.hosts.iter().any(|host| match path {
                     Path::Lan => host.lan_cut,
                     Path::Replication => host.repl_cut,

@@ -109,7 +109,8 @@ fn a_standby_host_that_loses_power_is_left_behind_after_the_table_s_time() {
     assert!(!world.speaks(A), "I3: the lease is over");
     world.run(140);
     let (at, change) = world.last_ownership(A).expect("a goes on");
-    assert!((140..=170).contains(&(at - lost)), "took {} ms", at - lost);
+    // The last beat was up to 10 ms and a late turn old.
+    assert!((138..=170).contains(&(at - lost)), "took {} ms", at - lost);
     assert_eq!((change.cause, change.held), (Cause::PeerSilent, Held::Whole));
 }
 
@@ -433,6 +434,136 @@ fn a_healed_split_leaves_the_later_epoch() {
         world.heal_paths();
         world.run_until("one owner", 1000, World::has_converged);
         assert!(world.is_primary(A), "4 over 3");
+    }
+}
+
+/// The only survivor is told, by recordings, that the other one owns.
+#[test]
+fn beats_of_an_earlier_run_move_nobody() {
+    for seed in 0..20 {
+        let mut world = World::duplex(1300 + seed);
+        let sleepy = seed % 2 == 0;
+        world.kill(A);
+        world.kill(B);
+        world.run(100);
+        world.start(B);
+        if sleepy {
+            world.run_until("b owns", 600, |world| world.is_primary(B));
+        }
+        world.play_all(A, BeatRole::Primary);
+        world.run_until("b owns", 900, |world| world.is_primary(B));
+        for _ in 0..1000 {
+            world.run(1);
+            assert!(world.speaks(B), "{}", world.tell());
+        }
+        assert_eq!(world.causes(B).last(), Some(&Cause::NobodyThere));
+    }
+}
+
+/// Of this run of the one that hears them, too: their sender is dead, whatever they say.
+#[test]
+fn beats_of_the_peers_earlier_runs_do_not_stand_in_for_it() {
+    for seed in 0..20 {
+        let mut world = World::duplex(1400 + seed);
+        // A hundred runs ago: nobody remembers that one.
+        for _ in 0..100 {
+            world.kill(B);
+            world.run(20);
+            world.start(B);
+            world.run(60);
+        }
+        world.run_until("duplex", 900, |world| world.is_duplex(A));
+        world.play(B, 2000, 500);
+        world.power_off(B);
+        world.run(160);
+        assert!(world.speaks(A) && !world.is_duplex(A), "{}", world.tell());
+        world.run(1000);
+        assert!(world.speaks(A));
+    }
+}
+
+/// However long the one that was known has been silent.
+#[test]
+fn a_long_silence_makes_no_recording_believable() {
+    for seed in 0..20 {
+        let mut world = World::duplex(1450 + seed);
+        assert!(world.switchover(A));
+        world.run_until("duplex", 900, |world| world.is_duplex(B));
+        world.kill(A);
+        world.kill(B);
+        world.run(20);
+        world.start(A);
+        world.run_until("a owns", 600, |world| world.is_primary(A));
+        world.start(B);
+        world.run_until("duplex", 900, |world| world.is_duplex(A));
+        world.power_off(B);
+        world.run(400);
+        world.play_all(B, BeatRole::Primary);
+        for _ in 0..500 {
+            world.run(1);
+            assert!(world.speaks(A), "{}", world.tell());
+        }
+    }
+}
+
+#[test]
+fn recordings_do_not_keep_a_standby_from_taking_over() {
+    for seed in 0..20 {
+        let mut world = World::duplex(1500 + seed);
+        world.kill(A);
+        world.start(A);
+        world.run_until("duplex", 900, |world| world.is_duplex(B));
+        world.run(20);
+        assert!(world.switchover(B), "{}", world.tell());
+        world.run_until("duplex", 900, |world| world.is_duplex(A));
+        world.run(20);
+        let lost = world.now / 1000;
+        world.play(A, 4000, 400);
+        world.power_off(A);
+        world.run_until("b owns", 80, |world| world.speaks(B));
+        let (at, change) = world.last_ownership(B).expect("b owns");
+        assert!(at - lost <= 70 && change.held == Held::Whole, "{} ms", at - lost);
+    }
+}
+
+/// Nor are two that start pinned to those who are dead, however many recordings come between.
+#[test]
+fn two_that_start_find_one_another_among_recordings() {
+    for seed in 0..30 {
+        let mut world = World::duplex(1600 + seed);
+        for _ in 0..5 {
+            world.kill(A);
+            world.kill(B);
+            world.run(20);
+            world.start(A);
+            world.start(B);
+            world.run(200);
+        }
+        world.kill(A);
+        world.kill(B);
+        world.run(50);
+        world.play(A, 3000, 2000);
+        world.play(B, 3000, 2000);
+        world.start(B);
+        world.run(seed);
+        world.start(A);
+        world.run_until("duplex", 1200, World::has_converged);
+    }
+}
+
+/// Whoever starts follows a living owner after one round trip of beats.
+#[test]
+fn an_owner_is_known_after_a_round_trip_of_beats() {
+    for seed in 0..20 {
+        let mut world = World::new(1700 + seed);
+        world.start(A);
+        world.run_until("a owns", 300, |world| world.is_primary(A));
+        world.run(seed);
+        world.cut_from(Path::Lan, B);
+        world.start(B);
+        world.run_until("b follows", 25, |world| {
+            world.role(B) == Some(Role::Standby { synced: false })
+        });
     }
 }
 

@@ -38,6 +38,10 @@ fn rage(world: &mut World, gentle: bool) {
             outage(world);
         }
         misfortune(world, gentle);
+        if world.haunted && world.rng.below(3) == 0 {
+            let (host, many) = (world.rng.below(2) as usize, world.rng.below(300));
+            world.play(host, many, 200);
+        }
         let pause = [1, 5, 40, 120, 500][world.rng.below(5) as usize];
         let pause = world.rng.below(pause) + 1;
         world.run(pause);
@@ -113,6 +117,28 @@ fn heal(world: &mut World) {
         world.set_lan(host, true);
         world.thaw(host);
         world.start(host);
+    }
+}
+
+/// Somebody who has recorded every beat since the beginning plays them, at any time.
+fn haunted(seed: u64, gentle: bool) {
+    let mut world = World::new(seed);
+    world.haunted = true;
+    rage(&mut world, gentle);
+    heal(&mut world);
+    for host in [A, B] {
+        world.play(host, CONVERGENCE_MS, CONVERGENCE_MS);
+    }
+    let what = format!("seed {seed}: converges among recordings");
+    world.run_until(&what, CONVERGENCE_MS, World::has_converged);
+    world.run(300);
+    assert!(world.has_converged(), "seed {seed}: stays converged\n{}", world.tell());
+}
+
+#[test]
+fn recordings_of_beats_move_nobody_in_any_storm() {
+    for seed in 200_000..200_300 {
+        haunted(seed, seed % 2 == 0);
     }
 }
 

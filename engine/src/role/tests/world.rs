@@ -17,23 +17,47 @@ use crate::time::{Duration, Instant};
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
 const MS: u64 = 1000;
+/// Beats that a listener can keep of each host.
+const RECORDED_MAX: usize = 20_000;
 
 /// What reaches a process.
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Timer,
     Beat(Path, Beat),
-    Connect { link: u64, hello: Hello },
-    Accepted { link: u64, hello: Hello },
-    Refused { dial: u64 },
-    Closed { link: u64 },
-    Synced { link: u64, epoch: Epoch },
-    Confirmed { link: u64 },
-    Handover { link: u64 },
+    /// Said long ago, and played by somebody else.
+    Recording(Path, Beat),
+    Connect {
+        link: u64,
+        hello: Hello,
+    },
+    Accepted {
+        link: u64,
+        hello: Hello,
+    },
+    Refused {
+        dial: u64,
+    },
+    Closed {
+        link: u64,
+    },
+    Synced {
+        link: u64,
+        epoch: Epoch,
+    },
+    Confirmed {
+        link: u64,
+    },
+    Handover {
+        link: u64,
+    },
     Claimed,
     Probed(ProbeResult),
     Lan(bool),
-    Arbiter { number: u64, reply: Reply },
+    Arbiter {
+        number: u64,
+        reply: Reply,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +74,8 @@ enum Event {
     Wake { host: usize, boot: u64, serial: u64 },
     /// A datagram to whatever process runs there.
     Beat { host: usize, path: Path, beat: Beat },
+    /// The same, played by somebody who has recorded it.
+    Recording { host: usize, path: Path, beat: Beat },
     /// On the link's network, reliably: it waits while the path is cut.
     Stream { from: usize, input: Input, boot: u64 },
     /// A SYN arrives.
@@ -99,6 +125,10 @@ pub(super) struct World {
     pub(super) split: bool,
     pub(super) arbiter: Arbiter,
     pub(super) log: Vec<String>,
+    /// Whether somebody plays recordings while things fail.
+    pub(super) haunted: bool,
+    /// What a listener on the networks has recorded of each host's beats, whether they arrived or not.
+    pub(super) recorded: [Vec<(Path, Beat)>; 2],
     /// Sent on the link while its path was cut.
     backlog: [Vec<Event>; 2],
     /// When the last thing sent on the link arrives.
@@ -208,6 +238,8 @@ impl World {
             split: false,
             arbiter: Arbiter { delay: (100, 200), ..Arbiter::default() },
             log: Vec::new(),
+            haunted: false,
+            recorded: [Vec::new(), Vec::new()],
             backlog: [Vec::new(), Vec::new()],
             arrives: [0; 2],
             queue: BinaryHeap::new(),
@@ -378,6 +410,29 @@ impl World {
         self.hosts[host].roles.as_mut().and_then(|roles| roles.on_switchover(now).err())
     }
 
+    /// Somebody sends `count` of the beats that `from` has ever sent to the other host again, over
+    /// `millis`: of any run, in any order.
+    pub(super) fn play(&mut self, from: usize, count: u64, millis: u64) {
+        for _ in 0..count {
+            let among = self.recorded[from].len() as u64;
+            let Some(&(path, beat)) = self.recorded[from].get(self.rng.below(among) as usize)
+            else {
+                return;
+            };
+            let delay = self.rng.below(millis * MS);
+            self.later(delay, Event::Recording { host: 1 - from, path, beat });
+        }
+    }
+
+    /// The same with everything that was recorded when `from` said of itself that it was `role`.
+    pub(super) fn play_all(&mut self, from: usize, role: BeatRole) {
+        let said: Vec<_> = self.recorded[from].clone();
+        let said = said.into_iter().filter(|(_, beat)| beat.role == role);
+        for (delay, (path, beat)) in (0..).step_by(MS as usize).zip(said) {
+            self.later(delay, Event::Recording { host: 1 - from, path, beat });
+        }
+    }
+
     // What a test asks.
 
     pub(super) fn epoch(&self, host: usize) -> Option<Epoch> {
@@ -489,6 +544,9 @@ impl World {
                 }
             }
             Event::Beat { host, path, beat } => self.give(host, Input::Beat(path, beat)),
+            Event::Recording { host, path, beat } => {
+                self.give(host, Input::Recording(path, beat));
+            }
             Event::Local { host, boot, input } => {
                 if self.hosts[host].boot == boot {
                     self.give(host, input);
@@ -560,7 +618,7 @@ impl World {
         if self.hosts[host].frozen {
             // What a kernel buffers for a sleeping process is bounded; the carrier is a state, and a
             // stream waits.
-            let datagram = matches!(input, Input::Beat(..) | Input::Claimed);
+            let datagram = matches!(input, Input::Beat(..) | Input::Recording(..) | Input::Claimed);
             if self.hosts[host].inbox.len() < 64 || !datagram {
                 self.hosts[host].inbox.push(input);
             }
@@ -597,6 +655,9 @@ impl World {
                 if beat.role.owns() {
                     state.heard_at = self.now;
                 }
+                roles.on_heartbeat(now, path, &beat);
+            }
+            Input::Recording(path, beat) => {
                 roles.on_heartbeat(now, path, &beat);
             }
             Input::Refused { dial } if [state.dial, state.knock].contains(&Some(dial)) => {
@@ -697,8 +758,9 @@ impl World {
         while let Some(action) = self.hosts[host].roles.as_mut().and_then(Roles::poll_action) {
             self.act(host, action);
         }
-        let beat = self.hosts[host].roles.as_mut().and_then(|roles| roles.poll_beat(now));
-        if let Some(beat) = beat {
+        while let Some(beat) =
+            self.hosts[host].roles.as_mut().and_then(|roles| roles.poll_beat(now))
+        {
             self.send_beat(host, beat);
         }
         let Some(roles) = &self.hosts[host].roles else { return };
@@ -776,6 +838,9 @@ impl World {
 
     fn send_beat(&mut self, host: usize, beat: Beat) {
         for path in [Path::Replication, Path::Lan] {
+            if self.recorded[host].len() < RECORDED_MAX {
+                self.recorded[host].push((path, beat));
+            }
             let lan = path == Path::Lan && !(self.hosts[A].lan && self.hosts[B].lan);
             let lost = self.rng.below(1000) < self.loss;
             if !self.cut[index(path)][host] && !lan && !lost {
