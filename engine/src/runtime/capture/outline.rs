@@ -12,7 +12,7 @@ use arrayvec::ArrayString;
 use super::framing::Passed;
 use super::pcapng::COMMENT_MAX;
 use crate::ids::Lsn;
-use crate::replica::{Frame, HostWord, Record};
+use crate::replica::{Frame, Record};
 
 /// A line as long as a comment may be.
 pub(super) type Line = ArrayString<COMMENT_MAX>;
@@ -53,11 +53,11 @@ fn describe(line: &mut Line, frame: &Frame<'_>) -> core::fmt::Result {
         Frame::Refuse { text, .. } => write!(line, "refuse: {text}"),
         Frame::Ping { .. } => write!(line, "ping"),
         Frame::Pong { .. } => write!(line, "pong"),
-        Frame::Host(HostWord { facts, obstacles: "", .. }) => {
-            write!(line, "host: MTU {}", facts.mtu)
+        Frame::Host(word) if word.obstacles.is_empty() => {
+            write!(line, "host: MTU {}", word.facts.mtu)
         }
-        Frame::Host(HostWord { facts, obstacles, .. }) => {
-            write!(line, "host: MTU {}, in its way: {obstacles}", facts.mtu)
+        Frame::Host(word) => {
+            write!(line, "host: MTU {}, in its way: {}", word.facts.mtu, word.obstacles)
         }
     }
 }
