@@ -238,6 +238,19 @@ impl Engine {
         self.follow_roles(now);
     }
 
+    /// The LAN interface has another hardware address: whoever knows the old one is told.
+    pub fn on_lan_mac(&mut self, now: Instant, mac: MacAddr) {
+        if mac != self.setup.mac {
+            let line = format!(
+                "the LAN interface has MAC address {mac} now, no longer {}",
+                self.setup.mac
+            );
+            self.report(Level::Info, line);
+            self.setup.mac = mac;
+            self.neighbour.on_mac(now, mac);
+        }
+    }
+
     /// The content store has news for some connection that waits for it.
     pub fn on_content(&mut self, now: Instant) {
         for id in core::mem::take(&mut self.waiting) {

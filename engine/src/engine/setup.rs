@@ -47,7 +47,7 @@ pub struct Setup {
     pub table_key: [u8; 16],
     /// What both nodes must agree on: name and digest of each part of the configuration.
     pub parts: Vec<(String, u64)>,
-    /// The LAN interface's hardware address.
+    /// The LAN interface's hardware address, until [`super::Engine::on_lan_mac`] tells of another.
     pub mac: MacAddr,
     /// Whether neighbour advertisements carry the router flag: it follows the host's forwarding.
     pub router: bool,

@@ -68,7 +68,7 @@ const ANSWERS_MAX: usize = 64;
 /// Whose addresses are spoken for, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The MAC address of the LAN interface.
+    /// The MAC address of the LAN interface, until [`Neighbour::on_mac`] tells of another.
     pub mac: MacAddr,
     /// The service addresses.
     pub addresses: Vec<IpAddr>,
@@ -162,6 +162,24 @@ impl Neighbour {
         }
         self.announcing =
             Some(Announcing { made: 0, due: now, defend_from: now + DEFEND_INTERVAL });
+    }
+
+    /// The LAN interface has another MAC address from now on, as a bond has whose active member
+    /// failed: nobody listens to the old one any more, and every cache on the LAN has it. So it is
+    /// not said again, and what is under way begins anew with the new one, at once (RFC 5227 §2.3,
+    /// RFC 4861 §7.2.6).
+    pub fn on_mac(&mut self, now: Instant, mac: MacAddr) {
+        if mac == self.settings.mac {
+            return;
+        }
+        self.settings.mac = mac;
+        self.frames.clear();
+        if let Some(announcing) = &mut self.announcing {
+            *announcing = Announcing { made: 0, due: now, defend_from: now + DEFEND_INTERVAL };
+        }
+        if let Some(probing) = &mut self.probing {
+            *probing = Probing { sent: 0, due: now };
+        }
     }
 
     /// Stops announcing and probing, and forgets every frame not yet polled.

@@ -257,3 +257,55 @@ fn announcing_ends_a_probe() {
     assert_eq!(sent(&mut us, 10), one_round());
     assert_eq!(us.on_timer(at(400)), None);
 }
+
+/// A bond that failed over: the LAN has the MAC address of a card that hears nothing any more.
+#[test]
+fn a_new_mac_address_is_announced_at_once_and_the_old_one_never_again() {
+    const NEW: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xf1]);
+    let mut us = neighbour();
+    us.announce(at(0));
+    assert_eq!(sent(&mut us, 0), one_round());
+    assert_eq!(timeline(&mut us, 40_000).len(), 7);
+    // An answer that is ready when it happens would be wrong.
+    us.on_frame(at(41_000), &ArpPacket::request(STRANGER, CLIENT, SERVICE).to_frame(), true);
+    us.on_mac(at(41_000), NEW);
+    assert_eq!(us.deadline(), Some(at(41_000)));
+    assert_eq!(
+        sent(&mut us, 41_000),
+        [
+            NeighbourFrame::Arp(ArpPacket::announcement_request(NEW, SERVICE)),
+            NeighbourFrame::Arp(ArpPacket::announcement_reply(NEW, SERVICE)),
+            NeighbourFrame::Advertisement(NeighbourAdvertisement::announcement(
+                NEW, SERVICE6, true
+            )),
+        ]
+    );
+    let rounds: Vec<u64> = timeline(&mut us, 47_000).iter().map(|(when, _)| *when).collect();
+    assert_eq!(rounds, [41_050, 41_150, 41_400, 42_000, 43_000, 46_000]);
+    let question = ArpPacket::request(STRANGER, CLIENT, SERVICE);
+    us.on_frame(at(47_000), &question.to_frame(), true);
+    assert_eq!(sent(&mut us, 47_000), [NeighbourFrame::Arp(ArpPacket::reply(&question, NEW))]);
+    // Told again, it is no news.
+    us.on_mac(at(48_000), NEW);
+    assert_eq!(sent(&mut us, 48_000), []);
+}
+
+#[test]
+fn who_probes_or_keeps_silent_takes_a_new_mac_address_as_quietly() {
+    const NEW: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xf1]);
+    let mut us = neighbour();
+    us.on_mac(at(0), NEW);
+    assert_eq!(sent(&mut us, 0), []);
+    us.on_mac(at(0), US);
+    us.probe(at(10));
+    assert_eq!(sent(&mut us, 10).len(), 2);
+    us.on_mac(at(20), NEW);
+    assert_eq!(
+        sent(&mut us, 20),
+        [
+            NeighbourFrame::Arp(ArpPacket::probe(NEW, SERVICE)),
+            NeighbourFrame::Solicitation(NeighbourSolicitation::probe(NEW, SERVICE6)),
+        ]
+    );
+    assert_eq!(us.on_timer(at(400)), None, "all probes are sent again");
+}
