@@ -79,8 +79,22 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
     ("tcp", &["Algorithm", "Ecn", "Keepalive", "Settings"]),
     // Progress, to report it; frames, to sum them up in a capture.
     ("replica", &["Frame", "MAX_FRAME", "Record", "SnapshotProgress"]),
-    // What the devices speak.
-    ("wire", &["MacAddr", "VnetHeader", "solicited_node"]),
+    // What the devices speak, and the packet with which a node tries the peer's forwarding.
+    (
+        "wire",
+        &[
+            "Endpoint",
+            "Flags",
+            "FourTuple",
+            "MacAddr",
+            "Offload",
+            "SeqNum",
+            "TcpHeader",
+            "TcpOptions",
+            "VnetHeader",
+            "solicited_node",
+        ],
+    ),
 ];
 
 /// What the core does without, and what it has instead.

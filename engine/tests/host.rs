@@ -10,14 +10,17 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use standin::engine::Obstacle;
 use standin::neighbour::{Event, Neighbour, Settings};
 use standin::runtime::host::{HostError, HostSetup, Plan};
 use standin::runtime::lan::Lan;
-use standin::runtime::netlink::{CarrierWatch, HostRoute, Netlink, Verdict};
+use standin::runtime::netlink::{HostRoute, Link, Netlink, Verdict};
 use standin::runtime::tun::{HEADER_LEN, Tun, TunOffload};
+use standin::runtime::watch::{News, Watch, Watched};
 use standin::time::Instant;
 use standin::wire::{MacAddr, VnetHeader};
 
@@ -413,6 +416,94 @@ fn icmpv6(kind: u8) -> [u8; 64] {
     packet
 }
 
+/// A host with everything that an engine has on it, and the thread that watches it. The test is the
+/// loop.
+struct Watching {
+    watch: Watch,
+    host: HostSetup,
+    lan: Lan,
+    tun: Tun,
+    netlink: Netlink,
+    poll: mio::Poll,
+    obstacles: Vec<Obstacle>,
+    carrier: Option<bool>,
+    link: Link,
+}
+
+impl Watching {
+    fn new(name: &str) -> Self {
+        let lan = Lan::open("eth0", &addresses()).unwrap();
+        let tun = Tun::open("tun0", MTU, true).unwrap();
+        let host = HostSetup::apply(plan(&journal(name))).unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        let link = netlink.link("eth0").unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let watched = Watched {
+            lan: link.clone(),
+            tun: (tun.name().to_owned(), tun.index()),
+            addresses: addresses(),
+            own: Some(("10.77.0.1".parse().unwrap(), "10.77.0.2".parse().unwrap())),
+            port: 7,
+        };
+        let watch = Watch::start(watched, Arc::new(waker)).unwrap();
+        let (obstacles, carrier) = (Vec::new(), None);
+        Self { watch, host, lan, tun, netlink, poll, obstacles, carrier, link }
+    }
+
+    fn own(&mut self) {
+        self.watch.owns(true);
+        self.host.install_routes().unwrap();
+    }
+
+    /// Takes news as the loop does, until `done`.
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        eventually(what, || {
+            while let Some(news) = self.watch.next() {
+                match news {
+                    News::Carrier(up) => self.carrier = Some(up),
+                    News::Lan { link, socket } => {
+                        self.link = link;
+                        if let Some(socket) = socket {
+                            let old = std::mem::replace(&mut self.lan, socket);
+                            self.watch.retire(old);
+                        }
+                    }
+                    News::RouteGone => self.host.put_back_routes().unwrap(),
+                    News::Obstacles(obstacles) => self.obstacles = obstacles,
+                }
+            }
+            done(self).then_some(())
+        });
+        let _ = &self.poll;
+    }
+
+    /// Nothing is told for as long as two looks take.
+    fn is_told_nothing(&mut self) {
+        let start = std::time::Instant::now();
+        self.until("two looks", |_| start.elapsed() > Duration::from_millis(2100));
+        assert_eq!(self.obstacles, []);
+    }
+
+    fn routed(&mut self) -> Vec<IpAddr> {
+        let index = self.tun.index();
+        let routes = self.netlink.routes().unwrap();
+        routes.into_iter().filter(|r| r.interface == index).map(|r| r.address).collect()
+    }
+
+    fn told(&mut self, text: &str) {
+        self.until(text, |w| w.obstacles.iter().any(|o| o.to_string().contains(text)));
+    }
+
+    fn told_no_more(&mut self) {
+        self.until("all is well again", |w| w.obstacles.is_empty());
+    }
+}
+
+fn ip(line: &str) {
+    run("ip", &line.split(' ').collect::<Vec<_>>());
+}
+
 #[test]
 fn a_cut_cable_is_noticed_and_so_is_its_repair() {
     in_namespace("a_cut_cable_is_noticed_and_so_is_its_repair", || {
@@ -420,15 +511,216 @@ fn a_cut_cable_is_noticed_and_so_is_its_repair() {
         eventually("carrier", || {
             Netlink::open().unwrap().link("eth0").unwrap().carrier.then_some(())
         });
-        let mut watch = CarrierWatch::open("eth0").unwrap();
-        assert!(watch.carrier());
-        run("ip", &["link", "set", "sw0", "down"]);
-        assert!(!eventually("loss", || watch.poll().unwrap()));
-        run("ip", &["link", "set", "sw0", "up"]);
-        assert!(eventually("repair", || watch.poll().unwrap()));
-        run("ip", &["link", "delete", "sw0"]);
-        assert!(!eventually("removal", || watch.poll().unwrap()));
-        assert_eq!(watch.poll().unwrap(), None);
+        let mut watching = Watching::new("carrier");
+        watching.until("state at the start", |w| w.carrier == Some(true));
+        ip("link set sw0 down");
+        watching.until("loss", |w| w.carrier == Some(false));
+        ip("link set sw0 up");
+        watching.until("repair", |w| w.carrier == Some(true));
+        ip("link delete sw0");
+        watching.until("removal", |w| w.carrier == Some(false));
+        watching.told("the LAN interface eth0 is gone");
+    });
+}
+
+#[test]
+fn what_is_the_engines_own_is_put_back_at_once() {
+    in_namespace("what_is_the_engines_own_is_put_back_at_once", || {
+        make_lan();
+        let mut watching = Watching::new("own");
+        let rules = watching.netlink.rules().unwrap();
+        watching.is_told_nothing();
+        watching.own();
+        ip("route delete 10.77.0.100");
+        watching.until("the route", |w| w.routed() == addresses());
+        ip("-6 route delete fd77::100");
+        watching.until("the other", |w| w.routed() == addresses());
+        ip("route replace 10.77.0.100 dev eth0 scope link");
+        watching.until("the replaced one", |w| w.routed() == addresses());
+        ip("-6 rule flush");
+        ip("-6 rule add priority 32766 table main");
+        watching.until("the rules", |w| w.netlink.rules().unwrap() == rules);
+        ip("link set tun0 down");
+        watching.until("the device and its routes", |w| w.routed() == addresses());
+        fs::write(setting("ipv6/conf/tun0/disable_ipv6"), "1").unwrap();
+        watching.until("IPv6 of the device", |w| w.routed() == addresses());
+        for (path, wrong) in [
+            ("ipv4/ip_forward", "0"),
+            ("ipv4/conf/tun0/forwarding", "0"),
+            ("ipv6/conf/all/forwarding", "0"),
+            ("ipv4/conf/tun0/rp_filter", "1"),
+            ("ipv4/conf/eth0/send_redirects", "1"),
+        ] {
+            fs::write(setting(path), wrong).unwrap();
+        }
+        watching.until("the settings", |_| {
+            value("ipv4/conf/eth0/forwarding") == "1"
+                && value("ipv4/conf/tun0/forwarding") == "1"
+                && value("ipv6/conf/all/forwarding") == "1"
+                && value("ipv4/conf/tun0/rp_filter") == "0"
+                && value("ipv4/conf/eth0/send_redirects") == "0"
+        });
+        watching.is_told_nothing();
+
+        // Whoever is standby has no routes to be put back.
+        watching.watch.owns(false);
+        watching.host.remove_routes().unwrap();
+        watching.is_told_nothing();
+        assert_eq!(watching.routed(), [] as [IpAddr; 0]);
+    });
+}
+
+#[test]
+fn who_takes_a_route_away_again_and_again_is_told_of() {
+    in_namespace("who_takes_a_route_away_again_and_again_is_told_of", || {
+        make_lan();
+        let mut watching = Watching::new("fight");
+        watching.own();
+        for _ in 0..2 {
+            watching.until("the route", |w| w.routed() == addresses());
+            ip("route delete 10.77.0.100");
+        }
+        watching.told("10.77.0.100 into the TUN: something on this host takes it away");
+        watching.told_no_more();
+        assert_eq!(watching.routed(), addresses());
+    });
+}
+
+#[test]
+fn what_the_administrator_has_to_put_right_is_told() {
+    in_namespace("what_the_administrator_has_to_put_right_is_told", || {
+        make_lan();
+        ip("link add dummy0 type veth peer name dummy1");
+        for owner in [false, true] {
+            let mut watching = Watching::new("told");
+            if owner {
+                watching.own();
+            }
+            ip("address add 10.77.0.100/32 dev dummy0");
+            watching.told("10.77.0.100 is on interface dummy0");
+            ip("address delete 10.77.0.100/32 dev dummy0");
+            watching.told_no_more();
+            ip("address delete 10.77.0.1/24 dev eth0");
+            watching.told("this node's address 10.77.0.1 is missing");
+            ip("address add 10.77.0.1/24 dev eth0");
+            watching.told_no_more();
+            ip("address delete fd77::1/64 dev eth0");
+            watching.told("has eth0 lost its IPv6 address?");
+            ip("address add fd77::1/64 dev eth0 nodad");
+            watching.told_no_more();
+            fs::write(setting("ipv6/conf/all/disable_ipv6"), "1").unwrap();
+            watching.told("IPv6 is disabled on this host (net.ipv6.conf.all.disable_ipv6=1)");
+            fs::write(setting("ipv6/conf/all/disable_ipv6"), "0").unwrap();
+            ip("address add fd77::1/64 dev eth0 nodad");
+            watching.told_no_more();
+            if owner {
+                ip("rule add priority 100 iif eth0 to 10.77.0.100 table 77");
+                ip("route add 10.77.0.0/24 dev eth0 table 77");
+                watching.told("a policy rule leads what arrives on eth0 for 10.77.0.100 elsewhere");
+                ip("rule delete priority 100");
+                watching.told_no_more();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_route_that_a_takeover_could_not_set_is_told_beforehand() {
+    in_namespace("a_route_that_a_takeover_could_not_set_is_told_beforehand", || {
+        make_lan();
+        fs::write(setting("ipv6/conf/default/disable_ipv6"), "1").unwrap();
+        let mut watching = Watching::new("trial");
+        // The device is the engine's own, and gets IPv6.
+        assert_eq!(value("ipv6/conf/tun0/disable_ipv6"), "0");
+        watching.is_told_nothing();
+        let index = watching.tun.index();
+        let trials = watching.netlink.trial_routes().unwrap();
+        assert_eq!(trials.len(), 2);
+        assert!(trials.iter().all(|route| route.interface == index));
+        // They attract nothing.
+        let way = watching.netlink.way(addresses()[0], None, None).unwrap();
+        assert_eq!(way.interface, Some(watching.link.index));
+    });
+}
+
+#[test]
+fn the_lan_interface_is_followed_whatever_becomes_of_it() {
+    in_namespace("the_lan_interface_is_followed_whatever_becomes_of_it", || {
+        make_lan();
+        let mut watching = Watching::new("follow");
+        let mac = MacAddr([2, 0x77, 0, 0, 0, 0xf1]);
+        ip("link set eth0 address 02:77:00:00:00:f1");
+        watching.until("its MAC address", |w| w.link.mac == Some(mac));
+        ip("link set eth0 mtu 1400");
+        watching.until("its MTU", |w| w.link.mtu == 1400);
+        watching.until("the TUN's", |w| w.netlink.link("tun0").unwrap().mtu == 1400);
+        ip("link set eth0 mtu 1500");
+        watching.until("its MTU", |w| w.netlink.link("tun0").unwrap().mtu == 1500);
+
+        ip("link set eth0 down");
+        ip("link set eth0 name lan0");
+        ip("link set lan0 up");
+        ip("address add fd77::1/64 dev lan0 nodad");
+        watching.until("its name", |w| w.link.name == "lan0");
+        watching.until("the rules", |w| {
+            let rules = w.netlink.rules().unwrap();
+            rules.len() == 3 && rules.iter().all(|rule| rule.interface == "lan0")
+        });
+        watching.told_no_more();
+
+        ip("link delete lan0");
+        watching.told("the LAN interface lan0 is gone");
+        make_lan();
+        watching.told_no_more();
+        assert_eq!(watching.link.name, "eth0");
+        assert_eq!(watching.lan.index(), watching.link.index);
+        assert_eq!(value("ipv4/conf/eth0/forwarding"), "1");
+        let groups = fs::read_to_string("/proc/net/igmp6").unwrap();
+        assert!(groups.contains("ff0200000000000000000001ff000100"), "joined: {groups}");
+        // It hears again.
+        let switch = Lan::open("sw0", &[]).unwrap();
+        let arp = frame(0x0806, &[1; 46]);
+        switch.write(&arp).unwrap();
+        assert_eq!(hear(&watching.lan), arp);
+    });
+}
+
+/// A segment in the middle of a connection, from `source` to the service address, in a frame.
+fn segment(lan: &Lan, source: [u8; 4], port: u16, text: &[u8]) -> Vec<u8> {
+    let builder =
+        etherparse::PacketBuilder::ipv4(source, [10, 77, 0, 100], 64).tcp(port, 7, 1, 1000).ack(1);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, text).unwrap();
+    stray(lan, 0x0800, &packet)
+}
+
+#[test]
+fn a_standby_takes_the_peers_trials_into_its_tun_and_no_stray() {
+    in_namespace("a_standby_takes_the_peers_trials_into_its_tun_and_no_stray", || {
+        make_lan();
+        let mut watching = Watching::new("trials");
+        let switch = Lan::open("sw0", &[]).unwrap();
+        let text = b"standin: does this pass?\n";
+        let arrives = |watching: &mut Watching, source| {
+            while next_packet(&mut watching.tun).is_some() {}
+            let before = counter("Ip.ForwDatagrams");
+            switch.write(&segment(&watching.lan, source, 9, text)).unwrap();
+            eventually("forwarded", || (counter("Ip.ForwDatagrams") > before).then_some(()));
+            next_packet(&mut watching.tun).is_some_and(|packet| packet.ends_with(text))
+        };
+        assert!(arrives(&mut watching, [10, 77, 0, 2]), "from the peer");
+        assert!(!arrives(&mut watching, [10, 77, 0, 10]), "a stray goes to the new owner");
+
+        // Whoever is known to send them, is heard, and has none arrive, meets a firewall.
+        watching.is_told_nothing();
+        let clock = standin::runtime::clock::Clock;
+        watching.watch.expects_trials(clock.now(), true);
+        watching.told("packets for 10.77.0.100 do not pass through this host");
+        watching.watch.on_trial(clock.now());
+        watching.told_no_more();
+        watching.told("look for a firewall");
+        watching.watch.expects_trials(clock.now(), false);
+        watching.told_no_more();
     });
 }
 

@@ -46,6 +46,11 @@ impl Engine {
         self.tell_host();
     }
 
+    /// Whether the peer sends packets to try this host's forwarding.
+    pub fn peer_tries_paths(&self) -> bool {
+        self.link.speaks(VERSION_HOSTS)
+    }
+
     /// Tells the peer what this host is like, if it knows the word.
     pub(super) fn tell_host(&mut self) {
         if !self.link.speaks(VERSION_HOSTS) {

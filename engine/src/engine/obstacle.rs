@@ -145,6 +145,7 @@ impl Engine {
     pub fn on_mtu(&mut self, now: Instant, mtu: u16) {
         if mtu != self.setup.mtu {
             self.setup.mtu = mtu;
+            self.relays.on_mtu(mtu);
             self.compare_hosts(now);
             self.tell_host();
             self.follow_roles(now);

@@ -194,6 +194,11 @@ impl Relays {
         }
     }
 
+    /// The LAN's MTU is another now: the segment sizes that ends tell each other are kept to it.
+    pub fn on_mtu(&mut self, mtu: u16) {
+        self.limits.mtu = mtu;
+    }
+
     /// Whether there is nothing to do, ever.
     pub const fn is_empty(&self) -> bool {
         self.relays.is_empty()

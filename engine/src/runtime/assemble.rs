@@ -27,11 +27,12 @@ use super::host::{HostSetup, Plan};
 use super::key::{PairKey, Purpose, random_boot};
 use super::lan::Lan;
 use super::link::{Link, LinkSettings};
-use super::netlink::{CarrierWatch, Netlink};
+use super::netlink::{Link as LanLink, Netlink};
 use super::report::Report;
 use super::seal::Seal;
 use super::secure::Identity;
 use super::tun::{Tun, TunOffload};
+use super::watch::{Watch, Watched};
 use crate::engine::{Engine, ServicePort, Setup};
 use crate::ids::Node;
 use crate::relay;
@@ -52,12 +53,11 @@ const LOG_BACKLOG: usize = 64 << 20;
 /// Poll tokens. The link's are the last, it has several.
 pub(super) const TUN: Token = Token(0);
 pub(super) const LAN: Token = Token(1);
-pub(super) const CARRIER: Token = Token(2);
-pub(super) const WAKER: Token = Token(3);
-pub(super) const SIGNALS: Token = Token(4);
-pub(super) const BEAT_REPLICATION: Token = Token(5);
-pub(super) const BEAT_LAN: Token = Token(6);
-pub(super) const LINK: usize = 7;
+pub(super) const WAKER: Token = Token(2);
+pub(super) const SIGNALS: Token = Token(3);
+pub(super) const BEAT_REPLICATION: Token = Token(4);
+pub(super) const BEAT_LAN: Token = Token(5);
+pub(super) const LINK: usize = 6;
 
 /// What needs a peer.
 #[derive(Debug)]
@@ -74,9 +74,9 @@ pub(super) struct Assembly {
     pub(super) pair: Option<Pair>,
     pub(super) engine: Engine,
     pub(super) lan: Lan,
+    pub(super) watch: Watch,
     pub(super) host: HostSetup,
     pub(super) tun: Tun,
-    pub(super) carrier: CarrierWatch,
     pub(super) arbiter: Option<ArbiterClient>,
     pub(super) control: Control<Report>,
     pub(super) news: DiskNews,
@@ -96,7 +96,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
     let control = Control::open(&own.control_socket, Arc::clone(&waker))
         .map_err(|error| format!("{}: {error}", own.control_socket.display()))?;
 
-    let (tun, lan, carrier, mtu) = open_devices(config, own)?;
+    let (tun, lan, link, mtu) = open_devices(config, own)?;
     let host = HostSetup::apply(Plan {
         lan: own.lan_interface.clone(),
         tun: tun.name().to_owned(),
@@ -104,8 +104,18 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         journal: own.state_directory.join(format!("{node}.undo")),
     })
     .map_err(|error| error.to_string())?;
-    let watched = [(TUN, tun.as_raw_fd()), (LAN, lan.as_raw_fd()), (CARRIER, carrier.as_raw_fd())];
-    for (token, fd) in watched {
+    let watch = Watch::start(
+        Watched {
+            lan: link,
+            tun: (tun.name().to_owned(), tun.index()),
+            addresses: config.addresses.clone(),
+            own: config.heartbeats(node).map(|[_, (own, peer)]| (own.ip(), peer.ip())),
+            port: config.services.first().map_or(0, |service| service.port),
+        },
+        Arc::clone(&waker),
+    );
+    let watch = watch.map_err(|error| error.to_string())?;
+    for (token, fd) in [(TUN, tun.as_raw_fd()), (LAN, lan.as_raw_fd())] {
         let registered = poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);
         registered.map_err(|error| format!("poll: {error}"))?;
     }
@@ -153,7 +163,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         defect: None,
     };
     let engine = Engine::new(setup, Box::new(store), Clock.now());
-    Ok(Assembly { pair, engine, lan, host, tun, carrier, arbiter, control, news, signals, poll })
+    Ok(Assembly { pair, engine, lan, watch, host, tun, arbiter, control, news, signals, poll })
 }
 
 fn watch_signals(poll: &Poll) -> io::Result<Signals> {
@@ -164,19 +174,15 @@ fn watch_signals(poll: &Poll) -> io::Result<Signals> {
 }
 
 /// The TUN has the LAN's MTU: then the kernel forwards between the two without ever fragmenting.
-fn open_devices(
-    config: &Config,
-    own: &NodeConfig,
-) -> Result<(Tun, Lan, CarrierWatch, u16), String> {
+fn open_devices(config: &Config, own: &NodeConfig) -> Result<(Tun, Lan, LanLink, u16), String> {
     let name = &own.lan_interface;
     let link = Netlink::open().and_then(|mut netlink| netlink.link(name));
-    let mtu = link.map_err(|error| error.to_string())?.mtu;
-    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    let link = link.map_err(|error| error.to_string())?;
+    let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
     let tun = Tun::open(&own.tun, mtu.into(), config.tcp.offload);
     let tun = tun.map_err(|error| error.to_string())?;
-    let lan = Lan::open(name, &config.addresses).map_err(|error| error.to_string())?;
-    let carrier = CarrierWatch::open(name).map_err(|error| error.to_string())?;
-    Ok((tun, lan, carrier, mtu))
+    let lan = Lan::open_on(&link, &config.addresses).map_err(|error| error.to_string())?;
+    Ok((tun, lan, link, mtu))
 }
 
 /// The configured key, or for a single engine one that lives as long as it.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::seal::{BEAT_MAX, NotBelieved, PATHS, SEAL_OVERHEAD, Seal, path_index};
 use crate::role::Path;
@@ -85,6 +85,14 @@ impl Beats {
     /// The poll reported the socket of `path`.
     pub fn on_ready(&mut self, path: Path) {
         self.paths[path_index(path)].readable = true;
+    }
+
+    /// Ties the LAN path to the interface `name`, which has another number or name than before.
+    pub fn follow_lan(&mut self, name: &str) {
+        let socket = &self.paths[path_index(Path::Lan)].socket;
+        if let Err(error) = SockRef::from(socket).bind_device(Some(name.as_bytes())) {
+            log::warn!("heartbeats are not tied to {name}: {error}");
+        }
     }
 
     /// Seals `plain`, for the peer's run `to`, and sends it.

@@ -114,6 +114,14 @@ impl HostSetup {
         Ok(())
     }
 
+    /// Installs them again, if they are to be in place: somebody has taken one away.
+    pub fn put_back_routes(&mut self) -> Result<(), HostError> {
+        if self.routes == Routes::Absent {
+            return Ok(());
+        }
+        self.install_routes()
+    }
+
     /// Takes the routes away. Idempotent. All are tried even if one fails.
     pub fn remove_routes(&mut self) -> Result<(), HostError> {
         if self.routes == Routes::Absent {
@@ -222,24 +230,45 @@ impl HostSetup {
     }
 
     fn silence_strays(&mut self) -> Result<(), HostError> {
-        for &address in self.plan.addresses.iter().filter(|address| address.is_ipv6()) {
-            for (offset, verdict) in [(0, Verdict::HostRoute), (1, Verdict::Blackhole)] {
-                let rule = Rule {
-                    priority: RULE_PRIORITY + offset,
-                    interface: self.plan.lan.clone(),
-                    address,
-                    verdict,
-                };
-                match self.netlink.add_rule(&rule) {
-                    Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
-                        log::warn!("IPv6 redirects may reach clients after a takeover: {error}");
-                    }
-                    outcome => outcome?,
+        for rule in stray_rules(&self.plan.lan, &self.plan.addresses) {
+            match self.netlink.add_rule(&rule) {
+                Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
+                    log::warn!("IPv6 redirects may reach clients after a takeover: {error}");
                 }
+                outcome => outcome?,
             }
         }
         Ok(())
     }
+}
+
+/// The rules that lead what the peer sends to try the way into the TUN, in front of the others.
+pub(super) fn trial_rules(lan: &str, addresses: &[IpAddr], peer: IpAddr) -> Vec<Rule> {
+    let tried = addresses.iter().filter(|address| address.is_ipv6() == peer.is_ipv6());
+    let rule = |address: &IpAddr| Rule {
+        priority: RULE_PRIORITY - 1,
+        interface: lan.to_owned(),
+        source: Some(peer),
+        address: *address,
+        verdict: Verdict::Trial,
+    };
+    tried.map(rule).collect()
+}
+
+/// The rules that keep strays from drawing an answer.
+pub(super) fn stray_rules(lan: &str, addresses: &[IpAddr]) -> Vec<Rule> {
+    let verdicts = [(0, Verdict::HostRoute), (1, Verdict::Blackhole)];
+    let ipv6 = addresses.iter().copied().filter(IpAddr::is_ipv6);
+    let rules = ipv6.flat_map(|address| {
+        verdicts.map(|(offset, verdict)| Rule {
+            priority: RULE_PRIORITY + offset,
+            interface: lan.to_owned(),
+            source: None,
+            address,
+            verdict,
+        })
+    });
+    rules.collect()
 }
 
 impl Drop for HostSetup {

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use super::netlink::Netlink;
+use super::netlink::{Link, Netlink};
 use super::sys::{self, OsError};
 use crate::wire::{MacAddr, solicited_node};
 
@@ -30,7 +30,12 @@ impl Lan {
     /// Listens on the interface `name` for what concerns neighbours, and joins the solicited-node
     /// group of every IPv6 address in `addresses`. The interface may be down at the time.
     pub fn open(name: &str, addresses: &[IpAddr]) -> Result<Self, OsError> {
-        let link = Netlink::open()?.link(name)?;
+        Self::open_on(&Netlink::open()?.link(name)?, addresses)
+    }
+
+    /// The same on an interface that has been found already.
+    pub fn open_on(link: &Link, addresses: &[IpAddr]) -> Result<Self, OsError> {
+        let name = &link.name;
         let mac = link.mac.ok_or_else(|| {
             OsError::new(format!("use {name} as LAN interface"), io::ErrorKind::Unsupported.into())
                 .advise("it is not an Ethernet interface")

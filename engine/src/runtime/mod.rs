@@ -14,7 +14,7 @@
 //! * [`control`], [`report`]: the control socket, both ends, and the status that it gives.
 //! * [`run`]: the loop; everything above is assembled there.
 //! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
-//!   back.
+//!   back. [`watch`]: the thread that sees what others change there.
 
 pub mod arbiter;
 mod assemble;
@@ -39,3 +39,5 @@ pub mod secure;
 pub mod sys;
 mod sysctl;
 pub mod tun;
+pub mod watch;
+mod watching;

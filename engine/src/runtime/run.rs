@@ -19,9 +19,7 @@ use mio::{Events, Token};
 use signal_hook::consts::SIGHUP;
 
 use super::arbiter::ArbiterClient;
-use super::assemble::{
-    self, Assembly, BEAT_LAN, BEAT_REPLICATION, CARRIER, LAN, LINK, SIGNALS, TUN, WAKER,
-};
+use super::assemble::{self, Assembly, BEAT_LAN, BEAT_REPLICATION, LAN, LINK, SIGNALS, TUN, WAKER};
 use super::capture::{CaptureSpec, Tap};
 use super::clock::Clock;
 use super::config::Config;
@@ -29,6 +27,7 @@ use super::control::Command;
 use super::link::{LinkEvent, TOKENS};
 use super::logging::Logging;
 use super::report::Report;
+use super::watch::is_trial;
 use crate::engine::{Action, Engine, ExitReason, Level, LinkInput, PACKET_BUFFER, Relayed};
 use crate::ids::Node;
 use crate::role::{Path, Role};
@@ -48,6 +47,8 @@ const LINK_ROUNDS: usize = 4;
 const FRAME_MAX: usize = 1514;
 /// From one status snapshot to the next.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+/// Silent for longer, the peer's trial packets do not come either.
+const LAN_ALIVE: Duration = Duration::from_millis(500);
 /// How long a primary that is told to stop tries to hand over first.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -71,21 +72,20 @@ pub fn run(config: &Config, node: Node, capture: Option<&CaptureSpec>) -> Result
     result
 }
 
-struct Run {
-    outside: Outside,
-    engine: Engine,
+pub(super) struct Run {
+    pub(super) outside: Outside,
+    pub(super) engine: Engine,
 }
 
 /// Everything but the engine.
-struct Outside {
-    assembly: Devices,
+pub(super) struct Outside {
+    pub(super) assembly: Devices,
     clock: Clock,
     tun_readable: bool,
-    lan_readable: bool,
-    carrier_readable: bool,
+    pub(super) lan_readable: bool,
     signalled: bool,
     /// Something happened that people want to see soon.
-    changed: bool,
+    pub(super) changed: bool,
     publish_at: Instant,
     gated: u64,
     /// Told to stop: when to do so at the latest.
@@ -94,47 +94,35 @@ struct Outside {
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     /// After the devices: what waits for a disk must not hold up what the peer waits for.
-    tap: Tap,
+    pub(super) tap: Tap,
 }
 
 /// The assembly without its engine, in the order in which it is to go.
-struct Devices {
-    pair: Option<assemble::Pair>,
-    lan: super::lan::Lan,
-    host: super::host::HostSetup,
+pub(super) struct Devices {
+    pub(super) pair: Option<assemble::Pair>,
+    pub(super) lan: super::lan::Lan,
+    pub(super) watch: super::watch::Watch,
+    pub(super) host: super::host::HostSetup,
     tun: super::tun::Tun,
-    carrier: super::netlink::CarrierWatch,
     arbiter: Option<super::arbiter::ArbiterClient>,
     control: super::control::Control<Report>,
     news: super::disk::DiskNews,
     signals: signal_hook_mio::v1_0::Signals,
-    poll: mio::Poll,
+    pub(super) poll: mio::Poll,
 }
 
 impl Run {
     fn new(assembly: Assembly) -> Self {
-        let Assembly {
-            pair,
-            engine,
-            lan,
-            host,
-            tun,
-            carrier,
-            arbiter,
-            control,
-            news,
-            signals,
-            poll,
-        } = assembly;
+        let Assembly { pair, engine, lan, watch, host, tun, arbiter, control, news, signals, poll } =
+            assembly;
         let assembly =
-            Devices { pair, lan, host, tun, carrier, arbiter, control, news, signals, poll };
+            Devices { pair, lan, watch, host, tun, arbiter, control, news, signals, poll };
         let outside = Outside {
             assembly,
             clock: Clock,
             // Edges that came before the first poll are not told again.
             tun_readable: true,
             lan_readable: true,
-            carrier_readable: true,
             signalled: true,
             changed: true,
             publish_at: Instant::ZERO,
@@ -160,8 +148,7 @@ impl Run {
     }
 
     fn turn_until_done(&mut self) -> Result<(), String> {
-        let now = self.outside.clock.now();
-        self.engine.on_carrier(now, self.outside.assembly.carrier.carrier());
+        self.on_host_news();
         let mut events = Events::with_capacity(64);
         let mut more = true;
         loop {
@@ -188,7 +175,7 @@ impl Run {
         let mut more = self.hear_beats();
         self.act();
         self.on_signals();
-        self.on_carrier();
+        self.on_host_news();
         self.on_wake();
         more |= self.read_link();
         self.act();
@@ -202,7 +189,7 @@ impl Run {
         Ok(more)
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.outside.clock.now()
     }
 
@@ -236,6 +223,7 @@ impl Run {
                 Action::InstallRoutes => {
                     let now = self.now();
                     self.outside.tap.takes_over(now, &self.engine.status(now));
+                    self.outside.assembly.watch.owns(true);
                     // An owner that no packet reaches must not claim the address (I7). By its end
                     // the peer learns that it may.
                     if let Err(error) = self.outside.assembly.host.install_routes() {
@@ -246,6 +234,7 @@ impl Run {
                     self.outside.tap.routed(self.outside.clock.now());
                 }
                 Action::RemoveRoutes => {
+                    self.outside.assembly.watch.owns(false);
                     if let Err(error) = self.outside.assembly.host.remove_routes() {
                         log::error!("strays will end here: {error}");
                     }
@@ -393,6 +382,10 @@ impl Run {
                     let header = VnetHeader::parse(&incoming[..length]);
                     let packet = incoming.get_mut(VnetHeader::LEN..length);
                     if let (Some(header), Some(packet)) = (header, packet) {
+                        if is_trial(packet) {
+                            assembly.watch.on_trial(clock.now());
+                            continue;
+                        }
                         tap.packet_in(header, packet);
                         let relayed = self.engine.on_packet(clock.now(), header, packet);
                         if let Some(relayed) = relayed {
@@ -452,21 +445,6 @@ impl Run {
             }
         }
         self.engine.has_packets()
-    }
-
-    fn on_carrier(&mut self) {
-        if !core::mem::take(&mut self.outside.carrier_readable) {
-            return;
-        }
-        match self.outside.assembly.carrier.poll() {
-            Ok(Some(up)) => {
-                let now = self.now();
-                self.outside.tap.mark(format_args!("carrier: {}", if up { "up" } else { "down" }));
-                self.engine.on_carrier(now, up);
-            }
-            Ok(None) => {}
-            Err(error) => log::warn!("{error}"),
-        }
     }
 
     /// News from the arbiter and the disk, and commands from the control socket.
@@ -532,6 +510,8 @@ impl Run {
             self.outside.changed = false;
             self.outside.publish_at = now + PUBLISH_EVERY;
             let status = self.engine.status(now);
+            let tried = self.engine.peer_tries_paths() && status.peer.silent_lan < LAN_ALIVE;
+            self.outside.assembly.watch.expects_trials(now, tried);
             let report = Report::new(&status, self.outside.gated, self.outside.tap.report());
             self.outside.assembly.control.publish(now, report);
         }
@@ -549,7 +529,6 @@ impl Outside {
             match event.token() {
                 TUN => self.tun_readable = true,
                 LAN => self.lan_readable = true,
-                CARRIER => self.carrier_readable = true,
                 SIGNALS => self.signalled = true,
                 // What it stands for is looked at every turn.
                 WAKER => {}

@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
+use crate::wire::MacAddr;
+
 /// A system call that failed: what was attempted, why it failed, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub struct OsError {
@@ -44,6 +46,14 @@ impl OsError {
         self
     }
 
+    /// Why, and what to do, without what was attempted.
+    pub fn reason(&self) -> String {
+        match self.advice {
+            Some(advice) => format!("{} ({advice})", self.source),
+            None => self.source.to_string(),
+        }
+    }
+
     /// The `errno` behind it, if it came from the kernel.
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
@@ -52,11 +62,7 @@ impl OsError {
 
 impl fmt::Display for OsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.operation, self.source)?;
-        match self.advice {
-            Some(advice) => write!(f, " ({advice})"),
-            None => Ok(()),
-        }
+        write!(f, "cannot {}: {}", self.operation, self.reason())
     }
 }
 
@@ -146,6 +152,24 @@ pub(super) fn packet_address(index: u32) -> io::Result<SockAddr> {
     address.sll_family = libc::AF_PACKET as libc::sa_family_t;
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
     address.sll_ifindex = index;
+    let len = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the family and the length are those of the sockaddr_ll just written.
+    Ok(unsafe { SockAddr::new(storage, len) })
+}
+
+/// The same, to send an IP packet to the host with `mac`.
+pub(super) fn packet_address_to(index: u32, mac: MacAddr, ipv6: bool) -> io::Result<SockAddr> {
+    let index = libc::c_int::try_from(index)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "interface index out of range"))?;
+    let protocol = if ipv6 { libc::ETH_P_IPV6 } else { libc::ETH_P_IP };
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: as in `packet_address`.
+    let address: &mut libc::sockaddr_ll = unsafe { storage.view_as() };
+    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = index;
+    address.sll_halen = mac.0.len() as libc::c_uchar;
+    address.sll_addr[..mac.0.len()].copy_from_slice(&mac.0);
     let len = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the family and the length are those of the sockaddr_ll just written.
     Ok(unsafe { SockAddr::new(storage, len) })

@@ -36,7 +36,7 @@ pub const HEADER_LEN: usize = 10;
 
 /// Packets that the kernel queues for the engine. The default of 500 drops in bursts (many
 /// clients, one reader); a slot costs 8 bytes.
-const QUEUE_LEN: u32 = 4096;
+pub(super) const QUEUE_LEN: u32 = 4096;
 
 /// Who completes checksums and cuts super-segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +77,7 @@ impl Tun {
         } else {
             open_plain(name)?
         };
+        allow_ipv6(&name);
         keep_ipv6_quiet(&name);
         let mut netlink = Netlink::open()?;
         let index = netlink.link(&name)?.index;
@@ -162,6 +163,18 @@ fn open_plain(name: &str) -> Result<(Device, String), TunError> {
     sys::set_nonblocking(&iface).map_err(failed)?;
     let name = iface.name().to_owned();
     Ok((Device::Plain(iface), name))
+}
+
+/// Hardened hosts and containers switch IPv6 off for interfaces that are made later. The device is
+/// the engine's own, and without IPv6 it takes no route of an IPv6 service address. Whether it can
+/// take one is tried and told later; with IPv6 switched off altogether there is no such setting.
+fn allow_ipv6(name: &str) {
+    let setting = sysctl::ipv6(name, "disable_ipv6");
+    if sysctl::read(&setting).is_ok_and(|value| value != "0")
+        && let Err(error) = sysctl::write(&setting, "0")
+    {
+        log::warn!("{name} has no IPv6: {error}");
+    }
 }
 
 /// The kernel would give the device a link-local address and send router solicitations through it:

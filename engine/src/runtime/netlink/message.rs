@@ -9,8 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
@@ -22,17 +24,28 @@ pub const ROUTE_PROTOCOL: u8 = 0x53;
 /// Metric of our IPv6 routes: before every other of the same prefix (0 would mean 1024).
 const IPV6_METRIC: u32 = 1;
 
+/// The table in which the routes are tried that a takeover will need in the main one; nothing is
+/// looked up there but what the rule of [`Verdict::Trial`] leads to it.
+pub const TRIAL_TABLE: u32 = 5300;
+
+/// In the place of a number of a table that does not fit into a byte.
+const COMPAT_TABLE: u8 = 252;
+
 /// What the kernel knows of one interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
     /// The interface number.
     pub index: u32,
+    /// Its name, which can change.
+    pub name: String,
     /// Its Ethernet address; none on a TUN.
     pub mac: Option<MacAddr>,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Length of its transmit queue in packets.
     pub queue_len: u32,
+    /// It is set up.
+    pub up: bool,
     /// It is up, has a carrier and may pass traffic (operational state up or unknown).
     pub carrier: bool,
 }
@@ -53,6 +66,8 @@ pub enum Verdict {
     HostRoute,
     /// Drop, and say nothing to the sender.
     Blackhole,
+    /// Look in [`TRIAL_TABLE`].
+    Trial,
 }
 
 /// One policy rule of ours.
@@ -62,6 +77,8 @@ pub struct Rule {
     pub priority: u32,
     /// The name of the interface on which the packet arrives.
     pub interface: String,
+    /// The sender, if only packets of one are meant.
+    pub source: Option<IpAddr>,
     /// The destination.
     pub address: IpAddr,
     /// What to do.
@@ -100,13 +117,16 @@ pub(super) fn to_link(message: &Message) -> Option<Link> {
     let running = LinkFlags::Up | LinkFlags::Running | LinkFlags::LowerUp;
     let mut link = Link {
         index: message.header.index,
+        name: String::new(),
         mac: None,
         mtu: 0,
         queue_len: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(running),
     };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => {
                 link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr);
             }
@@ -133,12 +153,13 @@ pub(super) fn to_address(message: &Message) -> Option<(IpAddr, u32)> {
     own
 }
 
-pub(super) fn to_route_message(route: HostRoute) -> RouteMessage {
+pub(super) fn to_route_message(route: HostRoute, table: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: family(route.address),
         destination_prefix_length: host_prefix(route.address),
-        table: RouteHeader::RT_TABLE_MAIN,
+        // Numbers that do not fit are in the attribute alone.
+        table: u8::try_from(table).unwrap_or(COMPAT_TABLE),
         protocol: RouteProtocol::Other(ROUTE_PROTOCOL),
         scope: if route.address.is_ipv4() { RouteScope::Link } else { RouteScope::Universe },
         kind: RouteType::Unicast,
@@ -147,6 +168,7 @@ pub(super) fn to_route_message(route: HostRoute) -> RouteMessage {
     message.attributes = vec![
         RouteAttribute::Destination(route.address.into()),
         RouteAttribute::Oif(route.interface),
+        RouteAttribute::Table(table),
     ];
     if route.address.is_ipv6() {
         message.attributes.push(RouteAttribute::Priority(IPV6_METRIC));
@@ -154,23 +176,68 @@ pub(super) fn to_route_message(route: HostRoute) -> RouteMessage {
     message
 }
 
-pub(super) fn to_route(message: &Message) -> Option<HostRoute> {
+/// A route of ours and its table.
+pub(super) fn to_route(message: &Message) -> Option<(HostRoute, u32)> {
     let Message::NewRoute(message) = message else { return None };
     if message.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
         return None;
     }
     let (mut address, mut interface) = (None, None);
+    let mut table = u32::from(message.header.table);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(v4)) => address = Some((*v4).into()),
             RouteAttribute::Destination(RouteAddress::Inet6(v6)) => address = Some((*v6).into()),
             RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Table(number) => table = *number,
             _ => {}
         }
     }
     let address = address?;
     let host = message.header.destination_prefix_length == host_prefix(address);
-    Some(HostRoute { address, interface: interface? }).filter(|_| host)
+    Some((HostRoute { address, interface: interface? }, table)).filter(|_| host)
+}
+
+/// Where the kernel would send a packet, if it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// The number of the interface on which it would leave; none if it would stay or be dropped.
+    pub interface: Option<u32>,
+    /// Whether another host would pass it on.
+    pub gateway: bool,
+    /// The number of the table that said so; 0 if it is not told.
+    pub table: u32,
+}
+
+/// The question where a packet `from` that arrives on the interface `on` goes; without `on` it is
+/// one of this host's own.
+pub(super) fn to_way_message(to: IpAddr, from: Option<IpAddr>, on: Option<u32>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(to);
+    message.header.destination_prefix_length = host_prefix(to);
+    message.header.flags = RouteFlags::LookupTable;
+    message.attributes.push(RouteAttribute::Destination(to.into()));
+    if let Some(from) = from {
+        message.header.source_prefix_length = host_prefix(from);
+        message.attributes.push(RouteAttribute::Source(from.into()));
+    }
+    message.attributes.extend(on.map(RouteAttribute::Iif));
+    message
+}
+
+pub(super) fn to_way(message: &Message) -> Option<Way> {
+    let Message::NewRoute(message) = message else { return None };
+    let mut way = Way { interface: None, gateway: false, table: u32::from(message.header.table) };
+    let leaves = message.header.kind == RouteType::Unicast;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) if leaves => way.interface = Some(*index),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => way.gateway = true,
+            RouteAttribute::Table(number) => way.table = *number,
+            _ => {}
+        }
+    }
+    Some(way)
 }
 
 pub(super) fn to_rule_message(rule: &Rule) -> RuleMessage {
@@ -183,12 +250,21 @@ pub(super) fn to_rule_message(rule: &Rule) -> RuleMessage {
         RuleAttribute::Destination(rule.address),
         RuleAttribute::Protocol(RouteProtocol::Other(ROUTE_PROTOCOL)),
     ];
+    if let Some(source) = rule.source {
+        message.header.src_len = host_prefix(source);
+        message.attributes.push(RuleAttribute::Source(source));
+    }
     match rule.verdict {
         Verdict::HostRoute => {
             message.header.action = RuleAction::ToTable;
             message.header.table = RouteHeader::RT_TABLE_MAIN;
             let shorter = u32::from(host_prefix(rule.address)) - 1;
             message.attributes.push(RuleAttribute::SuppressPrefixLen(shorter));
+        }
+        Verdict::Trial => {
+            message.header.action = RuleAction::ToTable;
+            message.header.table = COMPAT_TABLE;
+            message.attributes.push(RuleAttribute::Table(TRIAL_TABLE));
         }
         Verdict::Blackhole => message.header.action = RuleAction::Blackhole,
     }
@@ -197,13 +273,13 @@ pub(super) fn to_rule_message(rule: &Rule) -> RuleMessage {
 
 pub(super) fn to_rule(message: &Message) -> Option<Rule> {
     let Message::NewRule(message) = message else { return None };
-    let verdict = match message.header.action {
+    let mut verdict = match message.header.action {
         RuleAction::ToTable => Verdict::HostRoute,
         RuleAction::Blackhole => Verdict::Blackhole,
         _ => return None,
     };
     let mut ours = false;
-    let (mut priority, mut interface, mut address) = (None, None, None);
+    let (mut priority, mut interface, mut address, mut source) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Protocol(protocol) => {
@@ -212,11 +288,36 @@ pub(super) fn to_rule(message: &Message) -> Option<Rule> {
             RuleAttribute::Priority(number) => priority = Some(*number),
             RuleAttribute::Iifname(name) => interface = Some(name.clone()),
             RuleAttribute::Destination(destination) => address = Some(*destination),
+            RuleAttribute::Source(sender) => source = Some(*sender),
+            RuleAttribute::Table(TRIAL_TABLE) => verdict = Verdict::Trial,
             _ => {}
         }
     }
-    let rule = Rule { priority: priority?, interface: interface?, address: address?, verdict };
-    Some(rule).filter(|_| ours)
+    let (priority, interface, address) = (priority?, interface?, address?);
+    Some(Rule { priority, interface, source, address, verdict }).filter(|_| ours)
+}
+
+pub(super) fn to_neighbour_message(interface: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = interface;
+    let destination = match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+}
+
+/// None of an entry for which there was no answer yet.
+pub(super) fn to_neighbour(message: &Message) -> Option<MacAddr> {
+    let Message::NewNeighbour(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => {
+            <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr)
+        }
+        _ => None,
+    })
 }
 
 const fn family(address: IpAddr) -> AddressFamily {
@@ -250,7 +351,8 @@ mod tests {
 
     fn rule(verdict: Verdict) -> Rule {
         let address = "fd77::100".parse().unwrap();
-        Rule { priority: 100, interface: "eth0".to_owned(), address, verdict }
+        let source = (verdict == Verdict::Trial).then(|| "fd77::2".parse().unwrap());
+        Rule { priority: 100, interface: "eth0".to_owned(), source, address, verdict }
     }
 
     #[test]
@@ -258,11 +360,17 @@ mod tests {
         for address in ["10.77.0.100", "fd77::100"] {
             let route = HostRoute { address: address.parse().unwrap(), interface: 7 };
             let mut answers = Vec::new();
-            let bytes = datagram(1, Message::NewRoute(to_route_message(route)));
-            assert!(!take_answers(&bytes, 1, &mut answers).unwrap());
-            assert_eq!(answers.iter().filter_map(to_route).collect::<Vec<_>>(), [route]);
+            for table in [254, TRIAL_TABLE] {
+                answers.clear();
+                let bytes = datagram(1, Message::NewRoute(to_route_message(route, table)));
+                assert!(!take_answers(&bytes, 1, &mut answers).unwrap());
+                assert_eq!(
+                    answers.iter().filter_map(to_route).collect::<Vec<_>>(),
+                    [(route, table)]
+                );
+            }
         }
-        for verdict in [Verdict::HostRoute, Verdict::Blackhole] {
+        for verdict in [Verdict::HostRoute, Verdict::Blackhole, Verdict::Trial] {
             let mut answers = Vec::new();
             let bytes = datagram(1, Message::NewRule(to_rule_message(&rule(verdict))));
             assert!(!take_answers(&bytes, 1, &mut answers).unwrap());
@@ -273,7 +381,7 @@ mod tests {
     #[test]
     fn foreign_routes_and_rules_are_not_ours() {
         let address = "10.77.0.100".parse().unwrap();
-        let mut route = to_route_message(HostRoute { address, interface: 7 });
+        let mut route = to_route_message(HostRoute { address, interface: 7 }, 254);
         route.header.protocol = RouteProtocol::Static;
         assert_eq!(to_route(&Message::NewRoute(route)), None);
         let mut foreign = to_rule_message(&rule(Verdict::Blackhole));

@@ -3,9 +3,9 @@
 //! Requests are synchronous: the kernel has the answer ready when `send` returns, so a host route
 //! is in place some twenty microseconds after it was asked for, which matters at a takeover. All
 //! that this module creates carries [`ROUTE_PROTOCOL`], by which leftovers of a crash are known.
-//! [`CarrierWatch`] is the second socket, which the poll loop listens to.
+//! [`Events`] is the second socket, on which the kernel tells of changes.
 
-mod carrier;
+mod events;
 mod message;
 
 use std::io;
@@ -23,16 +23,20 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-pub use carrier::CarrierWatch;
-pub use message::{HostRoute, Link, ROUTE_PROTOCOL, Rule, Verdict};
+pub use events::{Changes, Concern, Events};
+pub use message::{HostRoute, Link, ROUTE_PROTOCOL, Rule, TRIAL_TABLE, Verdict, Way};
 use message::{
-    take_answers, to_address, to_link, to_route, to_route_message, to_rule, to_rule_message,
+    take_answers, to_address, to_link, to_neighbour, to_neighbour_message, to_route,
+    to_route_message, to_rule, to_rule_message, to_way, to_way_message,
 };
 
 use super::sys::OsError;
+use crate::wire::MacAddr;
 
 /// The kernel answers within microseconds; an answer that is this late will not come.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Where every packet is looked up in the end.
+const MAIN_TABLE: u32 = 254;
 /// Room for one batch of a dump, which the kernel keeps to 32 KiB.
 const BUFFER_LEN: usize = 64 * 1024;
 
@@ -94,21 +98,48 @@ impl Netlink {
 
     /// Adds a host route, or replaces the one to the same address. Idempotent.
     pub fn add_route(&mut self, route: HostRoute) -> Result<(), OsError> {
+        self.add_route_to(MAIN_TABLE, route)
+    }
+
+    /// Adds the same route where nothing looks for it: what is refused here will be refused there.
+    pub fn add_trial_route(&mut self, route: HostRoute) -> Result<(), OsError> {
+        self.add_route_to(TRIAL_TABLE, route)
+    }
+
+    fn add_route_to(&mut self, table: u32, route: HostRoute) -> Result<(), OsError> {
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
-        self.request(flags, Message::NewRoute(to_route_message(route)))
+        self.request(flags, Message::NewRoute(to_route_message(route, table)))
             .map(drop)
-            .map_err(|error| OsError::new(format!("add the route to {}", route.address), error))
+            .map_err(|error| refused(route, error))
     }
 
     /// Deletes a host route of ours. One that is not there is as good as deleted.
     pub fn delete_route(&mut self, route: HostRoute) -> Result<(), OsError> {
-        let outcome = self.request(NLM_F_ACK, Message::DelRoute(to_route_message(route)));
+        self.delete_route_from(MAIN_TABLE, route)
+    }
+
+    /// Deletes one of [`Self::add_trial_route`].
+    pub fn delete_trial_route(&mut self, route: HostRoute) -> Result<(), OsError> {
+        self.delete_route_from(TRIAL_TABLE, route)
+    }
+
+    fn delete_route_from(&mut self, table: u32, route: HostRoute) -> Result<(), OsError> {
+        let outcome = self.request(NLM_F_ACK, Message::DelRoute(to_route_message(route, table)));
         unless_absent(outcome)
             .map_err(|error| OsError::new(format!("delete the route to {}", route.address), error))
     }
 
     /// The host routes in the main table that carry [`ROUTE_PROTOCOL`].
     pub fn routes(&mut self) -> Result<Vec<HostRoute>, OsError> {
+        self.routes_in(MAIN_TABLE)
+    }
+
+    /// Those of [`Self::add_trial_route`].
+    pub fn trial_routes(&mut self) -> Result<Vec<HostRoute>, OsError> {
+        self.routes_in(TRIAL_TABLE)
+    }
+
+    fn routes_in(&mut self, table: u32) -> Result<Vec<HostRoute>, OsError> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
@@ -116,9 +147,28 @@ impl Netlink {
             let answers = self
                 .request(NLM_F_DUMP, Message::GetRoute(request))
                 .map_err(|error| OsError::new("list routes", error))?;
-            routes.extend(answers.iter().filter_map(to_route));
+            let found = answers.iter().filter_map(to_route);
+            routes.extend(found.filter(|(_, of)| *of == table).map(|(route, _)| route));
         }
         Ok(routes)
+    }
+
+    /// Where a packet to `to` would go that comes `from` there and arrives on the interface `on`;
+    /// without `on`, one that this host sends itself. An error is the kernel's reason for dropping
+    /// it: `EXDEV` the reverse-path filter, `EHOSTUNREACH` no forwarding, `ENETUNREACH` no route.
+    pub fn way(&mut self, to: IpAddr, from: Option<IpAddr>, on: Option<u32>) -> io::Result<Way> {
+        let answers = self.request(NLM_F_ACK, Message::GetRoute(to_way_message(to, from, on)))?;
+        answers.iter().find_map(to_way).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The MAC address of a host on the LAN, if the kernel knows it now.
+    pub fn neighbour(&mut self, interface: u32, address: IpAddr) -> io::Result<Option<MacAddr>> {
+        let request = Message::GetNeighbour(to_neighbour_message(interface, address));
+        match self.request(NLM_F_ACK, request) {
+            Ok(answers) => Ok(answers.iter().find_map(to_neighbour)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds a policy rule; one that is there already is left alone. Idempotent.
@@ -191,6 +241,18 @@ impl Netlink {
             }
         }
     }
+}
+
+/// The kernel says "permission denied" to root, too, if the device has no IPv6.
+fn refused(route: HostRoute, error: io::Error) -> OsError {
+    let no_ipv6 = route.address.is_ipv6() && error.raw_os_error() == Some(libc::EACCES);
+    let mut error = OsError::new(format!("add the route to {}", route.address), error);
+    if no_ipv6 {
+        error.advice = Some(
+            "IPv6 is disabled on the TUN device, or on this host: net.ipv6.conf.all.disable_ipv6",
+        );
+    }
+    error
 }
 
 fn unless_absent(outcome: io::Result<Vec<Message>>) -> io::Result<()> {
