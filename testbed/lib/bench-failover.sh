@@ -4,8 +4,34 @@
 failover() {
     section failover "Longest time without progress around a takeover"
     panel gap ms spread -
+    panel crowd "ms, of $CROWD saturating downloads" spread -
     rounds "$1" both_faults
+    rounds "$((($1 + 9) / 10))" crowd_killed
     report
+}
+
+# So many downloads, none of which is ever done, for so long; and when the primary dies.
+CROWD=1000 CROWD_LASTS=16s CROWD_KILLED_AFTER=7
+
+# Each download's longest time without a byte, from its beginning to its end: half of them wait no
+# longer than the median, and one in a hundred longer than the 99th percentile.
+crowd_killed() {
+    local old name
+    old=$("$LAB" primary)
+    ulimit -n 20000
+    begin crowd chargen "$SERVICE4" -n "$CROWD" --duration "$CROWD_LASTS" --stall 20s
+    sleep "$CROWD_KILLED_AFTER"
+    "$LAB" kill "$old"
+    await crowd || die "kill: of $CROWD downloads some were lost"
+    for name in p50 p99 max; do
+        sample crowd "kill, $name" duplex "$(crowd_gap "$name")"
+    done
+    "$LAB" start "$old"
+    "$LAB" wait duplex 30
+}
+
+crowd_gap() { # p50|p99|max: of all downloads' longest gaps, in milliseconds
+    sed -n '/"total"/,/"workloads"/p' "$SCENE/crowd.json" | sed -n '/"gap_ms"/,/}/p' | field "$1"
 }
 
 both_faults() {
