@@ -91,6 +91,8 @@ pub(super) struct Connection {
     pub(super) exposed: bool,
     /// Whether its progress changed since the last progress record.
     pub(super) progressed: bool,
+    /// Whether it stands in the list of those in TIME-WAIT.
+    pub(super) lingers: bool,
     /// Whether the log says that its handshake is done.
     pub(super) handshake_logged: bool,
     /// Whether the log says that our FIN was acknowledged.
@@ -118,6 +120,7 @@ impl Connection {
             waiting: false,
             exposed: false,
             progressed: false,
+            lingers: false,
             handshake_logged: false,
             fin_logged: false,
             alarm: Alarm::default(),

@@ -58,6 +58,7 @@ impl Engine {
         if !matches!(record, Record::Opened { snapshot: true, .. }) {
             self.recent.note(now, id, &mut connection.noted);
         }
+        self.note_lingering(id);
     }
 
     fn apply_record(&mut self, now: Instant, epoch: Epoch, record: &Record<'_>) -> Result<(), Why> {

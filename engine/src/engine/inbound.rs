@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
-use super::outbox::{Loose, Relayed};
+use super::outbox::{Kind, Loose, Relayed};
 use super::relaying::Passing;
 use super::replicate::append_input;
 use super::settle::Before;
@@ -12,14 +12,11 @@ use super::{COMPLAINT_INTERVAL, Engine};
 use crate::ids::ConnId;
 use crate::service::{App, Env};
 use crate::tcp::{self, CloseCause, PathSignal, State, Tcb, Verdict};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::{
     ChecksumState, Flags, FourTuple, Fragments, Icmp, IcmpKind, IpPacket, Segment, SeqNum,
     VnetHeader, parse_icmp, parse_ip, parse_tcp, write_echo_reply,
 };
-
-/// How long after the last SYN cookie one may come back: a client's longest wait to resend.
-const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 
 /// The least that every IPv6 link carries, RFC 8200 §5: fragments are never cut smaller.
 const IPV6_MTU_MIN: usize = 1280;
@@ -106,21 +103,30 @@ impl Engine {
     }
 
     fn answer_ping(&mut self, request: &IpPacket<'_>) {
+        if self.outbox.room(Kind::Echo) == 0 {
+            return;
+        }
         self.ip_id = self.ip_id.wrapping_add(1);
         let mut reply = Vec::new();
         if write_echo_reply(request, tcp::HOP_LIMIT, self.ip_id, &mut reply).is_err() {
             self.stats.malformed += 1;
             return;
         }
-        self.push_in_pieces(&reply);
+        self.push_in_pieces(Kind::Echo, &reply);
     }
 
-    /// Queues a packet of any length, in fragments of the MTU.
-    pub(super) fn push_in_pieces(&mut self, packet: &[u8]) {
+    /// Queues a packet of any length, in fragments of the MTU. All of them or none: a part is no use
+    /// to anybody.
+    pub(super) fn push_in_pieces(&mut self, kind: Kind, packet: &[u8]) {
+        // The longest headers, and a length that is a multiple of 8.
+        let text = usize::from(self.setup.mtu).saturating_sub(48 + 7).max(8);
+        if self.outbox.room(kind) < packet.len().div_ceil(text) {
+            return;
+        }
         let mut fragments = Fragments::of(packet, self.setup.mtu.into(), self.ip_id.into());
         let mut piece = vec![0; usize::from(self.setup.mtu).max(IPV6_MTU_MIN)];
         while let Some(length) = fragments.write_next(&mut piece) {
-            self.outbox.push(Loose::Packet(piece[..length].to_vec()));
+            self.outbox.push(kind, Loose::Packet(piece[..length].to_vec()));
         }
     }
 
@@ -129,7 +135,7 @@ impl Engine {
             Ok(Icmp::EchoRequest { .. }) => self.answer_ping(ip),
             Ok(Icmp::Error(error)) => {
                 let Some(id) = self.table.find(error.tuple) else {
-                    return self.relay_error(&error);
+                    return self.relay_error(now, &error);
                 };
                 self.wake(now, id);
                 let signal = match error.kind {
@@ -171,7 +177,12 @@ impl Engine {
                 .and_then(Connection::tcb_mut)
                 .and_then(|t| t.reuse_allowed(segment))
         {
-            // RFC 6191: a new incarnation may begin while the old one waits.
+            // RFC 6191: a new incarnation may begin while the old one waits. That goes on waiting if
+            // its successor is not taken.
+            if self.is_crowded() {
+                self.stats.backlog_dropped += 1;
+                return;
+            }
             self.end(id, CloseCause::Done);
             return self.open(now, tuple, segment, Some(least));
         }
@@ -188,41 +199,82 @@ impl Engine {
         segment: &Segment<'_>,
     ) -> Option<tcp::cookie::Facts> {
         let flags = segment.flags.intersection(Flags::SYN | Flags::ACK | Flags::RST);
-        if flags != Flags::ACK || !self.cookies_valid(now) {
+        if flags != Flags::ACK || !self.cookies.valid(now) {
             return None;
         }
         let tcb = self.table.get_mut(id).and_then(Connection::tcb_mut)?;
         if tcb.state() != State::SynReceived || segment.ack == tcb.hard().iss.add(1) {
             return None;
         }
-        tcp::cookie::decode(&self.secret, tuple, segment, self.clock.at(now))
+        self.read_cookie(now, tuple, segment)
     }
 
     /// A segment that belongs to no connection.
     fn on_stranger(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) {
+        let asked = self.hear_answer(&tuple, segment);
         let listening = self.listener(tuple.local.port()).is_some();
         let syn_only = Flags::SYN | Flags::ACK | Flags::RST;
         if listening && segment.flags.intersection(syn_only) == Flags::SYN {
             return self.open(now, tuple, segment, None);
         }
         if listening
-            && self.cookies_valid(now)
+            && !asked
+            && self.cookies.valid(now)
             && segment.flags.intersection(syn_only) == Flags::ACK
         {
-            let clock = self.clock.at(now);
-            if let Some(facts) = tcp::cookie::decode(&self.secret, &tuple, segment, clock) {
+            if let Some(facts) = self.read_cookie(now, &tuple, segment) {
                 return self.open_from_cookie(now, tuple, segment, &facts);
             }
-            if tcp::cookie::may_follow(segment, clock) {
+            if self.may_follow_cookie(now, &tuple, segment) {
                 // Refusing it would end a connection that is about to begin.
                 self.stats.tcp_dropped += 1;
                 return;
             }
         }
+        let serves = listening || self.relays.serves(tuple.local.port());
+        if serves && !segment.flags.intersects(Flags::ACK | Flags::SYN) {
+            // LISTEN, RFC 9293 §3.10.7.2, fourth step: what has neither SYN nor ACK is dropped.
+            self.stats.tcp_dropped += 1;
+            return;
+        }
         if let Some(reset) = tcp::reset_for(segment) {
             self.stats.refused += 1;
-            self.outbox.push(Loose::Segment(tuple, reset));
+            self.outbox.push(Kind::Reset, Loose::Segment(tuple, reset));
         }
+    }
+
+    /// Whether the end of `tuple` is asked where it is, and goes on being asked: its answer is to be
+    /// refused, and the reset may be lost.
+    fn hear_answer(&mut self, tuple: &FourTuple, segment: &Segment<'_>) -> bool {
+        let Some(question) = self.questions.find(tuple) else { return false };
+        let over = match segment.flags.intersection(Flags::SYN | Flags::ACK | Flags::RST) {
+            // Nobody is there: that is how a question of this number is answered then.
+            Flags::RST => segment.seq == question.ack,
+            // Somebody new.
+            Flags::SYN => true,
+            _ => false,
+        };
+        if over {
+            self.questions.forget(tuple);
+        }
+        !over
+    }
+
+    fn read_cookie(
+        &self,
+        now: Instant,
+        tuple: &FourTuple,
+        segment: &Segment<'_>,
+    ) -> Option<tcp::cookie::Facts> {
+        let clock = self.clock.at(now);
+        let mut layouts = self.cookies.accepted(now);
+        layouts.find_map(|layout| tcp::cookie::decode(&self.secret, tuple, segment, clock, layout))
+    }
+
+    fn may_follow_cookie(&self, now: Instant, tuple: &FourTuple, segment: &Segment<'_>) -> bool {
+        let clock = self.clock.at(now);
+        let mut layouts = self.cookies.accepted(now);
+        layouts.any(|layout| tcp::cookie::may_follow(&self.secret, tuple, segment, clock, layout))
     }
 
     /// Which service listens on `port`.
@@ -238,14 +290,14 @@ impl Engine {
     fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, least: Option<SeqNum>) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let clock = self.clock.at(now);
-        if self.table.is_full() {
+        if !self.has_room() {
             // Nor a cookie: its client would take the connection for open, and wait in vain.
             return self.refuse_for_room(now);
         }
         // A cookie cannot begin above the old incarnation, RFC 6191; the old one made room.
         if self.half_open >= self.setup.backlog && least.is_none() {
             self.stats.cookies_sent += 1;
-            self.cookies_until = now + COOKIE_LIFETIME;
+            self.cookies.note_sent(now);
             let answer = tcp::cookie::syn_ack(
                 &self.setup.tcp,
                 &self.secret,
@@ -255,8 +307,9 @@ impl Engine {
                 // On the pair's clock already, which is what `clock` shows.
                 self.secret.ts_offset(&tuple),
                 self.setup.mtu,
+                self.cookies.layout(),
             );
-            return self.outbox.push(Loose::Segment(tuple, answer));
+            return self.outbox.push(Kind::Cookie, Loose::Segment(tuple, answer));
         }
         if self.is_crowded() {
             // A SYN costs a record, too.
@@ -287,7 +340,7 @@ impl Engine {
         facts: &tcp::cookie::Facts,
     ) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
-        let Some(id) = self.table.vacant() else {
+        let Some(id) = self.has_room().then(|| self.table.vacant()).flatten() else {
             self.refuse_for_room(now);
             return;
         };

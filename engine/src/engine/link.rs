@@ -183,6 +183,9 @@ impl Engine {
 
     fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
         let compared = self.hello().compare(hello);
+        if let Ok(version) = compared {
+            self.cookies.note_version(now, version);
+        }
         if let Err(mismatch) = &compared {
             let reason = mismatch.to_string();
             Frame::Refuse { reason: Refusal::Incompatible, text: &reason }

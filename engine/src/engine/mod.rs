@@ -14,17 +14,21 @@
 //! [`Engine::speak_until`]. That order is I5: state, route, gate, announcement, nudge.
 
 mod connection;
+mod cookies;
 mod follow;
 mod hosts;
 mod inbound;
+mod lingering;
 mod link;
 #[cfg(feature = "defects")]
 mod mistakes;
 mod obstacle;
 mod outbox;
 mod output;
+mod questions;
 mod relaying;
 mod replicate;
+mod rota;
 mod settle;
 mod setup;
 mod stats;
@@ -50,10 +54,14 @@ use crate::tcp::wheel::Wheel;
 use crate::time::{Duration, Instant};
 use crate::wire::{MacAddr, Reassembler};
 
+use cookies::Cookies;
 use hosts::PeerHost;
+use lingering::Lingering;
 use link::Link;
 use outbox::Outbox;
+use questions::Questions;
 use replicate::{SnapshotEnd, Stall};
+use rota::Rota;
 use setup::PairClock;
 use table::Table;
 use wake::{Recent, Walk};
@@ -106,7 +114,8 @@ pub struct Engine {
     announced: bool,
     table: Table,
     half_open: usize,
-    cookies_until: Instant,
+    cookies: Cookies,
+    lingering: Lingering,
     /// Connections that may have something to send, each once.
     ready: VecDeque<ConnId>,
     /// Connections that only have to say that the path is good.
@@ -118,6 +127,8 @@ pub struct Engine {
     /// Connections that wait for the content store, each once.
     waiting: Vec<ConnId>,
     outbox: Outbox,
+    questions: Questions,
+    rota: Rota,
     relays: Relays,
     /// Splices that the standby has been told of and has not confirmed, in the log's order.
     unconfirmed: VecDeque<(Lsn, SpliceId)>,
@@ -181,7 +192,8 @@ impl Engine {
             announced: false,
             table: Table::new(setup.table_key, setup.connections_max, setup.live_max),
             half_open: 0,
-            cookies_until: Instant::ZERO,
+            cookies: Cookies::default(),
+            lingering: Lingering::default(),
             ready: VecDeque::new(),
             quiet: VecDeque::new(),
             wheel: Wheel::new(now),
@@ -189,6 +201,8 @@ impl Engine {
             walk: Walk::default(),
             waiting: Vec::new(),
             outbox: Outbox::default(),
+            questions: Questions::new(setup.table_key),
+            rota: Rota::default(),
             relays: relaying::relays(&setup),
             unconfirmed: VecDeque::new(),
             reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),
@@ -285,6 +299,7 @@ impl Engine {
             self.reassembler.expire(now);
             self.flush_progress(now, false);
             self.advance_waking(now);
+            self.questions.on_timer(now);
             self.table.park_surplus();
             self.advance_snapshot(now);
             self.ask_for_duplex(now);
@@ -307,7 +322,7 @@ impl Engine {
             let due = self.snapshot_due() || self.waking_due();
             let snapshot = if due { Instant::ZERO } else { Instant::NEVER };
             let relays = if self.announced { self.relays.deadline() } else { Instant::NEVER };
-            let others = fragments.min(snapshot).min(relays);
+            let others = fragments.min(snapshot).min(relays).min(self.questions.deadline());
             deadline = deadline.min(alarms).min(progress).min(others);
         }
         deadline
@@ -422,10 +437,5 @@ impl Engine {
             waiting.retain(|id| table.get_mut(*id).is_some());
         }
         self.waiting.push(id);
-    }
-
-    /// Whether a returned SYN cookie can be one that this pair sent.
-    fn cookies_valid(&self, now: Instant) -> bool {
-        now < self.cookies_until
     }
 }

@@ -1,10 +1,12 @@
-//! Packets out: whoever has something to send, one super-segment a turn.
+//! Packets out: whoever has something to send, by turns ([`Rota`]); of the connections each one
+//! super-segment a turn.
 
 use core::ops::Range;
 
 use super::Engine;
 use super::connection::Body;
 use super::outbox::Loose;
+use super::rota::{Rota, Sender};
 use crate::ids::ConnId;
 use crate::service::{self, App};
 use crate::tcp::{CloseCause, Transmit};
@@ -24,31 +26,13 @@ impl Engine {
         if !self.owner {
             return None;
         }
-        if let Some(loose) = self.outbox.pop() {
-            self.stats.packets_out += 1;
-            return Some(self.write_loose(&loose, buffer));
-        }
-        if let Some(header) = self.relays.poll_header() {
-            self.stats.packets_out += 1;
-            return Some(self.write_header(header, buffer));
-        }
-        while let Some(id) = self.next_ready(now) {
-            if let Some((tuple, transmit)) = self.poll_connection(now, id, buffer) {
+        for _ in 0..Rota::SENDERS {
+            if let Some(range) = self.poll_sender(now, self.rota.sender(), buffer) {
                 self.stats.packets_out += 1;
-                self.stats.bytes_out += transmit.payload as u64;
-                // The connection goes to the end of the queue: everyone gets a turn.
-                self.ready.rotate_left(1);
-                return Some(self.write_segment(tuple, &transmit, buffer));
+                self.rota.note_sent(range.end - range.start);
+                return Some(range);
             }
-            self.ready.pop_front();
-            self.arm(now, id);
-        }
-        while let Some((tuple, last)) = self.outbox.pop_farewell() {
-            // Its client may have connected anew meanwhile.
-            if self.table.find(tuple).is_none() {
-                self.stats.packets_out += 1;
-                return Some(self.write_segment(tuple, &last, buffer));
-            }
+            self.rota.pass();
         }
         None
     }
@@ -56,16 +40,68 @@ impl Engine {
     /// Whether [`Self::poll_packet`] has something to look at.
     pub fn has_packets(&self) -> bool {
         let quiet = self.outbox.is_empty() && self.ready.is_empty() && self.quiet.is_empty();
-        self.owner && (!quiet || self.relays.has_headers())
+        self.owner && (!quiet || self.questions.is_due() || self.relays.has_headers())
     }
 
-    /// Who is first in the queue. When that is empty, those who wait for it to be join it.
-    fn next_ready(&mut self, now: Instant) -> Option<ConnId> {
-        while self.ready.is_empty() {
-            let id = self.quiet.pop_front()?;
-            self.touch(now, id);
+    fn poll_sender(
+        &mut self,
+        now: Instant,
+        sender: Sender,
+        buffer: &mut [u8],
+    ) -> Option<Range<usize>> {
+        match sender {
+            Sender::Loose => {
+                let loose = self.outbox.pop()?;
+                Some(self.write_loose(&loose, buffer))
+            }
+            Sender::Relays => {
+                let header = self.relays.poll_header()?;
+                Some(self.write_header(header, buffer))
+            }
+            Sender::Ready => self.poll_ready(now, buffer),
+            Sender::Quiet => self.poll_quiet(now, buffer),
+            Sender::Questions => self.poll_question(now, buffer),
         }
-        self.ready.front().copied()
+    }
+
+    /// The connection that is first in the queue, if it has something to say, else the next. It goes
+    /// to the end of the queue: everyone gets a turn.
+    fn poll_ready(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
+        while let Some(id) = self.ready.front().copied() {
+            if let Some((tuple, transmit)) = self.poll_connection(now, id, buffer) {
+                self.ready.rotate_left(1);
+                return Some(self.write_segment(tuple, &transmit, buffer));
+            }
+            self.ready.pop_front();
+            self.arm(now, id);
+        }
+        None
+    }
+
+    /// A connection that only has to say that the path is good, unless it has come to say more.
+    fn poll_quiet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
+        while let Some(id) = self.quiet.pop_front() {
+            if self.table.get_mut(id).is_none_or(|connection| connection.queued) {
+                continue;
+            }
+            let said = self.poll_connection(now, id, buffer);
+            self.touch(now, id);
+            if let Some((tuple, transmit)) = said {
+                return Some(self.write_segment(tuple, &transmit, buffer));
+            }
+        }
+        None
+    }
+
+    fn poll_question(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
+        while let Some((tuple, question)) = self.questions.poll(now) {
+            if self.table.find(tuple).is_none() && !self.relays.has_leg(&tuple) {
+                return Some(self.write_segment(tuple, &question, buffer));
+            }
+            // Its end has connected anew meanwhile.
+            self.questions.forget(&tuple);
+        }
+        None
     }
 
     fn poll_connection(
@@ -108,7 +144,9 @@ impl Engine {
         if closed {
             self.end(id, CloseCause::Aborted);
         }
-        transmit.map(|transmit| (tuple, transmit))
+        let transmit = transmit?;
+        self.stats.bytes_out += transmit.payload as u64;
+        Some((tuple, transmit))
     }
 
     fn write_loose(&mut self, loose: &Loose, buffer: &mut [u8]) -> Range<usize> {

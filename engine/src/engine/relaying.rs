@@ -7,7 +7,8 @@
 //! ```
 
 use super::Engine;
-use super::outbox::{Loose, Relayed};
+use super::outbox::{Kind, Loose, Relayed};
+use super::questions::Question;
 use super::replicate::SNAPSHOT_BUDGET;
 use super::setup::{Level, Setup};
 use crate::ids::{Lsn, SpliceId};
@@ -17,7 +18,7 @@ use crate::tcp;
 use crate::time::Instant;
 use crate::wire::{
     ChecksumField, Flags, FourTuple, IcmpError, IpPacket, Reassembled, Rewrite, Segment,
-    VnetHeader, write_icmp_error,
+    Timestamps, VnetHeader, write_icmp_error,
 };
 
 /// A packet that goes on to the other leg.
@@ -110,7 +111,7 @@ impl Engine {
         }
         self.count_relayed(passing);
         self.stats.packets_out -= 1;
-        self.push_in_pieces(&packet);
+        self.push_in_pieces(Kind::Piece, &packet);
     }
 
     fn count_relayed(&mut self, passing: &Passing) {
@@ -120,17 +121,20 @@ impl Engine {
     }
 
     /// An error about a packet that passed: whose packet it was is told, as it knows the packet.
-    pub(super) fn relay_error(&mut self, error: &IcmpError) {
+    pub(super) fn relay_error(&mut self, now: Instant, error: &IcmpError) {
         if !self.announced {
             return;
         }
         let Some((tuple, seq)) = self.relays.origin_of(&error.tuple, error.seq) else { return };
+        if !self.outbox.allows_error(now) {
+            return;
+        }
         let error = IcmpError { tuple, seq, ..*error };
         self.ip_id = self.ip_id.wrapping_add(1);
         let mut packet = Vec::new();
         write_icmp_error(&error, tuple.remote.ip(), tcp::HOP_LIMIT, self.ip_id, &mut packet);
         if !packet.is_empty() {
-            self.outbox.push(Loose::Packet(packet));
+            self.outbox.push(Kind::Error, Loose::Packet(packet));
         }
     }
 
@@ -209,6 +213,27 @@ impl Engine {
         {
             self.unconfirmed.pop_front();
             self.relays.commit(now, id);
+        }
+    }
+
+    /// Asks both ends of every splice that is not over: it is about to be dropped. Nothing here knows
+    /// their numbers.
+    pub(super) fn ask_splices(&mut self, now: Instant) {
+        let Self { relays, questions, secret, clock, .. } = self;
+        for slot in 0..relays.slots() {
+            let Some(id) = relays.tenant(slot) else { continue };
+            if relays.stage(id) == Some(Stage::Over) {
+                continue;
+            }
+            let Some(Splice { client, backend, .. }) = relays.splice(id) else { continue };
+            for tuple in [client, backend] {
+                let Numbers { iss, ts } = numbers(secret, &tuple, clock.at(now));
+                // Where there are none, they say nothing; where there are, they have to be there
+                // (RFC 7323 §3.2), and old or new, the segment is answered.
+                let timestamps = Some(Timestamps { val: ts, ecr: 0 });
+                let (seq, ack, window) = (iss, iss.add(1 << 30), u16::MAX);
+                questions.ask(Question { tuple, seq, ack, window, timestamps, blind: true });
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::connection::Body;
-use super::outbox::Loose;
+use super::outbox::{Kind, Loose};
 use super::table::slot_of;
 use crate::ids::{ConnId, Lsn};
 use crate::replica::Record;
@@ -67,12 +67,13 @@ impl Engine {
                 if let Some(last) =
                     connection.tcb_mut().and_then(|tcb| tcb.poll_transmit(now, &mut |_| 0))
                 {
-                    self.outbox.push(Loose::Segment(connection.tuple, last));
+                    self.outbox.push(Kind::Reset, Loose::Segment(connection.tuple, last));
                 }
                 self.end(id, cause);
             }
             Verdict::Accepted | Verdict::Dropped(_) => {
                 self.touch(now, id);
+                self.note_lingering(id);
                 if awaits_store {
                     self.await_content(id);
                 }

@@ -161,6 +161,11 @@ impl Table {
         Some(self.slots.get(slot)?.as_ref()?.id)
     }
 
+    /// Whether there is a connection named `id`.
+    pub(super) fn has(&self, id: ConnId) -> bool {
+        self.tenant(slot_of(id)) == Some(id)
+    }
+
     /// `id` has become live.
     pub(super) fn note_live(&mut self, id: ConnId) {
         self.live.push_back(id);

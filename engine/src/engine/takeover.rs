@@ -2,17 +2,14 @@
 
 use super::Engine;
 use super::connection::{Alarm, Body};
+use super::questions::Question;
 use super::replicate::SnapshotEnd;
 use super::setup::{Action, ExitReason, Level};
 use crate::ids::Epoch;
 use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
 use crate::tcp::{self, wheel::Wheel};
-use crate::time::{Duration, Instant};
-
-/// How long after a takeover SYN cookies of the dead primary are honoured: we cannot know whether
-/// it had sent any.
-const COOKIES_AFTER_TAKEOVER: Duration = Duration::from_secs(120);
+use crate::time::Instant;
 
 impl Engine {
     /// Carries out what the role machine decided.
@@ -88,7 +85,7 @@ impl Engine {
         self.begin_waking(now);
         #[cfg(feature = "defects")]
         self.err_in_takeover();
-        self.cookies_until = now + COOKIES_AFTER_TAKEOVER;
+        self.cookies.note_sent(now);
         if connections > 0 {
             self.stats.takeovers += 1;
             self.stats.carried += connections as u64;
@@ -111,21 +108,29 @@ impl Engine {
         }
     }
 
-    /// I6: what may have gone on elsewhere cannot be continued. Its clients are asked where they
-    /// are, and reset for their answer: who only listens would wait for ever.
+    /// I6: what may have gone on elsewhere cannot be continued. Its ends are asked where they are,
+    /// and reset for their answer: who only listens would wait for ever ([`super::questions`]).
     fn drop_doubtful(&mut self, now: Instant, change: &Change) {
-        if change.held != Held::Doubtful {
-            return;
+        if change.held == Held::Doubtful {
+            self.drop_all(now);
         }
+    }
+
+    /// Resets every connection, of which nobody knows where its end is.
+    pub(super) fn drop_all(&mut self, now: Instant) {
         self.stats.not_continued += (self.table.len() + self.relays.len()) as u64;
-        for connection in self.table.iter_mut() {
+        let Self { table, questions, setup, clock, .. } = self;
+        for connection in table.iter_mut() {
             let last = match &mut connection.body {
-                Body::Held(hard) => tcp::farewell(hard, self.clock.at(now)),
-                Body::Live(tcb) => tcp::farewell(&tcb.hard(), now),
-                Body::Parked(parked) => tcp::farewell(&parked.unpark().hard(), now),
+                Body::Held(hard) => tcp::farewell(&setup.tcp, hard, clock.at(now)),
+                Body::Live(tcb) => tcp::farewell(&setup.tcp, &tcb.hard(), now),
+                Body::Parked(parked) => tcp::farewell(&setup.tcp, &parked.unpark().hard(), now),
             };
-            self.outbox.push_farewell(connection.tuple, last);
+            let tcp::Transmit { seq, ack, window, options, .. } = last;
+            let (tuple, timestamps) = (connection.tuple, options.timestamps);
+            questions.ask(Question { tuple, seq, ack, window, timestamps, blind: false });
         }
+        self.ask_splices(now);
         self.forget_connections(now);
     }
 
@@ -171,6 +176,7 @@ impl Engine {
         self.actions.push_back(Action::RemoveRoutes);
         self.forget_connections(now);
         self.outbox.clear();
+        self.questions.clear();
         self.attached = false;
         self.snapshot_end = SnapshotEnd::None;
         self.reset_log();
@@ -190,6 +196,7 @@ impl Engine {
         self.wheel = Wheel::new(now);
         self.progress.clear();
         self.waiting.clear();
+        self.lingering.clear();
         self.end_waking();
         self.half_open = 0;
         self.unprotected = 0;

@@ -8,11 +8,12 @@
 //!
 //! ```text
 //!   takeover ─► those of the last seconds, newest first ─► every slot, in order ─► done
-//!               a share of them each turn, as long as few wait to send
+//!               a share of them each turn
 //! ```
 //!
-//! The shares keep the loop turning. Whoever has nothing to say but that the path is good says it
-//! when nobody else has anything to send: there may be a million of those.
+//! The shares keep the loop turning, and the walk never rests: who has more to send than leaves in a
+//! turn, and so is never done, holds up nobody. Whoever has nothing to say but that the path is good
+//! says it beside those ([`Rota`](super::rota::Rota)): there may be a million of them.
 
 use super::Engine;
 use super::connection::Body;
@@ -25,8 +26,6 @@ use crate::time::{Duration, Instant};
 
 /// Connections woken in one turn: well under a millisecond of work.
 const SHARE: usize = 512;
-/// The walk rests while more connections than this wait to send.
-const READY_MAX: usize = 256;
 /// Slots looked at in one turn, empty ones included.
 const SLOTS_A_TURN: usize = 4096;
 /// A connection is listed once in so long.
@@ -103,16 +102,13 @@ impl Engine {
 
     /// Whether the walk can go on now.
     pub(super) fn waking_due(&self) -> bool {
-        !self.walk.is_done() && self.ready.len() < READY_MAX
+        !self.walk.is_done()
     }
 
     /// Moves the walk on by one turn's share.
     pub(super) fn advance_waking(&mut self, now: Instant) {
         let end = self.walk.end.min(self.walk.cursor.saturating_add(SLOTS_A_TURN));
         for _ in 0..SHARE {
-            if !self.waking_due() {
-                return;
-            }
             let Some(id) = self.walk.first.pop().or_else(|| self.next_tenant(end)) else { return };
             self.wake(now, id);
         }
@@ -161,6 +157,7 @@ impl Engine {
             hurries
         });
         table.note_live(id);
+        self.note_lingering(id);
         if awaits_store {
             // It asked anew when it began to lead.
             self.await_content(id);

@@ -297,6 +297,11 @@ impl Relays {
         self.table.find(leg).is_some() || self.is_probe(leg) || self.serves(leg.local.port())
     }
 
+    /// Whether `leg` is a splice's.
+    pub fn has_leg(&self, leg: &FourTuple) -> bool {
+        self.table.find(leg).is_some()
+    }
+
     /// Whose packet it was that we sent on `leg` with the sequence number `seq`: both ends as it knows
     /// them, its own as `local`, and its own number. For errors about it.
     pub fn origin_of(&self, leg: &FourTuple, seq: SeqNum) -> Option<(FourTuple, SeqNum)> {

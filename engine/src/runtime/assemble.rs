@@ -276,6 +276,7 @@ fn tcp_settings(tcp: &config::Tcp) -> tcp::Settings {
         receive_buffer: tcp.receive_buffer,
         user_timeout: tcp.user_timeout,
         time_wait: tcp.time_wait,
+        rfc1337: tcp.rfc1337,
         keepalive: tcp.keepalive.map(|keepalive| tcp::Keepalive {
             idle: keepalive.idle,
             interval: keepalive.interval,

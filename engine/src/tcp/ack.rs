@@ -138,7 +138,7 @@ impl Tcb {
 
     /// The peer's window opened. What went out as probes into the shut window was thrown away.
     fn window_opened(&mut self, now: Instant) {
-        self.snd.backoff = 0;
+        (self.snd.backoff, self.snd.repeats) = (0, 0);
         self.snd.probe_due = false;
         self.snd.progress_at = now;
         self.timers.resend = Instant::NEVER;
@@ -160,7 +160,7 @@ impl Tcb {
         }
         self.acknowledge_flight(now, segment, ack, heard);
         self.snd.una = ack;
-        self.snd.backoff = 0;
+        self.snd.repeats = 0;
         self.snd.probe_due = false;
         self.snd.progress_at = now;
     }
@@ -193,7 +193,7 @@ impl Tcb {
             heard.original |= !run.resent && run.part.end <= self.snd.recover;
         });
         let sent_at = sent_at.filter(|_| !again);
-        let due = ack >= flight.sample_after;
+        let due = ack >= flight.sample_after || self.snd.backoff > 0;
         flight.sample_after = if due { self.snd.nxt } else { flight.sample_after };
         if ack >= self.snd.nxt {
             self.snd.flight = None;
@@ -211,6 +211,7 @@ impl Tcb {
         let echoed = || self.echo_age(now, echo?.ecr);
         if let Some(sample) = sent_at.map(|at| now.since(at)).or_else(echoed) {
             self.snd.rtt.sample(sample);
+            self.snd.backoff = 0;
         }
     }
 
@@ -323,6 +324,7 @@ impl Tcb {
     pub(super) fn mark_all_lost(&mut self) {
         if let Some(flight) = &mut self.snd.flight {
             flight.sent.lose(|_| Look::Lost);
+            self.stop_asking();
             self.repair_from_una();
         }
     }

@@ -51,6 +51,7 @@ impl Tcb {
         self.check_reset(now, segment)?; // second; third, security, is not implemented
         self.check_syn(now, segment)?; // fourth
         self.check_ack(now, segment)?; // fifth; sixth, urgent data, is taken as text
+        self.take_timestamp(now, segment);
         self.take_text(now, segment, deliver); // seventh
         self.check_fin(now, segment); // eighth
         Step::Continue(())
@@ -81,7 +82,6 @@ impl Tcb {
         }
         self.rcv.heard_at = now;
         self.snd.keepalives = 0;
-        self.take_timestamp(now, segment, start);
         Step::Continue(())
     }
 
@@ -126,10 +126,14 @@ impl Tcb {
     }
 
     /// TS.Recent follows segments that span the last ACK sent, RFC 7323 §4.3.
-    fn take_timestamp(&mut self, now: Instant, segment: &Segment<'_>, start: i64) {
+    ///
+    /// Only those that all checks have let pass: by one that a stranger has made up it would leap,
+    /// and whatever the peer says would be from the past for 24 days.
+    fn take_timestamp(&mut self, now: Instant, segment: &Segment<'_>) {
+        let start = self.rcv_offset_of(segment.seq);
         if let (true, Some(timestamps)) = (self.timestamps, segment.options.timestamps)
             && start <= self.rcv.acked.cast_signed()
-            && !segment.flags.contains(Flags::RST)
+            && !segment.flags.contains(Flags::SYN)
         {
             self.rcv.ts_recent = timestamps.val;
             self.rcv.ts_recent_at = now;
@@ -143,11 +147,17 @@ impl Tcb {
         if !segment.flags.contains(Flags::RST) {
             return Step::Continue(());
         }
+        let at = self.rcv_offset_of(segment.seq);
+        let exact = at == self.rcv.nxt.cast_signed() || at == self.rcv.acked.cast_signed();
         if self.state == State::TimeWait {
+            // RFC 1337 would have all of them ignored. But it is by such a reset that a client which
+            // uses its port again with lower numbers gets rid of what waits here.
+            if exact && !self.settings.rfc1337 {
+                return Step::Break(self.close(now, CloseCause::Done));
+            }
             return drop_for(DropReason::ResetInTimeWait);
         }
-        let at = self.rcv_offset_of(segment.seq);
-        if at == self.rcv.nxt.cast_signed() || at == self.rcv.acked.cast_signed() {
+        if exact {
             return Step::Break(self.close(now, CloseCause::Reset));
         }
         self.challenge(now);

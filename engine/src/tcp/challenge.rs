@@ -10,10 +10,13 @@ use crate::time::{Duration, Instant};
 /// At most ten answers a second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limit {
-    /// The period, counted from the clock's origin.
-    period: u32,
-    used: u8,
+    /// The period, counted from the clock's origin, and in the low bits the answers of it.
+    used_in: u32,
 }
+
+/// Bits for the answers of one period.
+const USED_BITS: u32 = 4;
+const USED_MASK: u32 = (1 << USED_BITS) - 1;
 
 impl Limit {
     /// Answers per [`Limit::PERIOD`].
@@ -24,11 +27,11 @@ impl Limit {
     /// Whether one more answer may be given now; if so, it is counted.
     pub fn allow(&mut self, now: Instant) -> bool {
         let period = (now.as_nanos() / Self::PERIOD.as_nanos() as u64) as u32;
-        if period != self.period {
-            *self = Self { period, used: 0 };
+        if period << USED_BITS != self.used_in & !USED_MASK {
+            self.used_in = period << USED_BITS;
         }
-        let allowed = self.used < Self::ANSWERS;
-        self.used += u8::from(allowed);
+        let allowed = self.used_in & USED_MASK < u32::from(Self::ANSWERS);
+        self.used_in += u32::from(allowed);
         allowed
     }
 }

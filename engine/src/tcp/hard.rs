@@ -5,6 +5,7 @@
 //! opens; records keep the standby's copy up to date; at a takeover [`Tcb::resume`](super::Tcb::resume)
 //! goes on from it. `acked`, `snd_wnd`, `ts_recent` and `srtt` may lag; the others must be exact.
 
+use super::settings::{EDGE_SLACK, Settings};
 use crate::time::Duration;
 use crate::wire::SeqNum;
 
@@ -69,6 +70,12 @@ impl Hard {
     pub const fn establish(&mut self) {
         self.syn_received = true;
         self.handshake_done = true;
+    }
+
+    /// The right edge that the last owner may have advertised (I4), creeping included.
+    pub(super) fn edge_promised(&self, settings: &Settings) -> u64 {
+        let window = u64::from(settings.receive_buffer) + u64::from(EDGE_SLACK);
+        self.received_edge.max(self.received + window.min(65_535 << self.rcv_scale.min(14)))
     }
 
     /// Length of an encoded value.

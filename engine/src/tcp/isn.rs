@@ -22,6 +22,7 @@ pub(super) enum Use {
     Isn = 1,
     Timestamp = 2,
     Cookie = 3,
+    Place = 4,
 }
 
 impl Secret {

@@ -226,6 +226,7 @@ impl Sending {
             congestion: _,
             rtt: _,
             backoff: _,
+            repeats,
             keepalives: _,
             syn_timed: _,
             busy_at: _,
@@ -236,6 +237,7 @@ impl Sending {
             && due == [&false; 6]
             && *phase == Phase::Open
             && flight.is_none()
+            && *repeats == 0
             && (*tail_end == 0 || tail_end == una)
     }
 }
@@ -325,6 +327,7 @@ impl Parked {
                 congestion,
                 rtt: self.rtt,
                 backoff: self.backoff,
+                repeats: 0,
                 keepalives: self.keepalives,
                 syn_timed: self.syn_timed,
                 busy_at: self.busy_at,

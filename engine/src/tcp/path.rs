@@ -71,7 +71,7 @@ impl Tcb {
     /// seconds.
     pub(super) fn suspect_black_hole(&mut self) {
         let full = self.bytes_in_flight() >= self.mss_u64();
-        if !full || self.snd.backoff < BLACK_HOLE_TIMEOUTS {
+        if !full || self.snd.repeats < BLACK_HOLE_TIMEOUTS {
             return;
         }
         let smaller = if self.mtu > MTU_MIN_V6 { MTU_MIN_V6 } else { MTU_MIN_V4 };

@@ -1,7 +1,7 @@
 //! Takeover: what a connection hands over, how another host goes on with it, and its first words.
 
 use super::rtt::Rtt;
-use super::settings::{EDGE_SLACK, Settings};
+use super::settings::Settings;
 use super::tcb::{Link, WINDOW_MAX};
 use super::transmit::MSS_MIN;
 use super::{Hard, State, Tcb};
@@ -76,10 +76,7 @@ impl Tcb {
         self.rcv.consumed = hard.consumed.min(hard.received);
         self.rcv.fin = hard.peer_fin.then(|| hard.received.saturating_sub(1));
         self.rcv.ts_recent = hard.ts_recent;
-        // At least what the predecessor may have advertised (I4), creeping included.
-        let window =
-            self.window_max().min(u64::from(self.settings.receive_buffer) + u64::from(EDGE_SLACK));
-        self.rcv.edge = hard.received_edge.max(hard.received + window);
+        self.rcv.edge = hard.edge_promised(&self.settings);
         // Any acceptable segment is newer than what we know of the peer's window.
         self.snd.wl1 = self.rcv_seq_of(self.rcv.nxt).sub(1 << 30);
         self.snd.wl2 = self.seq_of(self.snd.una);
@@ -120,7 +117,7 @@ impl Tcb {
     /// the peer that the path is good. Returns whether there is such output: an ACK alone does not
     /// hurry.
     pub fn nudge(&mut self, now: Instant) -> bool {
-        self.snd.backoff = 0;
+        (self.snd.backoff, self.snd.repeats) = (0, 0);
         self.snd.progress_at = now;
         self.rcv.heard_at = now;
         self.timers.resend = Instant::NEVER;

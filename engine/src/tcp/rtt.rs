@@ -8,7 +8,7 @@ use crate::time::Duration;
 pub(super) struct Rtt {
     /// SRTT; 0 before the first sample.
     srtt: u32,
-    /// RTTVAR.
+    /// RTTVAR. Before the first sample: whether a handshake timed out.
     var: u32,
 }
 
@@ -33,6 +33,14 @@ impl Rtt {
         self.srtt = (self.srtt - self.srtt / 8 + r / 8).max(1);
     }
 
+    /// A SYN timed out. If nothing was measured nevertheless, the first timeout of data is a long
+    /// one: RFC 6298 §5.7.
+    pub(super) const fn mistrust(&mut self) {
+        if self.srtt == 0 {
+            self.var = 1;
+        }
+    }
+
     /// SRTT, if anything was measured.
     pub(super) fn smoothed(&self) -> Option<Duration> {
         (self.srtt != 0).then(|| Duration::from_micros(self.srtt.into()))
@@ -45,6 +53,7 @@ impl Rtt {
     /// acknowledgment must not look like a loss on a fast network.
     pub(super) fn timeout(&self, settings: &Settings, backoff: u8) -> Duration {
         let base = match self.smoothed() {
+            None if self.var != 0 => settings.rto_initial.max(RTO_MISTRUSTED),
             None => settings.rto_initial,
             Some(srtt) => {
                 srtt + settings.rto_min.max(Duration::from_micros(u64::from(self.var) * 4))
@@ -54,6 +63,8 @@ impl Rtt {
     }
 }
 
+/// RFC 6298 §5.7.
+const RTO_MISTRUSTED: Duration = Duration::from_secs(3);
 /// A longer measurement is a mistake of somebody's clock.
 const SAMPLE_MAX: u32 = 120_000_000;
 

@@ -27,6 +27,8 @@ pub struct Settings {
     pub keepalive: Option<Keepalive>,
     /// How long TIME-WAIT lasts, 2 MSL.
     pub time_wait: Duration,
+    /// Whether no reset ends TIME-WAIT, RFC 1337.
+    pub rfc1337: bool,
     /// How long to wait for the peer's FIN after ours was acknowledged, without a word from it.
     pub fin_wait_2: Duration,
     /// Offer and accept selective acknowledgments, RFC 2018.
@@ -73,6 +75,7 @@ impl Default for Settings {
             user_timeout: Duration::from_secs(900),
             keepalive: Some(Keepalive::default()),
             time_wait: Duration::from_secs(60),
+            rfc1337: false,
             fin_wait_2: Duration::from_secs(60),
             sack: true,
             timestamps: true,

@@ -18,21 +18,25 @@ use crate::wire::Segment;
 impl Tcb {
     /// TLP_schedule: brings the retransmission timer forward, if a probe would make sense. One
     /// probe at a time, and none where SACK would not tell what it finds out.
+    ///
+    /// Deviation: RFC 8985 §7.2 probes after a second where no round trip is known. That is so where
+    /// timeouts were too short, and then a probe would be one more of what nobody can time (Karn).
     pub(super) fn arm_tail_probe(&mut self, now: Instant) {
         let Some(flight) = &self.snd.flight else { return };
         let quiet = self.snd.phase == Phase::Open && flight.sent.held() == 0;
         let possible = self.sack && self.snd.wnd > 0 && self.snd.tail_end == 0;
-        if !quiet || !possible || self.snd.alarm != Alarm::Timeout {
+        let timed = self.snd.rtt.smoothed().filter(|_| self.snd.backoff == 0);
+        let Some(srtt) = timed.filter(|_| quiet && possible && self.snd.alarm == Alarm::Timeout)
+        else {
             return;
-        }
+        };
         // Never later than the timeout, and instead of it rather than with it.
-        self.timers.resend = self.timers.resend.min(now + self.tail_timeout());
+        self.timers.resend = self.timers.resend.min(now + self.tail_timeout(srtt));
         self.snd.alarm = Alarm::Tail;
     }
 
     /// PTO, §7.2. A single segment may wait for the peer's delayed acknowledgment.
-    fn tail_timeout(&self) -> Duration {
-        let Some(srtt) = self.snd.rtt.smoothed() else { return UNKNOWN };
+    fn tail_timeout(&self, srtt: Duration) -> Duration {
         let single = self.bytes_in_flight() <= self.mss_u64();
         2 * srtt + if single { DELAYED_ACK_MAX } else { SLACK }
     }
@@ -85,5 +89,3 @@ impl Tcb {
 const DELAYED_ACK_MAX: Duration = Duration::from_millis(200);
 /// For the peer's scheduler, and ours: on a LAN two round trips are too few to tell anything.
 const SLACK: Duration = Duration::from_millis(5);
-/// §7.2: without a sample.
-const UNKNOWN: Duration = Duration::from_secs(1);

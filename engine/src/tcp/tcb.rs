@@ -107,8 +107,11 @@ pub(super) struct Sending {
     pub(super) tail_end: u64,
     pub(super) congestion: Congestion,
     pub(super) rtt: Rtt,
-    /// Doublings of the retransmission timeout; also counts repetitions.
+    /// Doublings of the retransmission timeout. They end with a sample of the round trip, RFC 6298
+    /// §5 and Karn.
     pub(super) backoff: u8,
+    /// Timeouts in a row without progress.
+    pub(super) repeats: u8,
     /// Keepalive probes since the peer was last heard.
     pub(super) keepalives: u8,
     /// The SYN went out once, at `busy_at`: its answer tells the round trip.
@@ -304,7 +307,7 @@ impl Tcb {
         self.snd.wnd_max = self.snd.wnd_max.max(self.snd.wnd);
         self.snd.wl1 = segment.seq;
         self.snd.wl2 = segment.ack;
-        self.snd.backoff = 0;
+        self.judge_handshake();
         self.snd.progress_at = now;
         self.timers.resend = Instant::NEVER;
         self.syn_due = false;
@@ -312,6 +315,19 @@ impl Tcb {
         self.stray = None;
         self.arm_keepalive(now);
         self.transition(now, State::Established, why);
+    }
+
+    /// What a handshake that needed patience says of the path. One SYN-ACK may be lost by chance;
+    /// after two the window begins at one segment, RFC 6928 §2.
+    fn judge_handshake(&mut self) {
+        if self.snd.repeats > 1 {
+            let mss = self.mss_u32();
+            self.snd.congestion = Congestion::new(self.settings.congestion, mss);
+        }
+        if self.snd.repeats > 0 {
+            self.snd.rtt.mistrust();
+        }
+        (self.snd.backoff, self.snd.repeats) = (0, 0);
     }
 
     // ---- the application's side ----
@@ -447,6 +463,16 @@ impl Tcb {
         self.snd.blocked
     }
 
+    /// Whether it is in TIME-WAIT.
+    pub fn waits(&self) -> bool {
+        self.state == State::TimeWait
+    }
+
+    /// Whether it is in TIME-WAIT, and owes its peer no acknowledgment.
+    pub fn may_give_way(&self) -> bool {
+        self.waits() && self.rcv.acked == self.rcv.nxt && self.rcv.forced == 0
+    }
+
     /// Whether a SYN for this 4-tuple may replace a connection in TIME-WAIT, RFC 6191. If so the
     /// new connection's ISS must be at least the returned number.
     pub fn reuse_allowed(&self, syn: &Segment<'_>) -> Option<SeqNum> {
@@ -580,6 +606,7 @@ impl Sending {
             congestion: Congestion::new(Algorithm::default(), 0),
             rtt: Rtt::default(),
             backoff: 0,
+            repeats: 0,
             keepalives: 0,
             syn_timed: false,
             busy_at: now,

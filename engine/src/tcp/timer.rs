@@ -102,13 +102,14 @@ impl Tcb {
     }
 
     fn on_timeout(&mut self, now: Instant) {
-        let first = self.snd.backoff == 0;
+        let first = self.snd.repeats == 0;
         if self.snd.blocked && self.snd.phase == Phase::Timeout {
             // Nothing was repeated since the last time: our own content is not there yet.
             self.rearm_timeout(now);
             return;
         }
         self.snd.backoff = self.snd.backoff.saturating_add(1);
+        self.snd.repeats = self.snd.repeats.saturating_add(1);
         self.rearm_timeout(now);
         self.snd.syn_timed = false;
         if !self.state.synchronized() {
@@ -125,9 +126,9 @@ impl Tcb {
         let given_up = if self.state.synchronized() {
             // With the window shut, time counts but repetitions do not: probing may go on for ever.
             quiet >= self.settings.user_timeout
-                || (self.snd.wnd > 0 && self.snd.backoff >= self.settings.data_retries)
+                || (self.snd.wnd > 0 && self.snd.repeats >= self.settings.data_retries)
         } else {
-            self.snd.backoff >= self.settings.syn_retries
+            self.snd.repeats >= self.settings.syn_retries
         };
         given_up.then_some(CloseCause::TimedOut)
     }

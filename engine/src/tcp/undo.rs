@@ -95,6 +95,13 @@ impl Tcb {
         self.snd.undo.as_ref().is_some_and(|undo| undo.probing == Frto::Second)
     }
 
+    /// Nothing is in flight whose acknowledgment could answer: F-RTO is over.
+    pub(super) fn stop_asking(&mut self) {
+        if let Some(undo) = &mut self.snd.undo {
+            undo.probing = Frto::Off;
+        }
+    }
+
     /// What an acknowledgment proves.
     pub(super) fn judge_reduction(&mut self, now: Instant, heard: &Heard, fresh: bool) {
         let more = self.snd.una < self.snd.recover && self.may_send_new();

@@ -70,7 +70,7 @@ pub enum DropReason {
     TimestampMissing,
     /// A reset that does not name the next expected byte, RFC 5961 §3.
     ResetDoubtful,
-    /// A reset in TIME-WAIT, RFC 1337.
+    /// A reset in TIME-WAIT that does not name the next expected byte, or any: RFC 1337.
     ResetInTimeWait,
     /// A SYN inside a connection, RFC 5961 §4.
     SynInConnection,

@@ -237,6 +237,11 @@ impl Oracle {
         let Some((ack, end)) = notice::judge(connection, node, segment, facts, complaints) else {
             return;
         };
+        let below = connection.output_offset(segment.seq) < connection.acked as i64;
+        if connection.life.forsaken && segment.is_bare() && below {
+            // Its client is asked where it is, to be reset: no standby is told of that.
+            return;
+        }
         connection.spoken_by = node;
         connection.life.accepted = true;
         take_output(connection, segment, end, facts, complaints);

@@ -52,6 +52,21 @@ pub(super) struct Segment<'a> {
     pub(super) sound: bool,
 }
 
+impl Segment<'_> {
+    /// Whether it says nothing: it only wants an answer, if its number is an odd one.
+    pub(super) const fn is_bare(&self) -> bool {
+        !(self.syn || self.fin || self.rst) && self.payload.is_empty() && self.ack.is_some()
+    }
+
+    /// Whether it is a question to an end of a splice that was dropped: with the widest window, and
+    /// an echo of nothing.
+    pub(super) fn asks(&self) -> bool {
+        self.is_bare()
+            && self.window == u16::MAX
+            && self.options.timestamps.is_some_and(|(_, echo)| echo == 0)
+    }
+}
+
 /// What an IP packet is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Packet<'a> {

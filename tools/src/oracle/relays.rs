@@ -123,6 +123,9 @@ impl Relays {
             return self.joins(node, pair, segment, court);
         }
         let splice = self.splices.get_mut(&pair).and_then(|splices| splices.last_mut());
+        if segment.asks() && splice.as_ref().is_none_or(|splice| !splice.must_go_on()) {
+            return;
+        }
         let Some(splice) = splice else {
             if !segment.rst {
                 let text =
@@ -228,7 +231,11 @@ impl Relays {
             }
             return;
         }
-        let Some(splice) = self.on_leg(leg) else {
+        let splice = self.on_leg(leg);
+        if segment.asks() && splice.as_ref().is_none_or(|splice| !splice.must_go_on()) {
+            return;
+        }
+        let Some(splice) = splice else {
             if !segment.rst {
                 let text = format!("{leg}: {} speaks, and no client is joined to it", node.name());
                 court.complaints.say(Invariant::I2, text);

@@ -309,7 +309,13 @@ fn from_client(seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
     to_address((service_address(), ECHO).into(), seq, ack, flags, text)
 }
 
-fn to_address(remote: SocketAddr, seq: u32, ack: SeqNum, flags: Flags, text: &[u8]) -> Vec<u8> {
+pub(super) fn to_address(
+    remote: SocketAddr,
+    seq: u32,
+    ack: SeqNum,
+    flags: Flags,
+    text: &[u8],
+) -> Vec<u8> {
     packet(PORT, remote, seq, ack, flags, text)
 }
 

@@ -2,11 +2,18 @@
 
 use super::client::Mode;
 use super::world::{CHARGEN, ECHO, World, trusted};
+use core::net::IpAddr;
+
 use crate::engine::connection::Body;
+use crate::engine::questions::Question;
 use crate::engine::table::slot_of;
-use crate::engine::{LinkInput, PACKET_BUFFER};
+use crate::engine::{Engine, LinkInput, PACKET_BUFFER};
 use crate::ids::ConnId;
 use crate::time::{Duration, Instant};
+use crate::wire::{
+    ChecksumState, Flags, FourTuple, Offload, SeqNum, TcpHeader, TcpOptions, Timestamps,
+    VnetHeader, parse_ip, parse_tcp,
+};
 
 /// More than wait to send at a time during a takeover.
 const MANY: usize = 600;
@@ -45,13 +52,7 @@ fn the_recently_active_wake_first_and_the_others_a_share_a_turn() {
     world.kill(0);
 
     // Up to the moment of the takeover, and without the turn that sends.
-    let mut now = world.now;
-    while !world.engine(1).owner {
-        now = now + Duration::from_millis(1);
-        assert!(now < world.now + Duration::from_secs(5), "{}", world.story());
-        world.engine(1).on_link(now, LinkInput::Closed);
-        world.engine(1).on_link(now, LinkInput::Refused);
-    }
+    let now = take_over(&mut world);
     let awake = live(&mut world, 1);
     assert!(awake.len() < MANY, "not all of them at once");
     for index in recent {
@@ -133,4 +134,192 @@ fn what_is_handed_over_and_comes_back_goes_on() {
     assert!(engine.has_packets(), "it acts at once");
     while engine.poll_packet(now, &mut vec![0; PACKET_BUFFER]).is_some() {}
     assert!(engine.wheel.next().is_some(), "and its timers run");
+}
+
+/// Clients that take whatever comes, at once, and have room for more: whoever serves them is never
+/// done. They answer what a host puts out, without time passing.
+struct Sponge {
+    /// Which client ports an engine has sent to since the takeover, and in which turn first.
+    first: std::collections::BTreeMap<u16, usize>,
+    answers: Vec<Vec<u8>>,
+}
+
+impl Sponge {
+    fn new() -> Self {
+        Self { first: Default::default(), answers: Vec::new() }
+    }
+
+    fn take(&mut self, turn: usize, packet: &[u8]) {
+        let ip = parse_ip(packet).expect("IP");
+        let (service, client, segment) = parse_tcp(&ip, ChecksumState::Trusted).expect("TCP");
+        if segment.flags.contains(Flags::SYN) {
+            // Whether a backend is there.
+            return;
+        }
+        self.first.entry(client).or_insert(turn);
+        let timestamps =
+            segment.options.timestamps.map(|ts| Timestamps { val: ts.ecr, ecr: ts.val });
+        let header = TcpHeader {
+            tuple: FourTuple { local: (ip.dst, client).into(), remote: (ip.src, service).into() },
+            seq: segment.ack,
+            ack: segment.seq.add(segment.len()),
+            flags: Flags::ACK,
+            window: u16::MAX,
+            options: TcpOptions { timestamps, ..TcpOptions::default() },
+            ecn: 0,
+            ttl: 64,
+            ip_id: 0,
+        };
+        let mut answer = vec![0; header.len()];
+        header.write(&mut answer, 0, Offload::Partial { mss: 0 });
+        self.answers.push(answer);
+    }
+
+    /// A turn of the host's loop: time, what the clients say, and as many packets as one turn writes.
+    fn turn(&mut self, engine: &mut Engine, now: Instant, number: usize, buffer: &mut [u8]) {
+        engine.on_timer(now);
+        while engine.poll_action(now).is_some() {}
+        for mut answer in core::mem::take(&mut self.answers) {
+            engine.on_packet(now, trusted(), &mut answer);
+        }
+        for _ in 0..PACKETS_A_TURN {
+            let Some(range) = engine.poll_packet(now, buffer) else { return };
+            self.take(number, &buffer[range.start + VnetHeader::LEN..range.end]);
+        }
+    }
+}
+
+/// What `runtime` writes in one turn.
+const PACKETS_A_TURN: usize = 64;
+
+/// Many downloads as fast as they go, and the primary dies.
+fn busy_crowd(downloads: usize) -> World {
+    let mut world = World::duplex_with(|setup| setup.backlog = MANY);
+    for _ in 0..downloads {
+        world.connect(CHARGEN, Mode::Chargen(u64::MAX));
+    }
+    world.run_for(Duration::from_micros(700));
+    world.kill(0);
+    world
+}
+
+fn take_over(world: &mut World) -> Instant {
+    let mut now = world.now;
+    while !world.engine(1).owner {
+        now = now + Duration::from_millis(1);
+        assert!(now < world.now + Duration::from_secs(5), "{}", world.story());
+        world.engine(1).on_link(now, LinkInput::Closed);
+        world.engine(1).on_link(now, LinkInput::Refused);
+    }
+    now
+}
+
+#[test]
+fn every_download_goes_on_within_a_bounded_number_of_turns() {
+    let mut world = busy_crowd(MANY);
+    let now = take_over(&mut world);
+    let (mut sponge, mut buffer) = (Sponge::new(), vec![0; PACKET_BUFFER]);
+    // One round of all of them, of which those who were woken first may already be a turn ahead.
+    let bound = 2 * MANY.div_ceil(PACKETS_A_TURN) + 2;
+    for number in 0..bound {
+        sponge.turn(world.engine(1), now, number, &mut buffer);
+    }
+    assert_eq!(sponge.first.len(), MANY, "every connection with something outstanding has acted");
+    assert!(world.engine(1).ready.len() == MANY, "and none of them is done");
+}
+
+#[test]
+fn who_only_has_to_say_that_the_path_is_good_says_it_beside_busy_downloads() {
+    let mut world = World::duplex_with(|setup| setup.backlog = MANY);
+    let quiet = 200;
+    for _ in 0..quiet {
+        world.connect(ECHO, Mode::Talk);
+    }
+    for _ in 0..100 {
+        world.connect(CHARGEN, Mode::Chargen(u64::MAX));
+    }
+    world.run_for(Duration::from_micros(700));
+    world.kill(0);
+    let now = take_over(&mut world);
+    for port in 0..100 {
+        let tuple = FourTuple {
+            local: (IpAddr::from([10, 77, 0, 100]), ECHO).into(),
+            remote: (IpAddr::from([10, 77, 0, 99]), 1000 + port).into(),
+        };
+        let (seq, ack) = (SeqNum(1), SeqNum(2));
+        let question = Question { tuple, seq, ack, window: 1, timestamps: None, blind: false };
+        world.engine(1).questions.ask(question);
+    }
+    let (mut sponge, mut buffer) = (Sponge::new(), vec![0; PACKET_BUFFER]);
+    for number in 0..40 {
+        sponge.turn(world.engine(1), now, number, &mut buffer);
+    }
+    assert_eq!(sponge.first.len(), quiet + 100 + 100);
+}
+
+#[test]
+fn a_flood_of_pings_leaves_downloads_resets_and_cookies_their_share() {
+    let mut world = busy_crowd(50);
+    let now = take_over(&mut world);
+    let (mut sponge, mut buffer) = (Sponge::new(), vec![0; PACKET_BUFFER]);
+    (0..20).for_each(|number| sponge.turn(world.engine(1), now, number, &mut buffer));
+    sponge.first.clear();
+    let mut resets = 0;
+    for number in 0..20 {
+        for _ in 0..PACKETS_A_TURN {
+            world.engine(1).on_packet(now, trusted(), &mut ping());
+        }
+        // To a port where nobody listens.
+        let mut stray = segment_to(4, 2000 + number, Flags::SYN);
+        world.engine(1).on_packet(now, trusted(), &mut stray);
+        world.engine(1).on_timer(now);
+        for mut answer in core::mem::take(&mut sponge.answers) {
+            world.engine(1).on_packet(now, trusted(), &mut answer);
+        }
+        for _ in 0..PACKETS_A_TURN {
+            let Some(range) = world.engine(1).poll_packet(now, &mut buffer) else { break };
+            let packet = &buffer[range.start + VnetHeader::LEN..range.end];
+            let ip = parse_ip(packet).expect("IP");
+            match parse_tcp(&ip, ChecksumState::Trusted) {
+                Ok((_, _, segment)) if segment.flags.contains(Flags::RST) => resets += 1,
+                Ok(_) => sponge.take(usize::from(number), packet),
+                Err(_) => {}
+            }
+        }
+    }
+    assert_eq!(resets, 20, "no reset waits for a turn in which nobody pings");
+    assert_eq!(sponge.first.len(), 50, "nor does a download");
+}
+
+/// An echo request without data from a client.
+fn ping() -> Vec<u8> {
+    let mut packet =
+        vec![0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 1, 0, 0, 10, 77, 0, 10, 10, 77, 0, 100];
+    packet.extend_from_slice(&[8, 0, 0xf7, 0xfd, 0, 1, 0, 1]);
+    let sum = (0..20).step_by(2).map(|i| u32::from(packet[i]) << 8 | u32::from(packet[i + 1]));
+    let sum = sum.sum::<u32>();
+    let sum = !(((sum >> 16) + (sum & 0xffff)) as u16);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// A segment of a client's without a connection.
+fn segment_to(port: u16, from: u16, flags: Flags) -> Vec<u8> {
+    let header = TcpHeader {
+        tuple: FourTuple {
+            local: (IpAddr::from([10, 77, 0, 10]), from).into(),
+            remote: (IpAddr::from([10, 77, 0, 100]), port).into(),
+        },
+        seq: SeqNum(1000),
+        ack: SeqNum(0),
+        flags,
+        window: 1000,
+        options: TcpOptions::default(),
+        ecn: 0,
+        ttl: 64,
+        ip_id: 0,
+    };
+    let mut packet = vec![0; header.len()];
+    header.write(&mut packet, 0, Offload::Partial { mss: 0 });
+    packet
 }

@@ -141,6 +141,8 @@ pub struct Tcp {
     pub user_timeout: Duration,
     /// Length of TIME-WAIT, 1 s to 4 min.
     pub time_wait: Duration,
+    /// Whether no reset ends TIME-WAIT.
+    pub rfc1337: bool,
     /// Half-open connections kept before cookies take over, 1 to 1 Mi.
     pub backlog: u32,
     /// Connections at a time, 1 to 16 Mi.
@@ -331,6 +333,7 @@ impl Config {
             keepalive,
             user_timeout,
             time_wait,
+            rfc1337: _,
             backlog,
             max_connections,
             offload: _,

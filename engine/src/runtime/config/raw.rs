@@ -72,6 +72,7 @@ pub(super) struct Tcp {
     pub(super) keepalive: Option<Keepalive>,
     pub(super) user_timeout: Option<Spanned<Span>>,
     pub(super) time_wait: Option<Spanned<Span>>,
+    pub(super) rfc1337: Option<bool>,
     pub(super) backlog: Option<Spanned<u32>>,
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) offload: Option<bool>,

@@ -70,6 +70,7 @@ fn a_short_file_has_the_documented_defaults() {
                 keepalive: None,
                 user_timeout: Duration::from_secs(900),
                 time_wait: Duration::from_secs(60),
+                rfc1337: false,
                 backlog: 4096,
                 max_connections: 1 << 20,
                 offload: true,
@@ -114,6 +115,7 @@ send-buffer = "2MiB"
 keepalive = { idle = "1m", interval = "2s", probes = 3 }
 user-timeout = "30s"
 time-wait = "1s"
+rfc1337 = true
 backlog = 10
 max-connections = 11
 offload = false
@@ -136,6 +138,7 @@ ecn = false
             keepalive: Some(Keepalive { idle: s(60), interval: s(2), probes: 3 }),
             user_timeout: s(30),
             time_wait: s(1),
+            rfc1337: true,
             backlog: 10,
             max_connections: 11,
             offload: false,

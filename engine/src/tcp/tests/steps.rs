@@ -140,7 +140,8 @@ fn second_check_believes_only_the_exact_reset() {
         let exact = lone.hears(fin, 0, Flags::RST, b"");
         if state == State::TimeWait {
             let dropped = Verdict::Dropped(DropReason::ResetInTimeWait);
-            assert_eq!((doubtful, challenged, exact), (dropped, 0, dropped), "RFC 1337");
+            let done = Verdict::Closed(CloseCause::Done);
+            assert_eq!((doubtful, challenged, exact), (dropped, 0, done));
         } else {
             assert_eq!(doubtful, Verdict::Dropped(DropReason::ResetDoubtful), "{state}");
             assert_eq!(challenged, 1, "{state}");
@@ -148,6 +149,28 @@ fn second_check_believes_only_the_exact_reset() {
         }
         assert_eq!(lone.answers(), [], "a reset is never answered");
     }
+}
+
+#[test]
+fn no_reset_ends_time_wait_where_rfc_1337_is_asked_for() {
+    let mut lone = Lone::at(State::TimeWait);
+    Arc::make_mut(&mut lone.end.tcb.settings).rfc1337 = true;
+    let exact = lone.hears(1, 0, Flags::RST, b"");
+    assert_eq!(exact, Verdict::Dropped(DropReason::ResetInTimeWait));
+    assert_eq!(lone.end.tcb.state(), State::TimeWait);
+}
+
+/// Its port is used again with lower numbers, by a client that knows nothing of what was before.
+#[test]
+fn a_client_that_begins_anew_with_lower_numbers_gets_rid_of_time_wait() {
+    let mut lone = Lone::at(State::TimeWait);
+    assert_eq!(lone.end.tcb.reuse_allowed(&segment(u32::MAX - 5000, 0, Flags::SYN, b"")), None);
+    let lower = lone.hears(u32::MAX - 5000, 0, Flags::SYN, b"");
+    assert_eq!(lower, Verdict::Dropped(DropReason::SynInConnection));
+    let answers = lone.answers();
+    assert_eq!(answers, [(Flags::ACK, 1, 1, 0)]);
+    // RFC 9293 §3.10.7.3: it is no acknowledgment of the SYN.
+    assert_eq!(lone.hears(answers[0].2, 0, Flags::RST, b""), Verdict::Closed(CloseCause::Done));
 }
 
 #[test]
@@ -458,10 +481,20 @@ fn syn_cookie_opens_the_connection_its_syn_asked_for() {
     for upload in [200_000, 0] {
         let mut pair = Pair::opening(Start::default());
         let (now, syn) = (pair.now, pair.client().take_sent().remove(0));
-        let head = cookie::syn_ack(&settings, &secret, &tuple, &syn.segment(), now, 500, 1500);
+        let head = cookie::syn_ack(
+            &settings,
+            &secret,
+            &tuple,
+            &syn.segment(),
+            now,
+            500,
+            1500,
+            cookie::Layout::Halves,
+        );
         pair.client().receive(now, &Packet { head, bytes: Vec::new() }.segment());
         let ack = pair.client().poll(now).unwrap();
-        let facts = cookie::decode(&secret, &tuple, &ack.segment(), now).unwrap();
+        let facts =
+            cookie::decode(&secret, &tuple, &ack.segment(), now, cookie::Layout::Halves).unwrap();
         let tcb = Tcb::accept_cookie(&settings, now, &ack.segment(), &facts, 500, 1500, false);
         pair.ends[SERVER] = End::new(tcb);
         assert_eq!(pair.server().receive(now, &ack.segment()), Verdict::Accepted);

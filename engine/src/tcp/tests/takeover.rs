@@ -1,9 +1,9 @@
 //! Another host goes on with the connection, and the client notices nothing (I4).
 
 use super::pair::{CLIENT, Pair, SERVER, Start, Weather, dropped, pattern};
-use crate::tcp::{Hard, Horizon, State, Tcb};
+use crate::tcp::{DropReason, Hard, Horizon, State, Tcb, Verdict, farewell};
 use crate::time::Duration;
-use crate::wire::Flags;
+use crate::wire::{Flags, Segment};
 use std::sync::Arc;
 
 /// The hard state as a standby may know it: what may lag does, what must be exact is.
@@ -175,4 +175,34 @@ fn acknowledgment_beyond_the_window_we_were_told_of_is_believed() {
     pair.cut[CLIENT] = false;
     pair.run_for(Duration::from_secs(30));
     assert!(pair.client().input == down, "{} of 30000", pair.ends[CLIENT].input.len());
+}
+
+/// I4: whoever asks a client where it is, to reset it, goes back on no acknowledgment and no window;
+/// and the client takes nothing from it but answers.
+#[test]
+fn a_question_takes_back_nothing_that_was_said() {
+    for said in [0, 1, 5000, 300_000] {
+        let mut pair = Pair::established();
+        pair.client().write(&pattern(said, 1));
+        pair.server().write(&pattern(20_000, 2));
+        pair.run_for(Duration::from_millis(400));
+        let (now, server) = (pair.now, &pair.ends[SERVER].tcb);
+        let question = farewell(&server.settings, &server.hard(), now);
+        assert_eq!(question.ack, server.rcv_seq_of(server.acknowledged()), "{said} said");
+        let window = u64::from(question.window) << server.rcv_scale;
+        assert!(server.acknowledged() + window >= server.rcv.edge, "{said} said: {window}");
+        let segment = Segment {
+            seq: question.seq,
+            ack: question.ack,
+            flags: question.flags,
+            window: question.window,
+            options: question.options.clone(),
+            marked: false,
+            payload: &[],
+        };
+        let verdict = pair.client().receive(now, &segment);
+        assert_eq!(verdict, Verdict::Dropped(DropReason::Sequence), "{said} said");
+        let answer = pair.client().poll(now).expect("an answer").head;
+        assert_eq!(answer.seq, pair.ends[SERVER].tcb.rcv_seq_of(said as u64), "where it is");
+    }
 }

@@ -128,7 +128,7 @@ fn keepalive_asks_a_silent_peer_and_gives_up() {
 }
 
 #[test]
-fn timeouts_back_off_and_one_ack_ends_that() {
+fn timeouts_back_off_and_one_sample_ends_that() {
     let mut pair = Pair::established();
     pair.cut[CLIENT] = true;
     pair.server().write(&pattern(1000, 1));
