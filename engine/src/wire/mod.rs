@@ -20,6 +20,7 @@
 pub mod checksum;
 
 mod arp;
+mod cut;
 mod drop_reason;
 mod ethernet;
 mod extension;
@@ -41,6 +42,7 @@ mod vnet;
 mod tests;
 
 pub use arp::{ArpOp, ArpPacket};
+pub use cut::Cut;
 pub use drop_reason::DropReason;
 pub use ethernet::{ETHERNET_HEADER_LEN, Frame, MacAddr, NeighbourFrame};
 pub use fragment::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, MEMORY_MIN, Reassembled, Reassembler};
