@@ -13,7 +13,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use etherparse::PacketBuilder;
 use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
 use standin::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
-use standin::relay::{self, Backend, Check, IDLE, Relays, Splice, Stage};
+use standin::relay::{self, Backend, CLIENT_MAX, Check, IDLE, Relays, Splice, Stage};
 use standin::replica::{
     Follower, Frame, FrameReader, Heartbeat, Hello, Log, Part, Record, Refusal, Versions,
 };
@@ -325,7 +325,13 @@ fn relay_settings() -> relay::Settings {
         backend(true, 21, 1),
         backend(true, 22, 1),
     ];
-    relay::Settings { port: RELAY, backends, check: Check::default(), idle: IDLE }
+    relay::Settings {
+        port: RELAY,
+        backends,
+        check: Check::default(),
+        idle: IDLE,
+        client_max: CLIENT_MAX,
+    }
 }
 
 /// What a standby keeps of splices.

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arbitrary::{Arbitrary, Unstructured};
 use standin::ids::SpliceId;
 use standin::relay::{
-    Backend, Check, Event, Fate, IDLE, Limits, Numbers, Relays, Settings, Splice,
+    Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Numbers, Relays, Settings, Splice,
+    Stage, View,
 };
 use standin::time::{Duration, Instant};
 use standin::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions, Timestamps};
@@ -112,10 +113,14 @@ fn settings() -> Vec<Settings> {
         ],
         check,
         idle: IDLE,
+        client_max: CLIENT_MAX,
     };
     let backends = vec![backend("10.77.0.21:80", 1), backend("10.77.0.23:80", 0)];
     let check = Check { interval: Duration::ZERO, ..check };
-    vec![first, Settings { port: PORTS[1], backends, check, idle: Duration::from_secs(100) }]
+    vec![
+        first,
+        Settings { port: PORTS[1], backends, check, idle: Duration::from_secs(100), client_max: 3 },
+    ]
 }
 
 fn address(text: &str) -> Endpoint {
@@ -271,19 +276,33 @@ impl World {
         if said.text {
             segment.payload = b"text";
         }
+        let open = self.splices.iter().find(|(id, known)| {
+            let has = known.splice.client == leg || known.splice.backend == leg;
+            has && self.owner.stage(**id) == Some(Stage::Open)
+        });
+        let open = open.map(|(id, _)| *id).filter(|_| said.far && said.seq != 0);
         self.hand_in(leg, &segment);
+        if let Some(id) = open {
+            // Millions away from all that the ends have said and asked for: no kernel takes it.
+            assert_eq!(self.owner.stage(id), Some(Stage::Open), "{segment:?} ended a splice");
+        }
     }
 
     /// Hands a segment in, and looks where it goes.
     fn hand_in(&mut self, leg: FourTuple, segment: &Segment<'_>) {
         let of = |known: &&Known| known.splice.client == leg || known.splice.backend == leg;
         let before = self.splices.values().find(of).map(|known| known.splice);
+        let greedy = self.owner.counts().greedy;
         let fate = self.owner.on_segment(self.now, leg, segment, &numbers(self.now));
         match (fate, before) {
-            (Fate::Forward(rewrite), Some(splice)) => check_rewrite(&splice, &leg, &rewrite),
-            (Fate::Forward(_), None) => panic!("a segment of no splice goes on"),
+            (Fate::Forward { rewrite, .. }, Some(splice)) => check_rewrite(&splice, &leg, &rewrite),
+            (Fate::Forward { .. }, None) => panic!("a segment of no splice goes on"),
             (Fate::Foreign, Some(_)) => {
-                assert!(segment.flags.contains(Flags::SYN), "only what begins anew is nobody's");
+                let refused = self.owner.counts().greedy > greedy;
+                assert!(
+                    refused || segment.flags.contains(Flags::SYN),
+                    "only what begins anew is nobody's, and what is too much of one client"
+                );
             }
             (Fate::Foreign | Fate::Taken, _) => {}
         }
@@ -315,12 +334,15 @@ impl World {
         let opening = self.splices.values().filter(|known| !known.stands).count();
         assert!((opening..=self.splices.len().min(OPENING_MAX)).contains(&self.owner.half_open()));
         for relays in [&self.owner, &self.standby] {
-            for (port, address, _, load) in relays.backends() {
+            let over = self.splices.keys().filter(|id| relays.stage(**id) == Some(Stage::Over));
+            assert_eq!(relays.lingering(), over.count());
+            for View { port, address, splices, lingering, removed, .. } in relays.backends() {
                 let has = |known: &&Known| {
                     known.splice.client.local.port() == port
                         && known.splice.backend.remote == address
                 };
-                assert_eq!(self.splices.values().filter(has).count(), load as usize);
+                let count = self.splices.values().filter(has).count();
+                assert_eq!((count, removed), ((splices + lingering) as usize, false));
             }
         }
     }
@@ -349,6 +371,7 @@ impl World {
                 let known = self.splices.remove(&id).expect("it ends once");
                 self.ended.push(known.splice.backend);
             }
+            Event::Health { port, address, up } => self.standby.hold_health(port, address, up),
             Event::Backend { .. } => {}
         }
         let surplus = self.ended.len().saturating_sub(16);
@@ -359,7 +382,15 @@ impl World {
         for _ in 0..HEADERS_MAX {
             let Some(header) = self.owner.poll_header() else { return };
             let mut backends = self.owner.backends();
-            assert!(backends.any(|(_, address, ..)| address == header.tuple.remote));
+            let of = |known: &Known| {
+                known.splice.backend == header.tuple || known.splice.client == header.tuple
+            };
+            if header.flags == Flags::ACK {
+                // A question, to an end of a splice.
+                assert!(self.splices.values().any(of), "{header:?}");
+                continue;
+            }
+            assert!(backends.any(|view| view.address == header.tuple.remote));
             if header.flags.contains(Flags::RST) {
                 continue;
             }

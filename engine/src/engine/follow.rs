@@ -136,6 +136,10 @@ impl Engine {
                 self.relays.hold_stage(splice, stage)
             }
             Record::Unspliced { splice } => self.relays.release(splice),
+            Record::Backend { port, address, up } => {
+                self.relays.hold_health(port, address, up);
+                Ok(())
+            }
             Record::SnapshotEnd => {
                 self.roles.on_synced(now, epoch);
                 Ok(())

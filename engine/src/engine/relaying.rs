@@ -12,19 +12,24 @@ use super::questions::Question;
 use super::replicate::SNAPSHOT_BUDGET;
 use super::setup::{Level, Setup};
 use crate::ids::{Lsn, SpliceId};
-use crate::relay::{Event, Fate, Limits, Numbers, Relays, Splice, Stage};
+use crate::relay::{Event, Fate, Limits, Numbers, OPENING_MOST, Relays, Splice, Stage, TooBig};
 use crate::replica::{Record, SnapshotProgress};
 use crate::tcp;
 use crate::time::Instant;
 use crate::wire::{
-    ChecksumField, Flags, FourTuple, IcmpError, IpPacket, Reassembled, Rewrite, Segment,
-    Timestamps, VnetHeader, write_icmp_error,
+    ChecksumField, Cut, Endpoint, Flags, FourTuple, IcmpError, IcmpKind, IpPacket, Reassembled,
+    Rewrite, Segment, Timestamps, VnetHeader, write_icmp_error,
 };
+
+/// The version of the protocol that knows [`Record::Backend`].
+const VERSION_BACKENDS: u16 = 4;
 
 /// A packet that goes on to the other leg.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passing {
     rewrite: Rewrite,
+    /// What it may have, in bytes, where that is less than the LAN carries.
+    mtu: Option<u16>,
     /// Bytes of its TCP segment, and of the text in it.
     segment: usize,
     text: usize,
@@ -34,8 +39,9 @@ pub(super) struct Passing {
 pub(super) fn relays(setup: &Setup) -> Relays {
     let limits = Limits {
         splices_max: setup.connections_max,
-        // No cookie stands in for one that finds no room: many, so that a flood has to be large.
-        opening_max: setup.connections_max.div_ceil(4),
+        // No cookie stands in for one that finds no room: many, so that a flood has to be large, and not
+        // so many that a backend has no port left for those who are no part of it.
+        opening_max: setup.connections_max.div_ceil(4).min(OPENING_MOST),
         mtu: setup.mtu,
         addresses: setup.addresses.clone(),
         key: setup.table_key,
@@ -72,9 +78,9 @@ impl Engine {
         match fate {
             Fate::Foreign => None,
             Fate::Taken => Some(None),
-            Fate::Forward(rewrite) => {
+            Fate::Forward { rewrite, mtu } => {
                 let (segment, text) = (ip.payload.len(), segment.payload.len());
-                Some(Some(Passing { rewrite, segment, text }))
+                Some(Some(Passing { rewrite, mtu, segment, text }))
             }
         }
     }
@@ -95,7 +101,15 @@ impl Engine {
         self.count_relayed(passing);
         // What was verified on its way in has to be verifiable on its way out.
         let vnet = VnetHeader { flags: vnet.flags & VnetHeader::NEEDS_CSUM, ..vnet };
-        Some(Relayed { vnet, length })
+        let packet = &mut packet[..length];
+        let cut = passing.mtu.and_then(|mtu| Cut::to_fit(mtu, vnet, packet, passing.segment));
+        let Some(cut) = cut else { return Some(Relayed { vnet, length }) };
+        if self.setup.offload {
+            return Some(Relayed { vnet: cut.offload(vnet, packet), length });
+        }
+        self.stats.packets_out -= 1;
+        cut.pieces(packet).for_each(|piece| self.outbox.push(Kind::Piece, Loose::Packet(piece)));
+        None
     }
 
     /// Passes on what came in fragments, in fragments if it has to be.
@@ -120,9 +134,18 @@ impl Engine {
         self.stats.relayed_bytes += passing.text as u64;
     }
 
-    /// An error about a packet that passed: whose packet it was is told, as it knows the packet.
+    /// An error about a packet that passed: whose packet it was is told, as it knows the packet. That it
+    /// was too big stays here: it holds for this one client, and the other end would believe it of all
+    /// that has our address.
     pub(super) fn relay_error(&mut self, now: Instant, error: &IcmpError) {
         if !self.announced {
+            return;
+        }
+        if let IcmpKind::TooBig { mtu } = error.kind {
+            let mtu = if mtu == 0 { tcp::plateau_below(error.quoted_len) } else { mtu };
+            if self.relays.on_too_big(now, &error.tuple, error.seq, mtu) == TooBig::Noted {
+                self.stats.paths_narrowed += 1;
+            }
             return;
         }
         let Some((tuple, seq)) = self.relays.origin_of(&error.tuple, error.seq) else { return };
@@ -154,6 +177,7 @@ impl Engine {
                 Event::Spliced(id) => self.replicate_spliced(now, id),
                 Event::Stage(id, stage) => self.replicate_stage(id, stage),
                 Event::Unspliced(id) => self.replicate_unspliced(id),
+                Event::Health { port, address, up } => self.replicate_health(port, address, up),
                 Event::Backend { port, address, up } => {
                     let (level, state) =
                         if up { (Level::Info, "up") } else { (Level::Warn, "down") };
@@ -189,7 +213,7 @@ impl Engine {
         Some(lsn)
     }
 
-    fn replicate_stage(&mut self, splice: SpliceId, stage: Stage) {
+    pub(super) fn replicate_stage(&mut self, splice: SpliceId, stage: Stage) {
         if self.attached && self.splices.is_told(Relays::slot_of(splice)) {
             self.append(&Record::SpliceStage { splice, over: stage == Stage::Over });
         }
@@ -204,6 +228,23 @@ impl Engine {
             self.append(&Record::Unspliced { splice });
         }
         self.splices.on_closed(slot);
+    }
+
+    /// Tells the standby what a backend is, if it knows the word: it need not find out after a takeover,
+    /// at the expense of those who connect then.
+    fn replicate_health(&mut self, port: u16, address: Endpoint, up: bool) {
+        if self.attached && self.link.speaks(VERSION_BACKENDS) {
+            self.append(&Record::Backend { port, address, up });
+        }
+    }
+
+    /// Tells a new standby what is known of every backend.
+    pub(super) fn replicate_backends(&mut self) {
+        let known = self.relays.backends().filter(|backend| backend.known && !backend.removed);
+        let known: Vec<_> = known.map(|of| (of.port, of.address, of.up)).collect();
+        for (port, address, up) in known {
+            self.replicate_health(port, address, up);
+        }
     }
 
     /// Lets go on what the standby has confirmed, or what no standby has to confirm.

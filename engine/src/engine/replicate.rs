@@ -128,6 +128,7 @@ impl Engine {
         self.stall.begin(now, self.log.confirmed());
         let connections = self.table.len() as u32;
         self.append(&Record::SnapshotBegin { connections });
+        self.replicate_backends();
         self.snapshot.start(self.table.slots(), connections);
         self.splices.start(self.relays.slots(), self.relays.len() as u32);
         self.snapshot_end = SnapshotEnd::Due;

@@ -45,6 +45,8 @@ pub struct Stats {
     pub relayed: u64,
     /// Their payload bytes.
     pub relayed_bytes: u64,
+    /// Times that a path to an end of a splice was found to carry less than was thought.
+    pub paths_narrowed: u64,
     /// Takeovers and switchovers to this node.
     pub takeovers: u64,
     /// Connections carried over by them.

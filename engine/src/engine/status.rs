@@ -32,10 +32,16 @@ pub struct BackendStatus {
     pub port: u16,
     /// Where it listens.
     pub address: Endpoint,
-    /// Whether it gets new splices. Only an owner finds out; on a standby it is always true.
+    /// Whether it counts as up: an owner finds out, and tells its standby.
     pub up: bool,
-    /// How many splices it has.
+    /// Whether that is known; else it is hoped for.
+    pub known: bool,
+    /// How many living splices it has.
     pub splices: u32,
+    /// How many more are over, and kept for what may still be said.
+    pub lingering: u32,
+    /// Whether it is no longer in the configuration, and only keeps what it has.
+    pub removed: bool,
 }
 
 /// A snapshot of the engine for people and programs.
@@ -53,8 +59,10 @@ pub struct Status {
     pub connections: usize,
     /// Of those, in the handshake.
     pub half_open: usize,
-    /// Live or held splices, which are not among the connections.
+    /// Living splices, our own or held, which are not among the connections.
     pub splices: usize,
+    /// Splices that are over, and kept for what may still be said.
+    pub lingering: usize,
     /// What has been counted of them.
     pub relays: relay::Counts,
     /// What is known of each backend, in the order of the configuration.
@@ -91,7 +99,8 @@ impl Engine {
             protected: self.protected(now, &peer),
             connections: self.table.len(),
             half_open: self.half_open,
-            splices: self.relays.len(),
+            splices: self.relays.len() - self.relays.lingering(),
+            lingering: self.relays.lingering(),
             relays: self.relays.counts(),
             backends: self.backends(),
             snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot_progress()),
@@ -104,7 +113,9 @@ impl Engine {
     }
 
     fn backends(&self) -> Vec<BackendStatus> {
-        let status = |(port, address, up, splices)| BackendStatus { port, address, up, splices };
+        let status = |relay::View { port, address, up, known, splices, lingering, removed }| {
+            BackendStatus { port, address, up, known, splices, lingering, removed }
+        };
         let mut backends = Vec::with_capacity(self.relays.backends().count());
         backends.extend(self.relays.backends().map(status));
         backends

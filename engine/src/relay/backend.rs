@@ -18,6 +18,13 @@ const FIRST_PORT: u16 = 1024;
 /// How many those are.
 const PORTS: u32 = 1 + (u16::MAX - FIRST_PORT) as u32;
 
+/// The most splices whose clients have not shown that they hear the backend, so that three quarters of
+/// its ports are left to those who have.
+pub const OPENING_MOST: usize = PORTS as usize / 4;
+
+/// Splices that a backend of which nothing is known gets in a second, before it has served one.
+const TRIES_MAX: u8 = 2;
+
 /// Hop limit of what relays send themselves.
 pub(super) const HOP_LIMIT: u8 = 64;
 
@@ -34,6 +41,8 @@ struct Probe {
 pub(super) enum News {
     Up,
     Down,
+    /// It is up, as was hoped.
+    Confirmed,
 }
 
 /// One backend.
@@ -41,14 +50,41 @@ pub(super) enum News {
 pub(super) struct Server {
     pub(super) address: Endpoint,
     pub(super) weight: u8,
-    /// Splices that it has.
+    /// Living splices that it has.
     pub(super) load: u32,
+    /// All splices that it has, those that are over included.
+    pub(super) kept: u32,
     pub(super) up: bool,
+    /// Whether `up` is more than hope: it was found out here, or told by the owner before.
+    known: bool,
+    /// Splices that it got lately in hope.
+    tries: u8,
+    /// It is not in the configuration, and only keeps what it has.
+    removed: bool,
     /// Results in a row that contradict `up`.
     contrary: u8,
     due: Instant,
     probe: Option<Probe>,
     ports: Ports,
+}
+
+/// A backend, for people and programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Its relay's port.
+    pub port: u16,
+    /// Where it listens.
+    pub address: Endpoint,
+    /// Whether it counts as up.
+    pub up: bool,
+    /// Whether that is known: it was found out here, or told by the owner before.
+    pub known: bool,
+    /// Its living splices.
+    pub splices: u32,
+    /// Those that are over, and kept for what may still be said.
+    pub lingering: u32,
+    /// Whether it is no longer in the configuration: it gets no new ones.
+    pub removed: bool,
 }
 
 /// In which order ports are tried: all of them in turn, and those that a peer held after one another
@@ -94,12 +130,62 @@ impl Server {
     pub(super) fn new(backend: Backend, ports: Ports) -> Self {
         let Backend { address, weight } = backend;
         let (due, probe) = (Instant::ZERO, None);
-        Self { address, weight, load: 0, up: true, contrary: 0, due, probe, ports }
+        let (load, kept, up, known, contrary, tries) = (0, 0, true, false, 0, 0);
+        let removed = false;
+        Self { address, weight, load, kept, up, known, tries, removed, contrary, due, probe, ports }
     }
 
-    /// An owner knows nothing yet: it takes every backend for good, and looks at once.
+    /// One that is not in the configuration, and has splices.
+    pub(super) fn removed(address: Endpoint, ports: Ports) -> Self {
+        Self { removed: true, ..Self::new(Backend { address, weight: 0 }, ports) }
+    }
+
+    /// Whether it is not in the configuration; and if it is needed no longer.
+    pub(super) const fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// What is to be seen of it; nothing if it is not in the configuration and has no splice.
+    pub(super) fn view(&self, port: u16) -> Option<View> {
+        let Self { address, load, kept, up, known, removed, .. } = *self;
+        let view =
+            View { port, address, up, known, splices: load, lingering: kept - load, removed };
+        (!removed || kept > 0).then_some(view)
+    }
+
+    /// An owner looks at once. Of what it was not told it hopes for the best.
     pub(super) fn begin(&mut self, now: Instant) {
-        (self.up, self.contrary, self.due, self.probe) = (true, 0, now, None);
+        (self.contrary, self.tries, self.due, self.probe) = (0, 0, now, None);
+    }
+
+    /// The owner says what it is.
+    pub(super) fn told(&mut self, up: bool) {
+        (self.up, self.known, self.contrary) = (up, true, 0);
+    }
+
+    /// Nothing is known of it, and it has nothing.
+    pub(super) fn forget(&mut self) {
+        (self.up, self.known, self.contrary, self.load, self.kept) = (true, false, 0, 0, 0);
+    }
+
+    /// It gets a splice.
+    pub(super) const fn begin_try(&mut self) {
+        self.tries = self.tries.saturating_add(1);
+    }
+
+    /// A while has passed.
+    pub(super) const fn allow_tries(&mut self) {
+        self.tries = 0;
+    }
+
+    /// Whether it is known to serve, or has not yet been tried as often as one may that is not.
+    pub(super) const fn is_hopeful(&self) -> bool {
+        self.known || self.tries < TRIES_MAX
+    }
+
+    /// It has answered a client's SYN. Whether that is news.
+    pub(super) const fn on_served(&mut self) -> bool {
+        self.up && !core::mem::replace(&mut self.known, true)
     }
 
     /// The next source port to try.
@@ -122,7 +208,7 @@ impl Server {
     pub(super) fn deadline(&self, check: &Check) -> Instant {
         match self.probe {
             Some(probe) => probe.until,
-            None if check.interval.is_zero() => Instant::NEVER,
+            None if check.interval.is_zero() || self.removed => Instant::NEVER,
             None => self.due,
         }
     }
@@ -207,13 +293,14 @@ impl Server {
     fn judge(&mut self, check: &Check, good: bool) -> Option<News> {
         if good == self.up {
             self.contrary = 0;
-            return None;
+            let confirmed = good && !core::mem::replace(&mut self.known, true);
+            return confirmed.then_some(News::Confirmed);
         }
         self.contrary = self.contrary.saturating_add(1);
         if self.contrary < if good { check.rise } else { check.fall } {
             return None;
         }
-        (self.up, self.contrary) = (good, 0);
+        (self.up, self.known, self.contrary) = (good, true, 0);
         Some(if good { News::Up } else { News::Down })
     }
 }

@@ -67,6 +67,10 @@ impl Relays {
 
     pub(super) fn tell(&mut self, port: u16, address: Endpoint, news: Option<News>) {
         let Some(news) = news else { return };
-        self.events.push_back(Event::Backend { port, address, up: news == News::Up });
+        let up = news != News::Down;
+        self.events.push_back(Event::Health { port, address, up });
+        if news != News::Confirmed {
+            self.events.push_back(Event::Backend { port, address, up });
+        }
     }
 }

@@ -20,21 +20,26 @@
 //! to the standby is the splice itself, before anything of it shows: the SYN waits for
 //! [`Relays::commit`].
 //!
-//! **Who only guesses harms nobody.** What a packet claims counts for the splice's life if it fits what
-//! the other end has said: a reset by its number (RFC 5961 §3), the end of a handshake by its ACK.
+//! **Who only guesses harms nobody.** What a packet claims counts for the splice's life if the end that
+//! it goes to would believe it (`track`), and where that is not known the end is asked (`doubt`).
+//! Whoever has not shown that it hears the backend shares a part of the room with others of its kind.
 //!
 //! This module knows no log and no roles. Whoever drives it carries out what [`Relays::poll_event`]
 //! says, and sends what [`Relays::poll_header`] hands out.
 
 mod backend;
 mod check;
+mod doubt;
 mod hold;
 mod open;
+mod path;
 mod settings;
+mod source;
 mod splice;
 mod table;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -44,10 +49,14 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, Timestamps};
 
 use backend::{News, Ports, Server, bare, source_for};
+use doubt::Doubts;
+use source::Sources;
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
-pub use settings::{Backend, Check, IDLE, Settings};
+pub use backend::{OPENING_MOST, View};
+pub use path::TooBig;
+pub use settings::{Backend, CLIENT_MAX, Check, IDLE, Settings};
 pub use splice::{Splice, Stage};
 
 /// How long a splice is kept after its last packet when both ends have finished and know it of each
@@ -100,7 +109,13 @@ pub enum Fate {
     /// It belongs to no relay.
     Foreign,
     /// It goes on, rewritten.
-    Forward(Rewrite),
+    Forward {
+        /// What it becomes.
+        rewrite: Rewrite,
+        /// What a packet on its way to the other end may have, in bytes, where that is less than on the
+        /// LAN.
+        mtu: Option<u16>,
+    },
     /// It goes no further.
     Taken,
 }
@@ -123,15 +138,27 @@ pub enum Event {
         /// What it is now.
         up: bool,
     },
+    /// What the standby has to know of a backend.
+    Health {
+        /// Whose.
+        port: u16,
+        /// Which.
+        address: Endpoint,
+        /// Whether it serves.
+        up: bool,
+    },
 }
 
 /// One relay.
 #[derive(Debug)]
 struct Relay {
     settings: Settings,
+    /// Those of `settings`, and behind them some that the peer has given splices.
     servers: Vec<Server>,
     /// Which of equals is asked next.
     turn: usize,
+    /// Where the ports of the last one begin.
+    ports: Ports,
 }
 
 /// All relays of an engine, and their splices.
@@ -143,6 +170,11 @@ pub struct Relays {
     /// Half-open splices, by when each was first looked at; and some that have gone on since.
     opening: VecDeque<(Instant, SpliceId)>,
     half_open: usize,
+    /// How many are over.
+    lingering: usize,
+    /// How many stand for each client's address.
+    sources: Sources,
+    doubts: Doubts,
     /// Splices that are over, by when that was first looked at; and some that are not any more.
     over: VecDeque<(Instant, SpliceId)>,
     /// Whether a check may be under way.
@@ -167,6 +199,11 @@ pub struct Counts {
     pub refused: u64,
     /// SYNs dropped for lack of room, or of a port.
     pub full: u64,
+    /// Clients refused, or their SYNs dropped, because their address has all the splices that one may
+    /// have.
+    pub greedy: u64,
+    /// Questions to ends of splices that may be over.
+    pub asked: u64,
 }
 
 impl Relays {
@@ -177,13 +214,17 @@ impl Relays {
             servers: settings.backends.iter().map(|at| Server::new(*at, ports.next())).collect(),
             settings: settings.clone(),
             turn: 0,
+            ports,
         };
         Self {
             relays: settings.iter().map(&mut relay).collect(),
             table: Table::new(limits.key, limits.splices_max),
+            sources: Sources::new(limits.key),
             limits,
             opening: VecDeque::new(),
             half_open: 0,
+            lingering: 0,
+            doubts: Doubts::default(),
             over: VecDeque::new(),
             probing: false,
             sweep_at: Instant::ZERO,
@@ -207,6 +248,11 @@ impl Relays {
     /// How many splices there are.
     pub const fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many of them are over, and kept for what may still be said.
+    pub const fn lingering(&self) -> usize {
+        self.lingering
     }
 
     /// How many of them have two ends that have not found each other.
@@ -239,11 +285,12 @@ impl Relays {
         Some(self.table.get(id)?.splice)
     }
 
-    /// Each backend: its relay's port, its address, whether it is up, and how many splices it has.
-    pub fn backends(&self) -> impl Iterator<Item = (u16, Endpoint, bool, u32)> {
+    /// Each backend, relay by relay: those of the configuration in its order, and behind them those that
+    /// are no longer in it and still have splices.
+    pub fn backends(&self) -> impl Iterator<Item = View> {
         self.relays.iter().flat_map(|relay| {
             let port = relay.settings.port;
-            relay.servers.iter().map(move |server| (port, server.address, server.up, server.load))
+            relay.servers.iter().filter_map(move |server| server.view(port))
         })
     }
 
@@ -354,18 +401,29 @@ impl Relays {
             return self.on_segment(now, leg, segment, numbers);
         }
         let before = entry.stage();
-        entry.note(now, side, segment);
-        let stage = entry.stage();
+        if entry.is_disowned_by(side, segment) {
+            entry.disown(side);
+            self.restaged(now, id, before);
+            return Fate::Taken;
+        }
+        entry.note_answer(segment);
+        let ask = entry.note(now, side, segment);
         let rewrite =
             entry.splice.rewrite(side, mss_for(self.limits.mtu, &entry.splice.backend.local));
-        if stage != before {
-            self.half_open -= usize::from(before == Stage::HalfOpen);
-            self.events.push_back(Event::Stage(id, stage));
-            if stage == Stage::Over {
-                self.list_over(now, id);
-            }
+        let mtu = entry.mtu_towards(now, side.other());
+        let proven = before == Stage::HalfOpen && entry.stage() == Stage::Open;
+        let (client, from_here) = (entry.splice.client, entry.track.is_some());
+        if proven && from_here && self.is_greedy(&client) {
+            // It had not shown itself when there was room.
+            self.counts.greedy += 1;
+            self.end_at(id, before);
+            return Fate::Foreign;
         }
-        Fate::Forward(rewrite)
+        self.restaged(now, id, before);
+        if let Some(to) = ask {
+            self.begin_doubt(now, id, to);
+        }
+        Fate::Forward { rewrite, mtu }
     }
 
     /// Time has passed.
@@ -375,6 +433,9 @@ impl Relays {
             return;
         }
         self.sweep_at = now + SWEEP;
+        let servers = self.relays.iter_mut().flat_map(|relay| &mut relay.servers);
+        servers.for_each(Server::allow_tries);
+        self.ask_doubtful(now, numbers);
         self.end_over(now);
         self.end_opening(now);
         self.sweep(now);
@@ -450,18 +511,61 @@ impl Relays {
 
     /// Ends a splice. Its ends are not told: they have told each other, or are gone.
     fn end(&mut self, id: SpliceId) {
+        let Some(stage) = self.stage(id) else { return };
+        self.end_at(id, stage);
+    }
+
+    /// Ends a splice that was last counted in `stage`.
+    fn end_at(&mut self, id: SpliceId, stage: Stage) {
         let Some(entry) = self.table.remove(id, true) else { return };
-        self.unload(&entry);
+        self.count(&entry.splice.client, entry.at, Some(stage), None);
         self.counts.unspliced += 1;
         self.events.push_back(Event::Unspliced(id));
     }
 
-    /// Takes a splice off the counts.
-    fn unload(&mut self, entry: &Entry) {
-        self.half_open -= usize::from(entry.is_half_open());
-        if let Some(server) = self.server(entry.at) {
-            server.load -= 1;
+    /// The splice `id` has come from `before` to where it is.
+    fn restaged(&mut self, now: Instant, id: SpliceId, before: Stage) {
+        let Some(entry) = self.table.get(id) else { return };
+        let after = entry.stage();
+        if after == before {
+            return;
         }
+        let (client, at) = (entry.splice.client, entry.at);
+        self.count(&client, at, Some(before), Some(after));
+        self.events.push_back(Event::Stage(id, after));
+        if after == Stage::Over {
+            self.list_over(now, id);
+        }
+    }
+
+    /// Keeps all that is counted of splices: one comes from a stage, or from nowhere, and to another.
+    fn count(
+        &mut self,
+        client: &FourTuple,
+        at: Option<(u16, u16)>,
+        from: Option<Stage>,
+        to: Option<Stage>,
+    ) {
+        let is = |at: Option<Stage>, stage| usize::from(at == Some(stage));
+        self.half_open = self.half_open + is(to, Stage::HalfOpen) - is(from, Stage::HalfOpen);
+        self.lingering = self.lingering + is(to, Stage::Over) - is(from, Stage::Over);
+        match (from == Some(Stage::Open), to == Some(Stage::Open)) {
+            (false, true) => self.sources.add(client),
+            (true, false) => self.sources.take(client),
+            (false, false) | (true, true) => {}
+        }
+        let Some(server) = self.server(at) else { return };
+        let living = |at: Option<Stage>| u32::from(at.is_some_and(|stage| stage != Stage::Over));
+        let there = |at: Option<Stage>| u32::from(at.is_some());
+        server.load = server.load + living(to) - living(from);
+        server.kept = server.kept + there(to) - there(from);
+    }
+
+    /// Whether the address of `client` has all the splices that one may have at its relay.
+    fn is_greedy(&self, client: &FourTuple) -> bool {
+        let port = client.local.port();
+        let relay = self.relays.iter().find(|relay| relay.settings.port == port);
+        relay.is_some_and(|relay| self.sources.of(client) >= relay.settings.client_max)
     }
 
     fn server(&mut self, at: Option<(u16, u16)>) -> Option<&mut Server> {

@@ -11,13 +11,10 @@ use super::*;
 /// SYNs that may wait to be taken, at least: more than one turn brings.
 const HEADERS_MIN: usize = 16;
 
-/// How long after its last packet a handshake gives way to others where there is no more room: a
-/// packet of it may be lost, and is repeated after one second and after two more (RFC 6298 §2). Who
-/// goes on with one that gave way earlier would be reset.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
-
-/// Half-open splices that are looked at for one that gives way.
-const LOOKS: usize = 16;
+/// How long a handshake may take before it gives way to others where there is no more room: who goes on
+/// with one that gave way earlier would be reset. Longer than any round trip; what is lost of it and
+/// repeated may begin anew.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(1);
 
 impl Relays {
     /// A client's SYN.
@@ -29,6 +26,10 @@ impl Relays {
         segment: &Segment<'_>,
         numbers: &dyn Fn(&FourTuple) -> Numbers,
     ) -> Fate {
+        if self.is_greedy(&client) {
+            self.counts.greedy += 1;
+            return Fate::Taken;
+        }
         let full = self.table.is_full() && !self.end_oldest_over();
         let crowded = self.half_open >= self.limits.opening_max;
         if (full || crowded) && !self.end_late_opening(now) {
@@ -66,10 +67,7 @@ impl Relays {
         let entry = Entry { opened_by, ..Entry::new(now, id, splice, phase, at) };
         let inserted = self.table.insert(Box::new(entry));
         assert!(inserted.is_ok(), "a vacant slot takes a splice of free legs");
-        self.half_open += 1;
-        if let Some(server) = self.server(at) {
-            server.load += 1;
-        }
+        self.count(&splice.client, at, None, Some(Stage::HalfOpen));
         self.events.push_back(Event::Spliced(id));
     }
 
@@ -118,7 +116,7 @@ impl Relays {
                 self.end(id);
             }
             // If not of this connection, it answers what a backend remembers of an old one.
-            return if committed { Fate::Forward(rewrite) } else { Fate::Taken };
+            return if committed { pass(rewrite) } else { Fate::Taken };
         }
         if !is_syn(segment) {
             return Fate::Taken;
@@ -155,7 +153,7 @@ impl Relays {
         let ours =
             flags.contains(Flags::ACK) && segment.ack == syn.seq.add(entry.splice.seq).add(1);
         let mss_max = mss_for(self.limits.mtu, &entry.splice.backend.local);
-        let forward = Fate::Forward(entry.splice.rewrite(Side::Backend, mss_max));
+        let forward = pass(entry.splice.rewrite(Side::Backend, mss_max));
         if flags.contains(Flags::RST) {
             return match ours {
                 true if !self.on_refused(now, id, numbers) => {
@@ -166,12 +164,21 @@ impl Relays {
             };
         }
         if ours && flags.contains(Flags::SYN) {
-            (entry.phase, entry.heard) = (Phase::Answered, now);
-            entry.expect(Side::Backend, segment.ack);
-            entry.expect(Side::Client, segment.seq.add(1));
+            entry.answered(now, segment);
+            let at = entry.at;
+            self.on_served(at);
         }
         // A word of an old connection is answered by the client, with a reset.
         forward
+    }
+
+    /// A backend has answered a client's SYN.
+    fn on_served(&mut self, at: Option<(u16, u16)>) {
+        let Some((relay, _)) = at else { return };
+        let Some(server) = self.server(at) else { return };
+        let (address, news) = (server.address, server.on_served().then_some(News::Confirmed));
+        let port = self.relays[usize::from(relay)].settings.port;
+        self.tell(port, address, news);
     }
 
     /// A backend does not want the splice `id`. Whether another one is asked.
@@ -206,7 +213,7 @@ impl Relays {
         let client = entry.splice.client;
         let syn = Syn { sent: None, asked: syn.asked.saturating_add(1), ..(**syn).clone() };
         let relay = usize::from(relay);
-        if usize::from(syn.asked) >= self.relays[relay].servers.len() {
+        if usize::from(syn.asked) >= self.relays[relay].settings.backends.len() {
             return false;
         }
         let Some(server) = self.choose(relay, client.is_ipv6(), Some(usize::from(last))) else {
@@ -216,28 +223,22 @@ impl Relays {
             return false;
         };
         let Some(entry) = self.table.remove(id, false) else { return false };
-        self.unload(&entry);
+        self.count(&client, entry.at, Some(Stage::HalfOpen), None);
         self.counts.moved += 1;
         let splice = splice_with(&syn, client, backend, numbers);
         self.put(now, id, splice, Some((relay as u16, server as u16)), syn);
         true
     }
 
-    /// The backend with the least to do for its weight.
+    /// The backend with the least to do for its weight; one of which nothing is known only now and then,
+    /// as long as there are others.
     fn choose(&mut self, relay: usize, ipv6: bool, but: Option<usize>) -> Option<usize> {
         let relay = &mut self.relays[relay];
-        let count = relay.servers.len();
-        let mut best: Option<usize> = None;
-        for at in (0..count).map(|step| (relay.turn + step) % count) {
-            let server = &relay.servers[at];
-            if Some(at) != but
-                && server.is_open_to(ipv6)
-                && best.is_none_or(|best| server.is_freer_than(&relay.servers[best]))
-            {
-                best = Some(at);
-            }
+        let best = relay.freest(ipv6, but, true).or_else(|| relay.freest(ipv6, but, false));
+        if let Some(best) = best {
+            relay.turn = best + 1;
+            relay.servers[best].begin_try();
         }
-        relay.turn = best.map_or(relay.turn, |best| best + 1);
         best
     }
 
@@ -287,24 +288,17 @@ impl Relays {
         opening.push_back((now, id));
     }
 
-    /// Makes room: ends a splice that is half-open for longest, if that is longer than any handshake
+    /// Makes room: ends the splice that is half-open for longest, if that is longer than a handshake
     /// takes. Whether there was one.
     fn end_late_opening(&mut self, now: Instant) -> bool {
-        for _ in 0..LOOKS {
-            let Some(&(since, id)) = self.opening.front() else { return false };
-            if since + HANDSHAKE_MAX > now {
-                return false;
-            }
+        while let Some(&(since, id)) = self.opening.front()
+            && since + HANDSHAKE_MAX <= now
+        {
             self.opening.pop_front();
-            let Some(entry) = self.table.get(id).filter(|entry| entry.is_half_open()) else {
-                continue;
-            };
-            if entry.heard + HANDSHAKE_MAX <= now {
+            if self.table.get(id).is_some_and(Entry::is_half_open) {
                 self.end(id);
                 return true;
             }
-            let heard = entry.heard;
-            self.opening.push_back((heard, id));
         }
         false
     }
@@ -323,6 +317,31 @@ impl Relays {
             }
         }
     }
+}
+
+impl Relay {
+    /// The backend with the least to do for its weight, of those that are known to serve or may be tried
+    /// if `hopeful`.
+    fn freest(&self, ipv6: bool, but: Option<usize>, hopeful: bool) -> Option<usize> {
+        let count = self.servers.len();
+        let mut best: Option<usize> = None;
+        for at in (0..count).map(|step| (self.turn + step) % count) {
+            let server = &self.servers[at];
+            if Some(at) != but
+                && server.is_open_to(ipv6)
+                && (!hopeful || server.is_hopeful())
+                && best.is_none_or(|best| server.is_freer_than(&self.servers[best]))
+            {
+                best = Some(at);
+            }
+        }
+        best
+    }
+}
+
+/// A packet of a handshake goes on.
+const fn pass(rewrite: Rewrite) -> Fate {
+    Fate::Forward { rewrite, mtu: None }
 }
 
 fn splice_with(

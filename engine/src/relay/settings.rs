@@ -14,6 +14,8 @@ pub struct Settings {
     pub check: Check,
     /// How long a splice lives without a packet: RFC 5382 §5 asks for 2 h 4 min at least.
     pub idle: Duration,
+    /// How many splices the clients of one address may have at a time, and with IPv6 those of one /64.
+    pub client_max: u32,
 }
 
 /// One server behind a relay.
@@ -50,3 +52,7 @@ impl Default for Check {
 
 /// [`Settings::idle`] where nothing else is configured: RFC 5382 §5.
 pub const IDLE: Duration = Duration::from_secs(7440);
+
+/// [`Settings::client_max`] where nothing else is configured: a quarter of a backend's ports, and room
+/// for many behind one address (NAT).
+pub const CLIENT_MAX: u32 = 16_128;

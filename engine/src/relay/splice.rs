@@ -1,16 +1,14 @@
 //! What a splice is, and what became of it.
 
+use super::doubt::Doubt;
+use super::path::Narrow;
+use super::track::{Belief, Greeting, Track};
 use crate::ids::SpliceId;
 use crate::time::Instant;
-use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions};
+use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions, Timestamps};
 
-/// How far beyond what was sent the number of a reset may lie: what was sent may be lost before us.
-pub(super) const RESET_WINDOW: u32 = 1 << 16;
-
-/// The most bytes that a side has under way.
-const FLIGHT_MAX: u32 = 1 << 24;
-
-/// Resets not believed after which no more of them are: each costs two records.
+/// Resets not believed after which no more of them are at their word: each costs two records. From then
+/// on the ends are asked.
 const DISBELIEVED_MAX: u8 = 8;
 
 /// Two legs that are one connection from end to end. All that a takeover needs to know of it, and
@@ -21,7 +19,7 @@ pub struct Splice {
     pub client: FourTuple,
     /// The leg to the backend: the service address and a port of ours, the backend.
     pub backend: FourTuple,
-    /// Added to the client's sequence numbers on their way to the backend, modulo 2³².
+    /// Added to the client's sequence track on their way to the backend, modulo 2³².
     pub seq: u32,
     /// Added to the client's timestamps, modulo 2³².
     pub ts: u32,
@@ -43,7 +41,7 @@ impl Side {
         }
     }
 
-    const fn other(self) -> Self {
+    pub(super) const fn other(self) -> Self {
         match self {
             Self::Client => Self::Backend,
             Self::Backend => Self::Client,
@@ -158,11 +156,18 @@ pub(super) struct Entry {
     pub(super) opened_by: Option<SeqNum>,
     /// What acknowledges each side's FIN, as that side counts; the client's first.
     pub(super) fins: [Option<SeqNum>; 2],
-    /// The number that the client, and the backend, has to go on with: as each counts itself, and as
-    /// the other has acknowledged last. `None`: not heard yet by this owner.
-    pub(super) next: [Option<SeqNum>; 2],
-    /// The number behind the last that each side has sent.
-    pub(super) sent: [Option<SeqNum>; 2],
+    /// Who has sent a FIN, real or not: bits of [`Side`].
+    pub(super) ended: u8,
+    /// What both can have said. `None`: this owner has not seen the beginning.
+    pub(super) track: Option<Track>,
+    /// The TSval that each side has said last.
+    pub(super) stamps: [Option<u32>; 2],
+    /// The number behind the last segment of each side's, where `track` is not known.
+    pub(super) last: [Option<SeqNum>; 2],
+    /// Paths that carry less than the LAN: to the client, and to the backend.
+    pub(super) narrow: [Option<Narrow>; 2],
+    /// Whether it is over is to be found out.
+    pub(super) doubt: Option<Doubt>,
     /// A reset of the backend's has been kept from the client of an inherited handshake.
     pub(super) refused: bool,
     /// Resets that were not believed.
@@ -179,7 +184,7 @@ impl Entry {
         at: Option<(u16, u16)>,
     ) -> Self {
         let (committed, listed, heard, refused, disbelieved) = (false, false, now, false, 0);
-        let (opened_by, fins, next, sent) = (None, [None; 2], [None; 2], [None; 2]);
+        let (opened_by, fins, ended, track) = (None, [None; 2], 0, None);
         Self {
             id,
             splice,
@@ -190,11 +195,22 @@ impl Entry {
             heard,
             opened_by,
             fins,
-            next,
-            sent,
+            ended,
+            track,
+            stamps: [None; 2],
+            last: [None; 2],
+            narrow: [None; 2],
+            doubt: None,
             refused,
             disbelieved,
         }
+    }
+
+    /// Another owner may have passed on what this one has not seen.
+    pub(super) fn inherit(&mut self, now: Instant) {
+        self.heard = now;
+        (self.fins, self.ended, self.track, self.doubt) = ([None; 2], 0, None, None);
+        self.last = [None; 2];
     }
 
     /// How far it has come.
@@ -227,99 +243,159 @@ impl Entry {
         matches!(self.phase, Phase::Answered) && self.opened_by.is_none()
     }
 
-    /// Takes note of a segment from `side` that passes.
-    pub(super) fn note(&mut self, now: Instant, side: Side, segment: &Segment<'_>) {
-        self.heard = now;
-        let flags = segment.flags;
-        let is_reset = flags.contains(Flags::RST);
-        if is_reset && !self.believes(side, segment.seq) {
-            return;
+    /// The backend has answered the SYN, in `answer`.
+    pub(super) fn answered(&mut self, now: Instant, answer: &Segment<'_>) {
+        let Phase::Opening(syn) = &self.phase else { return };
+        let Syn { seq, window, ref options, .. } = **syn;
+        let client = Greeting { seq, window, scale: options.window_scale };
+        let scale = answer.options.window_scale;
+        let backend = Greeting { seq: answer.seq, window: answer.window, scale };
+        self.track = Some(Track::new(client, backend));
+        self.stamp(Side::Client, options.timestamps.map(|stamps| stamps.val));
+        (self.phase, self.heard) = (Phase::Answered, now);
+        self.stamp(Side::Backend, answer.options.timestamps.map(|stamps| stamps.val));
+    }
+
+    fn stamp(&mut self, side: Side, value: Option<u32>) {
+        let last = &mut self.stamps[side as usize];
+        *last = value.or(*last);
+    }
+
+    /// What would be in a segment of `from`'s now, as the other end reads it.
+    pub(super) fn stamps_from(&self, from: Side) -> Option<Timestamps> {
+        let (one, other) = (self.stamps[from as usize]?, self.stamps[from.other() as usize]?);
+        let ts = self.splice.ts;
+        Some(match from {
+            Side::Client => Timestamps { val: one.wrapping_add(ts), ecr: other },
+            Side::Backend => Timestamps { val: one, ecr: other.wrapping_sub(ts) },
+        })
+    }
+
+    /// What `segment` of `side`'s acknowledges, in the other's own track.
+    const fn acknowledged(&self, side: Side, segment: &Segment<'_>) -> SeqNum {
+        match side {
+            Side::Client => segment.ack,
+            Side::Backend => segment.ack.sub(self.splice.seq),
         }
-        self.advance(side, segment);
-        if flags.contains(Flags::FIN) {
+    }
+
+    /// Takes note of a segment from `side` that passes. If the splice may be over now, or not be what it
+    /// seemed, and what passed does not prove it: whom to ask.
+    pub(super) fn note(&mut self, now: Instant, side: Side, segment: &Segment<'_>) -> Option<Side> {
+        self.heard = now;
+        if segment.flags.contains(Flags::RST) {
+            return self.note_reset(side, segment.seq);
+        }
+        self.stamp(side, segment.options.timestamps.map(|stamps| stamps.val));
+        let ack = self.acknowledged(side, segment);
+        let track = self.track.as_mut();
+        let belief = track.map(|track| track.on_segment(side, segment, ack));
+        if belief.is_none() && !segment.payload.is_empty() {
+            self.last[side as usize] = Some(segment.seq.add(segment.len()));
+        }
+        if belief == Some(Belief::Never) && !segment.flags.contains(Flags::FIN) {
+            // Nobody can have sent it.
+            return None;
+        }
+        let whole = belief == Some(Belief::Whole);
+        let (mut finished, mut ask) = match self.phase {
+            Phase::Opening(_) | Phase::Closing => return None,
+            Phase::Answered if self.proves_both(side, segment, belief, ack) => (0, None),
+            Phase::Answered => return None,
+            Phase::Open { finished } => (finished, None),
+            // Whoever was reset and goes on did not believe it. What was under way looks the same, and
+            // draws another reset, which may be lost.
+            Phase::Reset { by, finished } if by != side && belief != Some(Belief::Never) => {
+                self.disbelieved = self.disbelieved.saturating_add(1);
+                (finished, Some(side))
+            }
+            Phase::Reset { .. } => return None,
+        };
+        if segment.flags.contains(Flags::FIN) {
+            ask = self.note_fin(side, segment, belief).or(ask);
+        }
+        if whole && self.fins[side.other() as usize] == Some(ack) {
+            // A FIN that was only sent may be lost, and needs the splice once more.
+            finished |= side.other().bit();
+        }
+        if finished == BOTH {
+            self.phase = Phase::Closing;
+            return None;
+        }
+        self.phase = Phase::Open { finished };
+        ask
+    }
+
+    /// A reset: real if its number is what the other end expects (RFC 5961 §3); what that does not
+    /// believe it contradicts, and so tells us. Else the other end is to be asked.
+    fn note_reset(&mut self, side: Side, seq: SeqNum) -> Option<Side> {
+        let finished = match self.phase {
+            Phase::Opening(_) | Phase::Closing | Phase::Reset { .. } => return None,
+            Phase::Answered => 0,
+            Phase::Open { finished } => finished,
+        };
+        let exact = self.track.is_some_and(|track| track.resets(side, seq));
+        if !exact || self.disbelieved >= DISBELIEVED_MAX {
+            return Some(side.other());
+        }
+        self.phase = Phase::Reset { by: side, finished };
+        None
+    }
+
+    /// An end of input, which counts if it is believed where it goes. If both sides have said one, and
+    /// not both are believed: whom to ask.
+    fn note_fin(
+        &mut self,
+        side: Side,
+        segment: &Segment<'_>,
+        belief: Option<Belief>,
+    ) -> Option<Side> {
+        let first = self.ended & side.bit() == 0;
+        self.ended |= side.bit();
+        let believed = matches!(belief, Some(Belief::Whole | Belief::Late));
+        if believed {
             self.fins[side as usize] = Some(segment.seq.add(segment.len()));
         }
-        let finished = match self.phase {
-            Phase::Opening(_) | Phase::Closing => return,
-            Phase::Answered if is_reset || self.proves_both(side, segment) => 0,
-            Phase::Answered => return,
-            Phase::Open { finished } => finished,
-            // Whoever was reset and goes on did not believe it; what was under way looks the same,
-            // and draws another reset.
-            Phase::Reset { by, finished } if by != side => {
-                self.disbelieved = self.disbelieved.saturating_add(1);
-                finished
-            }
-            Phase::Reset { .. } => return,
-        };
-        if flags.contains(Flags::ACK) {
-            self.expect(side, segment.ack);
-        }
-        let finished = finished | self.finished_by(side, segment);
-        self.phase = if is_reset {
-            Phase::Reset { by: side, finished }
-        } else if finished == Side::Client.bit() | Side::Backend.bit() {
-            Phase::Closing
-        } else {
-            Phase::Open { finished }
-        };
-    }
-
-    /// The bit of the other side, if `segment` acknowledges its FIN. A FIN that was only sent may be
-    /// lost, and needs the splice once more.
-    fn finished_by(&self, side: Side, segment: &Segment<'_>) -> u8 {
-        let other = side.other();
-        let acked = match other {
-            Side::Client => segment.ack.sub(self.splice.seq),
-            Side::Backend => segment.ack,
-        };
-        let acks = segment.flags.contains(Flags::ACK) && self.fins[other as usize] == Some(acked);
-        if acks { other.bit() } else { 0 }
-    }
-
-    /// `side` acknowledges what the other has said before `ack`.
-    pub(super) fn expect(&mut self, side: Side, ack: SeqNum) {
-        match side {
-            Side::Client => self.next[1] = Some(ack),
-            Side::Backend => self.next[0] = Some(ack.sub(self.splice.seq)),
-        }
+        // Who ends last remembers least: the other is in TIME-WAIT.
+        (self.ended == BOTH && (first || !believed) && self.fins.contains(&None)).then_some(side)
     }
 
     /// Whether a segment shows that the backend has heard its client's answer, or is that answer: in
     /// [`Phase::Answered`].
-    fn proves_both(&self, side: Side, segment: &Segment<'_>) -> bool {
+    fn proves_both(
+        &self,
+        side: Side,
+        segment: &Segment<'_>,
+        belief: Option<Belief>,
+        ack: SeqNum,
+    ) -> bool {
         let flags = segment.flags;
-        if !flags.contains(Flags::ACK) || flags.contains(Flags::SYN) {
-            return false;
-        }
-        match side {
-            Side::Client => self.next[1] == Some(segment.ack),
-            Side::Backend => {
-                !segment.payload.is_empty()
-                    || self.next[0] != Some(segment.ack.sub(self.splice.seq))
+        let speaks = flags.contains(Flags::ACK) && !flags.contains(Flags::SYN);
+        match (side, self.track) {
+            (Side::Client, Some(_)) => belief == Some(Belief::Whole),
+            (Side::Backend, Some(_)) => {
+                let syn = self.opened_by.map(|syn| syn.add(1));
+                belief == Some(Belief::Whole) && (!segment.payload.is_empty() || syn != Some(ack))
             }
+            (Side::Client, None) => false,
+            (Side::Backend, None) => speaks,
         }
     }
 
-    /// `side` has sent `segment`. One far from all before it is somebody else's, or they were.
-    fn advance(&mut self, side: Side, segment: &Segment<'_>) {
-        let (last, end) = (&mut self.sent[side as usize], segment.seq.add(segment.len()));
-        let back = last.map_or(FLIGHT_MAX, |last| last.since(end));
-        if back == 0 || back >= FLIGHT_MAX {
-            *last = Some(end);
+    /// `side` has nothing of this connection: it said so when it was asked.
+    pub(super) fn disown(&mut self, side: Side) {
+        let finished = match self.phase {
+            Phase::Open { finished } => finished,
+            Phase::Opening(_) | Phase::Answered | Phase::Closing | Phase::Reset { .. } => 0,
+        };
+        if !self.is_over() {
+            self.phase = Phase::Reset { by: side, finished };
         }
-    }
-
-    /// Whether a reset of `side`'s with this number may be real: it has the number behind the last that
-    /// was sent, or near that. Whoever does not see the connection has to guess it (RFC 5961 §3); what
-    /// the other end does not believe it contradicts, and so tells us.
-    fn believes(&self, side: Side, seq: SeqNum) -> bool {
-        let Some(next) = self.next[side as usize] else { return false };
-        let ahead = self.sent[side as usize].map_or(0, |sent| sent.since(next));
-        let window = if ahead < FLIGHT_MAX { ahead + RESET_WINDOW } else { RESET_WINDOW };
-        seq.since(next) < window && self.disbelieved < DISBELIEVED_MAX
     }
 }
+
+/// Both bits of [`Side`].
+const BOTH: u8 = Side::Client.bit() | Side::Backend.bit();
 
 /// Whether `segment` begins a connection.
 pub(super) fn is_syn(segment: &Segment<'_>) -> bool {

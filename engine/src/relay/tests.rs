@@ -3,7 +3,11 @@
 use super::*;
 use crate::wire::TcpOptions;
 
+mod doubts;
 mod hostile;
+mod kernels;
+mod paths;
+mod room;
 
 const PORT: u16 = 8080;
 const FLOOD: usize = 8;
@@ -15,6 +19,7 @@ fn settings() -> Settings {
         backends: ["10.77.0.21:80", "10.77.0.22:80", "[fd77::21]:80"].map(backend).to_vec(),
         check: Check::default(),
         idle: IDLE,
+        client_max: CLIENT_MAX,
     }
 }
 
@@ -69,19 +74,45 @@ impl World {
         fate
     }
 
-    /// What is counted is what is there.
+    /// What is counted is what is there: of the splices, of each backend's, of each client's.
     fn check_counts(&mut self) {
-        if self.relays.len() > 200 {
+        let relays = &mut self.relays;
+        if relays.len() > 200 {
             return;
         }
-        let loads: u32 = self.relays.backends().map(|(.., load)| load).sum();
-        assert_eq!(loads as usize, self.relays.len());
-        let half_open = self.relays.table.iter_mut().filter(|entry| entry.is_half_open()).count();
-        assert_eq!(half_open, self.relays.half_open);
+        let entries: Vec<_> = relays
+            .table
+            .iter_mut()
+            .map(|entry| (entry.stage(), entry.splice.client, entry.at))
+            .collect();
+        let count = |stage| entries.iter().filter(|(at, ..)| *at == stage).count();
+        assert_eq!(entries.len(), relays.len());
+        assert_eq!(count(Stage::HalfOpen), relays.half_open);
+        assert_eq!(count(Stage::Over), relays.lingering);
+        assert_eq!(count(Stage::Open), relays.sources.total().1);
+        for (stage, client, _) in &entries {
+            let alike = |other: &&(Stage, FourTuple, _)| {
+                other.0 == Stage::Open
+                    && other.1.local.port() == client.local.port()
+                    && other.1.remote.ip() == client.remote.ip()
+            };
+            let has = entries.iter().filter(alike).count();
+            assert!(*stage != Stage::Open || relays.sources.of(client) as usize == has);
+        }
+        for (at, relay) in relays.relays.iter().enumerate() {
+            for (index, server) in relay.servers.iter().enumerate() {
+                let has = entries.iter().filter(|(.., of)| *of == Some((at as u16, index as u16)));
+                let over = has.clone().filter(|(stage, ..)| *stage == Stage::Over).count();
+                assert_eq!(server.kept as usize, has.count(), "{}", server.address);
+                assert_eq!((server.kept - server.load) as usize, over, "{}", server.address);
+            }
+        }
     }
 
+    /// All that is to be told, but for what a standby alone has to know of backends.
     fn events(&mut self) -> Vec<Event> {
-        core::iter::from_fn(|| self.relays.poll_event()).collect()
+        let all = core::iter::from_fn(|| self.relays.poll_event());
+        all.filter(|event| !matches!(event, Event::Health { .. })).collect()
     }
 
     /// What leaves, without checks of backends.
@@ -121,7 +152,7 @@ impl World {
     fn open(&mut self, port: u16) -> SpliceId {
         let id = self.begin(port);
         let fate = self.answer(id, Flags::SYN | Flags::ACK);
-        assert!(matches!(fate, Fate::Forward(_)), "{fate:?}");
+        assert!(matches!(fate, Fate::Forward { .. }), "{fate:?}");
         self.client_says(port, Flags::ACK);
         self.headers();
         self.events();
@@ -187,7 +218,7 @@ fn both_ways_are_each_others_inverse() {
     world.say(client(1), &syn);
     let id = world.open(1);
     assert_ne!(world.relays.splice(id).unwrap().ts, 0);
-    let (Fate::Forward(to), Fate::Forward(back)) =
+    let (Fate::Forward { rewrite: to, .. }, Fate::Forward { rewrite: back, .. }) =
         (world.client_says(1, Flags::ACK), world.backend_says(id, Flags::ACK))
     else {
         panic!("both pass")
@@ -217,17 +248,20 @@ fn a_refused_syn_goes_to_the_next_backend_and_then_back_to_its_client() {
     // The first backend's port is free again: its late words are nobody's.
     assert_eq!(world.say(first, &segment(Flags::ACK, 1, 1)), Fate::Foreign);
     // One more could be asked if it were of the client's family.
-    assert!(matches!(world.answer(id, Flags::RST | Flags::ACK), Fate::Taken | Fate::Forward(_)));
+    assert!(matches!(
+        world.answer(id, Flags::RST | Flags::ACK),
+        Fate::Taken | Fate::Forward { .. }
+    ));
     while let [Event::Spliced(again)] = world.events()[..] {
         world.relays.commit(world.now, again);
         let fate = world.answer(id, Flags::RST | Flags::ACK);
-        if matches!(fate, Fate::Forward(_)) {
+        if matches!(fate, Fate::Forward { .. }) {
             break;
         }
     }
     assert_eq!(world.relays.splice(id), None);
     assert_eq!(world.relays.counts().unspliced, 1);
-    assert!(world.relays.backends().all(|(.., load)| load == 0));
+    assert!(world.relays.backends().all(|view| view.splices == 0));
 }
 
 #[test]
@@ -261,7 +295,7 @@ fn a_new_syn_on_an_open_splice_is_for_the_backend_to_judge() {
     let mut world = World::new();
     let id = world.open(1);
     let fate = world.say(client(1), &segment(Flags::SYN, 9_000_000, 0));
-    assert!(matches!(fate, Fate::Forward(_)));
+    assert!(matches!(fate, Fate::Forward { .. }));
     assert!(world.relays.splice(id).is_some());
 }
 
@@ -293,7 +327,7 @@ fn a_fin_that_is_lost_behind_us_can_be_sent_again() {
     world.backend_says(id, Flags::FIN | Flags::ACK);
     assert_eq!(world.say(client(2), &segment(Flags::SYN, 1000, 0)), Fate::Taken);
     assert_eq!((world.events(), world.relays.counts().full), (vec![], 1));
-    assert!(matches!(world.backend_says(id, Flags::FIN | Flags::ACK), Fate::Forward(_)));
+    assert!(matches!(world.backend_says(id, Flags::FIN | Flags::ACK), Fate::Forward { .. }));
     world.finish(1, id);
     assert_ne!(world.begin(2), id);
 }
@@ -305,7 +339,7 @@ fn a_late_copy_of_its_syn_does_not_end_what_is_closing() {
     world.finish(1, id);
     world.events();
     let copy = world.say(client(1), &segment(Flags::SYN, 1000, 0));
-    assert!(matches!(copy, Fate::Forward(_)), "{copy:?}");
+    assert!(matches!(copy, Fate::Forward { .. }), "{copy:?}");
     assert_eq!(world.events(), []);
     world.say(client(1), &segment(Flags::SYN, 2000, 0));
     assert_eq!(world.relays.splice(id), None);
@@ -315,7 +349,10 @@ fn a_late_copy_of_its_syn_does_not_end_what_is_closing() {
 fn a_reset_that_nobody_believes_ends_nothing() {
     let mut world = World::new();
     let id = world.open(1);
-    assert!(matches!(world.client_says(1, Flags::RST), Fate::Forward(_)), "for the end to judge");
+    assert!(
+        matches!(world.client_says(1, Flags::RST), Fate::Forward { .. }),
+        "for the end to judge"
+    );
     assert_eq!(world.events(), [Event::Stage(id, Stage::Over)]);
     // Whoever sent the reset proves nothing by going on; whoever got it does.
     world.client_says(1, Flags::ACK);
@@ -413,7 +450,8 @@ fn backends_get_splices_by_weight_and_none_at_zero() {
     for port in 1..=8 {
         world.open(port);
     }
-    let loads = |world: &World| world.relays.backends().map(|(.., load)| load).collect::<Vec<_>>();
+    let loads =
+        |world: &World| world.relays.backends().map(|view| view.splices).collect::<Vec<_>>();
     assert_eq!(loads(&world), [6, 2, 0], "IPv6 has no clients");
     settings.backends[0].weight = 0;
     let mut world = World::with(&[settings], limits());
@@ -508,8 +546,8 @@ fn what_is_held_is_gone_on_with_and_what_cannot_be_true_is_refused() {
         answer_checks(&mut standby, |_| Some(true));
     }
     assert_eq!(standby.relays.splice(id), Some(splice), "heard of just now");
-    assert!(matches!(standby.client_says(1, Flags::ACK), Fate::Forward(_)));
-    assert!(matches!(standby.backend_says(id, Flags::ACK), Fate::Forward(_)));
+    assert!(matches!(standby.client_says(1, Flags::ACK), Fate::Forward { .. }));
+    assert!(matches!(standby.backend_says(id, Flags::ACK), Fate::Forward { .. }));
     for _ in 0..70 {
         standby.wait(1);
         answer_checks(&mut standby, |_| Some(true));

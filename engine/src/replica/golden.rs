@@ -139,6 +139,12 @@ fn splice() {
         Record::Unspliced { splice: SpliceId(0x0102_0304_0506_0708) },
         "0a 0807060504030201",
     );
+    let address = "10.77.0.21:80".parse().unwrap();
+    expect_record(
+        Record::Backend { port: 8080, address, up: false },
+        "0c 901f 04 0a4d0015 5000 00",
+    );
+    expect_record(Record::Backend { port: 8080, address, up: true }, "0c 901f 04 0a4d0015 5000 01");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
 //!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
 //!  Spliced ─► SpliceStage* ─► Unspliced                    two legs that a relay has joined
+//!  Backend*                                                what a relay knows of a server
 //! ```
 //!
 //! A record is its kind (one byte, never given to another record) and fixed fields. Byte runs are
@@ -14,7 +15,7 @@
 use super::codec::{Fields, address_len, check_offset, put_address, put_run};
 use super::{MAX_RECORD, Violation};
 use crate::ids::{ConnId, SpliceId};
-use crate::wire::FourTuple;
+use crate::wire::{Endpoint, FourTuple};
 
 /// One record of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +116,16 @@ pub enum Record<'a> {
         /// The splice.
         splice: SpliceId,
     },
+    /// What the owner has found out about a server behind a relay: whoever takes over need not. From
+    /// version 4 on. Lazy, as it may be wrong a moment later.
+    Backend {
+        /// The relay's port.
+        port: u16,
+        /// Where the server listens.
+        address: Endpoint,
+        /// Whether it serves.
+        up: bool,
+    },
 }
 
 /// The kinds. A number is never reused, also not when its record is gone.
@@ -130,10 +141,13 @@ mod kind {
     pub(super) const SPLICED: u8 = 9;
     pub(super) const UNSPLICED: u8 = 10;
     pub(super) const SPLICE_STAGE: u8 = 11;
+    /// From version 4 on.
+    pub(super) const BACKEND: u8 = 12;
 }
 
 const FLAG_SNAPSHOT: u8 = 1;
 const FLAG_OVER: u8 = 1;
+const FLAG_UP: u8 = 1;
 const FLAG_FIN_ACKED: u8 = 1;
 const FLAG_HANDSHAKE_DONE: u8 = 2;
 
@@ -156,6 +170,7 @@ impl<'a> Record<'a> {
             }
             Self::SpliceStage { .. } => 8 + 1,
             Self::Unspliced { .. } => 8,
+            Self::Backend { address, .. } => 2 + address_len(*address) + 1,
         }
     }
 
@@ -223,6 +238,12 @@ impl<'a> Record<'a> {
                 out.push(kind::UNSPLICED);
                 out.extend_from_slice(&splice.0.to_le_bytes());
             }
+            Self::Backend { port, address, up } => {
+                out.push(kind::BACKEND);
+                out.extend_from_slice(&port.to_le_bytes());
+                put_address(out, address);
+                out.push(if up { FLAG_UP } else { 0 });
+            }
         }
     }
 
@@ -254,9 +275,14 @@ impl<'a> Record<'a> {
                 over: fields.flags("the flags of a splice's stage", FLAG_OVER)? != 0,
             },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
+            kind::BACKEND => Self::Backend {
+                port: fields.u16()?,
+                address: fields.address()?,
+                up: fields.flags("the flags of a backend", FLAG_UP)? != 0,
+            },
             value => {
                 let what = "the kind of a record";
-                return Err(Violation::Value { what, value: value.into(), expected: "1 to 11" });
+                return Err(Violation::Value { what, value: value.into(), expected: "1 to 12" });
             }
         };
         *bytes = fields.rest();
@@ -313,7 +339,8 @@ impl<'a> Record<'a> {
             | Self::SnapshotEnd
             | Self::Spliced { .. }
             | Self::SpliceStage { .. }
-            | Self::Unspliced { .. } => None,
+            | Self::Unspliced { .. }
+            | Self::Backend { .. } => None,
         }
     }
 
@@ -333,6 +360,8 @@ impl<'a> Record<'a> {
             Self::SpliceStage { over: false, .. } => "splice open",
             Self::SpliceStage { over: true, .. } => "splice over",
             Self::Unspliced { .. } => "unspliced",
+            Self::Backend { up: true, .. } => "backend up",
+            Self::Backend { up: false, .. } => "backend down",
         }
     }
 }
@@ -390,7 +419,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..13) {
+        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..14) {
             bytes.insert(0, kind);
             let mut rest = &bytes[..];
             while !rest.is_empty() && Record::decode(&mut rest).is_ok() {}
@@ -444,8 +473,8 @@ mod tests {
     #[test]
     fn unknown_kinds_and_flags_are_named() {
         assert_eq!(
-            Record::decode(&mut &[12u8][..]).map_err(|violation| violation.to_string()),
-            Err("the kind of a record is 12, expected 1 to 11".into())
+            Record::decode(&mut &[13u8][..]).map_err(|violation| violation.to_string()),
+            Err("the kind of a record is 13, expected 1 to 12".into())
         );
         let progress = OwnedRecord::Progress {
             conn: 1,

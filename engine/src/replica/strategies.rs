@@ -63,6 +63,11 @@ pub(super) enum OwnedRecord {
     Unspliced {
         splice: u64,
     },
+    Backend {
+        port: u16,
+        address: Endpoint,
+        up: bool,
+    },
 }
 
 impl OwnedRecord {
@@ -97,6 +102,7 @@ impl OwnedRecord {
                 Record::SpliceStage { splice: SpliceId(splice), over }
             }
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
+            Self::Backend { port, address, up } => Record::Backend { port, address, up },
         }
     }
 }
@@ -152,6 +158,11 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
             .prop_map(|((splice, seq, ts), ends)| OwnedRecord::Spliced { splice, ends, seq, ts }),
         any::<(u64, bool)>().prop_map(|(splice, over)| OwnedRecord::SpliceStage { splice, over }),
         any::<u64>().prop_map(|splice| OwnedRecord::Unspliced { splice }),
+        (address(), any::<(u16, bool)>()).prop_map(|(address, (port, up))| OwnedRecord::Backend {
+            port,
+            address,
+            up
+        }),
     ]
 }
 

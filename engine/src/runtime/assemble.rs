@@ -247,11 +247,12 @@ fn services(config: &Config) -> Vec<ServicePort> {
 
 fn relays(config: &Config) -> Vec<relay::Settings> {
     let relays = config.services.iter().filter_map(|service| match &service.kind {
-        ServiceKind::Relay { backends, check, idle } => Some(relay::Settings {
+        ServiceKind::Relay { backends, check, idle, client_max } => Some(relay::Settings {
             port: service.port,
             backends: backends.clone(),
             check: *check,
             idle: *idle,
+            client_max: *client_max,
         }),
         ServiceKind::Echo
         | ServiceKind::Discard

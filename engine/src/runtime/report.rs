@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::engine::{BackendStatus, PeerStatus, Stats, Status};
+use crate::relay::Counts;
 use crate::replica::SnapshotProgress;
 use crate::role::{ArbiterStatus, Role};
 use crate::time::Duration;
@@ -29,8 +30,10 @@ pub struct Report {
     pub connections: usize,
     /// Of those, in the handshake.
     pub half_open: usize,
-    /// Splices, live or held; they are not among the connections.
+    /// Living splices, our own or held; they are not among the connections.
     pub splices: usize,
+    /// Splices that are over, and kept for what may still be said.
+    pub splices_over: usize,
     /// The relays' backends, in the order of the configuration.
     pub backends: Vec<BackendReport>,
     /// How far a joining standby has been brought up to date.
@@ -56,10 +59,16 @@ pub struct BackendReport {
     pub port: u16,
     /// Where the backend listens.
     pub address: String,
-    /// Whether it gets new splices. Only a primary checks; a standby says `true`.
+    /// Whether it counts as up: a primary checks, and tells its standby.
     pub up: bool,
-    /// How many it has.
+    /// Whether that is known; else it is hoped for.
+    pub known: bool,
+    /// How many living splices it has.
     pub splices: u32,
+    /// How many more are over, and kept for what may still be said.
+    pub splices_over: u32,
+    /// Whether it is no longer in the configuration, and only keeps what it has.
+    pub removed: bool,
 }
 
 /// SnapshotProgress of a snapshot, in connections and splices.
@@ -152,6 +161,7 @@ impl Report {
             connections: status.connections,
             half_open: status.half_open,
             splices: status.splices,
+            splices_over: status.lingering,
             backends: status.backends.iter().map(backend).collect(),
             snapshot: status
                 .snapshot
@@ -167,14 +177,15 @@ impl Report {
             arbiter: status.arbiter.as_ref().map(arbiter),
             gated,
             capture,
-            counters: counters(&status.stats),
+            counters: counters(&status.stats, &status.relays),
         }
     }
 }
 
 fn backend(status: &BackendStatus) -> BackendReport {
-    let BackendStatus { port, address, up, splices } = *status;
-    BackendReport { port, address: address.to_string(), up, splices }
+    let BackendStatus { port, address, up, known, splices, lingering, removed } = *status;
+    let address = address.to_string();
+    BackendReport { port, address, up, known, splices, splices_over: lingering, removed }
 }
 
 fn arbiter(status: &ArbiterStatus) -> ArbiterReport {
@@ -202,8 +213,23 @@ macro_rules! named {
     }};
 }
 
-fn counters(stats: &Stats) -> Map<String, Value> {
-    named!(
+/// What relays count, by the names that are documented; one that is missing here stops the build.
+fn relay_counters(map: &mut Map<String, Value>, counts: &Counts) {
+    let Counts { spliced, moved, unspliced, refused, full, greedy, asked } = *counts;
+    let named = [
+        ("spliced", spliced),
+        ("moved", moved),
+        ("unspliced", unspliced),
+        ("no_backend", refused),
+        ("splice_full", full),
+        ("client_full", greedy),
+        ("asked", asked),
+    ];
+    map.extend(named.map(|(name, count)| (name.to_owned(), Value::from(count))));
+}
+
+fn counters(stats: &Stats, relays: &Counts) -> Map<String, Value> {
+    let mut map = named!(
         stats,
         packets_in,
         packets_out,
@@ -226,7 +252,34 @@ fn counters(stats: &Stats) -> Map<String, Value> {
         cookies_accepted,
         relayed,
         relayed_bytes,
+        paths_narrowed,
         takeovers,
         carried,
-    )
+    );
+    relay_counters(&mut map, relays);
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_that_is_documented_has_its_name() {
+        let relays =
+            Counts { spliced: 1, moved: 2, unspliced: 3, refused: 4, full: 5, greedy: 6, asked: 7 };
+        let map = counters(&Stats { paths_narrowed: 8, ..Stats::default() }, &relays);
+        let names = [
+            "spliced",
+            "moved",
+            "unspliced",
+            "no_backend",
+            "splice_full",
+            "client_full",
+            "asked",
+            "paths_narrowed",
+        ];
+        let numbers: Vec<_> = names.map(|name| map[name].as_u64()).into_iter().collect();
+        assert_eq!(numbers, (1..=8).map(Some).collect::<Vec<_>>());
+    }
 }

@@ -133,7 +133,7 @@ impl Log {
                     self.by_pair.remove(&pair);
                 }
             }
-            Record::Progress | Record::SpliceStage => {}
+            Record::Progress | Record::SpliceStage | Record::Backend => {}
             Record::Spliced { name, pair, leg, seq, ts } => {
                 self.splices.insert(pair, Joint { name, leg, seq, ts });
             }

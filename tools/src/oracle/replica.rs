@@ -30,17 +30,43 @@ pub(super) struct State {
 /// One record of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    Opened { conn: u64, pair: Pair, snapshot: bool, state: State },
-    Input { conn: u64, offset: u64, bytes: &'a [u8] },
-    PeerFinished { conn: u64, offset: u64 },
-    Pin { conn: u64 },
+    Opened {
+        conn: u64,
+        pair: Pair,
+        snapshot: bool,
+        state: State,
+    },
+    Input {
+        conn: u64,
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    PeerFinished {
+        conn: u64,
+        offset: u64,
+    },
+    Pin {
+        conn: u64,
+    },
     Progress,
-    Closed { conn: u64 },
+    Closed {
+        conn: u64,
+    },
     SnapshotBegin,
     SnapshotEnd,
-    Spliced { name: u64, pair: Pair, leg: Leg, seq: u32, ts: u32 },
+    Spliced {
+        name: u64,
+        pair: Pair,
+        leg: Leg,
+        seq: u32,
+        ts: u32,
+    },
     SpliceStage,
-    Unspliced { name: u64 },
+    Unspliced {
+        name: u64,
+    },
+    /// What is known of a backend: nothing that a client relies on.
+    Backend,
 }
 
 /// What the observer takes from a stream.
@@ -152,6 +178,12 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
         11 => {
             fields.take(8 + 1)?;
             Record::SpliceStage
+        }
+        12 => {
+            fields.take(2)?;
+            fields.address()?;
+            fields.take(1)?;
+            Record::Backend
         }
         _ => return Err(Unreadable),
     })

@@ -162,6 +162,7 @@ fn relays() -> Vec<relay::Settings> {
         backends: (0..2).flat_map(backend_addresses).map(|ip| backend(ip, port)).collect(),
         check: relay::Check::default(),
         idle: relay::IDLE,
+        client_max: relay::CLIENT_MAX,
     };
     [ECHO, DISCARD, CHARGEN, FILES].map(relay).to_vec()
 }

@@ -100,7 +100,7 @@ impl Tally {
                 Record::Closed { .. } => tally.closed += 1,
                 Record::SnapshotBegin { .. } | Record::SnapshotEnd => tally.snapshot += 1,
                 Record::Spliced { .. } => tally.spliced += 1,
-                Record::SpliceStage { .. } => tally.progress += 1,
+                Record::SpliceStage { .. } | Record::Backend { .. } => tally.progress += 1,
                 Record::Unspliced { .. } => tally.unspliced += 1,
             }
         }

@@ -41,6 +41,7 @@ fn status(role: Role, epoch: u64) -> Status {
         epoch: Epoch(epoch),
         protected: true,
         connections: 12,
+        lingering: 0,
         splices: 0,
         relays: Default::default(),
         backends: Vec::new(),

@@ -208,6 +208,8 @@ pub enum ServiceKind {
         check: Check,
         /// How long a splice lives without a packet, 1 s to 30 days.
         idle: Duration,
+        /// How many splices the clients of one address may have, 1 to 1,000,000.
+        client_max: u32,
     },
 }
 

@@ -119,6 +119,7 @@ pub(super) struct Service {
     pub(super) backends: Option<Spanned<Vec<Spanned<Backend>>>>,
     pub(super) check: Option<Spanned<HealthCheck>>,
     pub(super) idle_timeout: Option<Spanned<Span>>,
+    pub(super) client_max: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]

@@ -158,6 +158,7 @@ pub(super) fn relays(plan: &RelaysPlan) -> Vec<relay::Settings> {
                 fall: plan.fall,
             },
             idle: relay::IDLE,
+            client_max: relay::CLIENT_MAX,
         }
     };
     RELAYS.map(relay).to_vec()
