@@ -208,6 +208,7 @@ fn start(
 
 fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
     let config = load(file)?;
+    config.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
     if let Some(node) = node {
         let mut complaints = config.check_host(node);
         if let Some(key_file) = &config.key_file {

@@ -8,11 +8,34 @@ use toml::Spanned;
 
 use super::check::{self, show};
 use super::raw::{self, Kind};
-use super::{Service, ServiceKind};
-use crate::relay::{Backend, Check, IDLE};
+use super::{Config, Service, ServiceKind};
+use crate::relay::{Backend, CLIENT_MAX, Check, IDLE};
 
 /// Backends of one relay: each new splice compares them all.
 const BACKENDS_MAX: usize = 256;
+
+impl Config {
+    /// What is right as it is written, and hardly what is meant: a service address whose clients a
+    /// relay has to refuse.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for Service { port, kind } in &self.services {
+            let ServiceKind::Relay { backends, .. } = kind else { continue };
+            for (family, is_ipv6) in [("IPv4", false), ("IPv6", true)] {
+                let serves = |backend: &Backend| backend.address.is_ipv6() == is_ipv6;
+                let comes = self.addresses.iter().any(|address| address.is_ipv6() == is_ipv6);
+                if comes && !backends.iter().any(|backend| backend.weight > 0 && serves(backend)) {
+                    warnings.push(format!(
+                        "relay {port} has no {family} backend that takes clients: whoever comes by \
+                         {family} is refused"
+                    ));
+                }
+            }
+        }
+        warnings
+    }
+}
 
 impl check::Check {
     pub(super) fn services(
@@ -44,12 +67,14 @@ impl check::Check {
 
     /// Keys that belong to another kind.
     fn foreign_keys(&mut self, service: &raw::Service) {
-        let raw::Service { kind, port: _, root, backends, check, idle_timeout } = service;
+        let raw::Service { kind, port: _, root, backends, check, idle_timeout, client_max } =
+            service;
         let keys = [
             (Kind::Files, "root", root.as_ref().map(Spanned::span)),
             (Kind::Relay, "backends", backends.as_ref().map(Spanned::span)),
             (Kind::Relay, "check", check.as_ref().map(Spanned::span)),
             (Kind::Relay, "idle-timeout", idle_timeout.as_ref().map(Spanned::span)),
+            (Kind::Relay, "client-max", client_max.as_ref().map(Spanned::span)),
         ];
         for (owner, key, span) in keys {
             if let Some(span) = span
@@ -92,6 +117,12 @@ impl check::Check {
                         &service.idle_timeout,
                         IDLE,
                         s(1)..=s(30 * 86_400),
+                    ),
+                    client_max: self.number(
+                        "client-max",
+                        &service.client_max,
+                        CLIENT_MAX,
+                        1..=1_000_000,
                     ),
                 })
             }

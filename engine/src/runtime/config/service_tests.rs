@@ -45,13 +45,14 @@ fn a_relay_has_the_documented_defaults() {
     let backends = vec![backend("10.77.0.21:80", 1), backend("[fd77::21]:80", 2)];
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
     let check = Check { interval: s(2), timeout: s(1), rise: 2, fall: 3 };
-    let meant = ServiceKind::Relay { backends: backends.clone(), check, idle: s(7440) };
+    let meant =
+        ServiceKind::Relay { backends: backends.clone(), check, idle: s(7440), client_max: 16_128 };
     assert_eq!(relay(RELAY), meant);
     assert_eq!(meant.name(), "relay");
     let set = "idle-timeout = \"1h\"\n\
                check = { interval = \"400ms\", timeout = \"300ms\", rise = 1, fall = 255 }\n";
     let check = Check { interval: ms(400), timeout: ms(300), rise: 1, fall: 255 };
-    let meant = ServiceKind::Relay { backends, check, idle: s(3600) };
+    let meant = ServiceKind::Relay { backends, check, idle: s(3600), client_max: 16_128 };
     assert_eq!(relay(&format!("{RELAY}{set}")), meant);
 }
 
@@ -174,4 +175,26 @@ fn a_pair_agrees_on_its_relays_ports_and_not_on_their_backends() {
     let other = parts(&RELAY.replacen("port = 8080", "port = 8081", 1));
     let differing = one.iter().zip(&other).filter(|(one, other)| one != other);
     assert_eq!(differing.map(|(one, _)| one.0).collect::<Vec<_>>(), ["services"]);
+}
+
+#[test]
+fn a_family_whose_clients_a_relay_has_to_refuse_is_warned_of() {
+    assert_eq!(parse(RELAY).unwrap().warnings(), [""; 0]);
+    let refused =
+        ["relay 8080 has no IPv6 backend that takes clients: whoever comes by IPv6 is refused"];
+    for (from, to) in
+        [(", { address = \"[fd77::21]:80\", weight = 2 }", ""), ("weight = 2", "weight = 0")]
+    {
+        assert_eq!(parse(&RELAY.replacen(from, to, 1)).unwrap().warnings(), refused);
+    }
+    let one_family = RELAY.replacen(", \"fd77::100\"", "", 1);
+    let one_family = one_family.replacen(", { address = \"[fd77::21]:80\", weight = 2 }", "", 1);
+    assert_eq!(parse(&one_family).unwrap().warnings(), [""; 0]);
+}
+
+#[test]
+fn a_client_has_a_bound_and_one_that_makes_sense() {
+    let bounded = relay(&format!("{RELAY}client-max = 100\n"));
+    assert!(matches!(bounded, ServiceKind::Relay { client_max: 100, .. }));
+    assert_eq!(with("client-max = 0"), "pair.toml:19:14: client-max is 1 to 1000000, not 0");
 }
