@@ -133,7 +133,7 @@ fn split_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Unreadable> {
         return Ok(None);
     };
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    if length > FRAME_MAX || !(1..=7).contains(&kind) {
+    if length > FRAME_MAX || !(1..=8).contains(&kind) {
         return Err(Unreadable);
     }
     Ok(rest.split_at_checked(length).map(|(body, after)| (kind, body, after)))
