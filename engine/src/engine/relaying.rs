@@ -108,8 +108,12 @@ impl Engine {
             return Some(Relayed { vnet: cut.offload(vnet, packet), length });
         }
         self.stats.packets_out -= 1;
-        cut.pieces(packet).for_each(|piece| self.outbox.push(Kind::Piece, Loose::Packet(piece)));
+        self.push_cut(&cut, packet);
         None
+    }
+
+    fn push_cut(&mut self, cut: &Cut, packet: &[u8]) {
+        cut.pieces(packet).for_each(|piece| self.outbox.push(Kind::Piece, Loose::Packet(piece)));
     }
 
     /// Passes on what came in fragments, in fragments if it has to be.
@@ -125,7 +129,11 @@ impl Engine {
         }
         self.count_relayed(passing);
         self.stats.packets_out -= 1;
-        self.push_in_pieces(Kind::Piece, &packet);
+        let vnet = VnetHeader::PLAIN;
+        match passing.mtu.and_then(|mtu| Cut::to_fit(mtu, vnet, &packet, passing.segment)) {
+            Some(cut) => self.push_cut(&cut, &packet),
+            None => self.push_in_pieces(Kind::Piece, &packet),
+        }
     }
 
     fn count_relayed(&mut self, passing: &Passing) {
