@@ -99,6 +99,7 @@ pub fn encode_timestamp(syn: &Segment<'_>, settings: &Settings, ts_now: u32) -> 
 }
 
 /// The SYN-ACK for a SYN that is not remembered. Nothing is kept.
+#[expect(clippy::too_many_arguments, reason = "all that the answer to a SYN is made of")]
 pub fn syn_ack(
     settings: &Settings,
     secret: &Secret,

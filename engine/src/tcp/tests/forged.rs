@@ -29,7 +29,7 @@ fn no_segment_that_is_dropped_moves_ts_recent() {
     let far = [1 << 30, 1 << 29, 3 << 30].map(|far| SeqNum(0).add(far));
     let mut dropped = 0;
     for bits in 0..=u8::MAX {
-        let flags = Flags::from_bits_truncate(bits.into());
+        let flags = Flags::from_bits_truncate(bits);
         for ack in far {
             let mut pair = Pair::established();
             let (now, recent) = (pair.now, pair.server().tcb.ts_recent());
