@@ -444,6 +444,7 @@ impl Watching {
             tun: (tun.name().to_owned(), tun.index()),
             addresses: addresses(),
             own: Some(("10.77.0.1".parse().unwrap(), "10.77.0.2".parse().unwrap())),
+            replication: None,
             port: 7,
         };
         let watch = Watch::start(watched, Arc::new(waker)).unwrap();
@@ -469,6 +470,7 @@ impl Watching {
                             self.watch.retire(old);
                         }
                     }
+                    News::Cable(_) => {}
                     News::RouteGone => self.host.put_back_routes().unwrap(),
                     News::Obstacles(obstacles) => self.obstacles = obstacles,
                 }

@@ -6,11 +6,15 @@
 use super::Engine;
 use super::obstacle::{self, Obstacle};
 use super::setup::Level;
-use crate::replica::{Frame, HostFacts, HostWord};
+use crate::ids::Node;
+use crate::replica::{Frame, HostFacts, HostWord, VERSION};
 use crate::time::Instant;
 
 /// The version of the protocol that knows [`Frame::Host`].
 pub(super) const VERSION_HOSTS: u16 = 4;
+
+/// What this engine calls itself.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// What the peer said of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +61,7 @@ impl Engine {
             return;
         }
         let (facts, obstacles) = (self.host_facts(), obstacle::list(&self.obstacles));
-        let release = env!("CARGO_PKG_VERSION");
-        let word = HostWord { facts, release, obstacles: &obstacles };
+        let word = HostWord { facts, release: RELEASE, obstacles: &obstacles };
         Frame::Host(word).encode(&mut self.link.output);
     }
 
@@ -82,14 +85,92 @@ impl Engine {
         self.compare_hosts(now);
     }
 
-    /// Compares what is known of the two hosts.
+    /// Compares what is known of the two hosts, and tells what differs when that is news.
     pub(super) fn compare_hosts(&mut self, now: Instant) {
-        let suits = self.peer_host.as_ref().is_none_or(|peer| {
-            let ours = self.host_facts();
-            peer.facts.mtu >= ours.mtu
-        });
-        self.roles.on_peer_host(now, suits);
+        let bars = self.barring_differences();
+        self.roles.on_peer_host(now, bars.is_empty());
+        let (mut told, level) =
+            match bars.is_empty() && self.barring_differences_of_heir().is_empty() {
+                true => (self.other_differences(), Level::Info),
+                false => (self.differences_in_mtu_and_families(), Level::Warn),
+            };
+        if level == Level::Warn {
+            told.extend(self.other_differences());
+        }
+        let told = told.join("; ");
+        if told != self.differences {
+            self.differences.clone_from(&told);
+            let line = match told.is_empty() {
+                true => "the hosts of the two nodes no longer differ".to_owned(),
+                false => format!("the hosts of the two nodes differ: {told}"),
+            };
+            self.report(if told.is_empty() { Level::Info } else { level }, line);
+        }
     }
+
+    /// What of the peer's host would make a takeover by it lose connections that this one serves.
+    pub(super) fn barring_differences(&self) -> Vec<String> {
+        let Some(peer) = &self.peer_host else { return Vec::new() };
+        differences(self.setup.node.peer(), self.host_facts(), peer.facts)
+    }
+
+    /// The same the other way round: what of this host would lose connections of the peer's.
+    pub(super) fn barring_differences_of_heir(&self) -> Vec<String> {
+        let Some(peer) = &self.peer_host else { return Vec::new() };
+        differences(self.setup.node, peer.facts, self.host_facts())
+    }
+
+    fn differences_in_mtu_and_families(&self) -> Vec<String> {
+        let mut all = self.barring_differences();
+        all.extend(self.barring_differences_of_heir());
+        all
+    }
+
+    /// What differs and costs no connection.
+    fn other_differences(&self) -> Vec<String> {
+        let (mut all, peer) = (Vec::new(), self.setup.node.peer());
+        if self.link.is_up() && self.link.version < VERSION {
+            all.push(format!(
+                "protocol version {VERSION} here, {} on node {peer}: upgrade it",
+                self.link.version
+            ));
+        }
+        let Some(host) = &self.peer_host else { return all };
+        if host.release != RELEASE {
+            all.push(format!("release {RELEASE} here, {} on node {peer}", host.release));
+        }
+        if host.facts.offload != self.setup.offload {
+            let word = |offload| if offload { "takes" } else { "refuses" };
+            all.push(format!(
+                "the kernel here {} super-segments, that of node {peer} {} them",
+                word(self.setup.offload),
+                word(host.facts.offload)
+            ));
+        }
+        all
+    }
+}
+
+/// What `heir`, whose host is as `theirs` says, could not carry on of what one as `ours` serves.
+fn differences(heir: Node, ours: HostFacts, theirs: HostFacts) -> Vec<String> {
+    let mut all = Vec::new();
+    if theirs.mtu < ours.mtu {
+        all.push(format!(
+            "the LAN's MTU is {} on node {heir} and {} on node {}: after a takeover clients would \
+             get nothing long across; make them equal",
+            theirs.mtu,
+            ours.mtu,
+            heir.peer()
+        ));
+    }
+    for (family, served, could) in
+        [("IPv4", ours.ipv4, theirs.ipv4), ("IPv6", ours.ipv6, theirs.ipv6)]
+    {
+        if served && !could {
+            all.push(format!("node {heir} could not serve {family}, node {} does", heir.peer()));
+        }
+    }
+    all
 }
 
 impl Obstacle {

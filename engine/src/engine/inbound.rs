@@ -15,7 +15,7 @@ use crate::tcp::{self, CloseCause, PathSignal, State, Tcb, Verdict};
 use crate::time::Instant;
 use crate::wire::{
     ChecksumState, Flags, FourTuple, Fragments, Icmp, IcmpKind, IpPacket, Segment, SeqNum,
-    VnetHeader, parse_icmp, parse_ip, parse_tcp, write_echo_reply,
+    VnetHeader, destination, parse_icmp, parse_ip, parse_tcp, write_echo_reply,
 };
 
 /// The least that every IPv6 link carries, RFC 8200 §5: fragments are never cut smaller.
@@ -43,7 +43,9 @@ impl Engine {
             return None;
         }
         let Ok(ip) = parse_ip(bytes) else {
-            self.stats.malformed += 1;
+            // The kernel greets the network on every interface of its own, from no address.
+            let ours = destination(bytes).is_none_or(|to| self.setup.addresses.contains(&to));
+            *if ours { &mut self.stats.malformed } else { &mut self.stats.not_for_us } += 1;
             return None;
         };
         if !self.setup.addresses.contains(&ip.dst)

@@ -31,6 +31,9 @@ pub(super) struct Link {
     /// The version that both ends speak; 0 before the greetings. What came with a later one is not
     /// said here.
     pub(super) version: u16,
+    /// What the standby's last confirmation on this stream said of connections that it could not go
+    /// on with, and at which position.
+    pub(super) told: Option<(Lsn, u32)>,
     reader: FrameReader,
     /// Whether the log is this stream's: it began with a snapshot here. A stream that comes up
     /// while the role machine still counts on the last one carries none.
@@ -69,7 +72,7 @@ impl Engine {
             }
             LinkInput::Refused => self.roles.on_link(now, LinkEvent::Refused),
             LinkInput::Incompatible(why) => {
-                self.report(Level::Warn, format!("the peer is not compatible: {why}"));
+                self.on_incompatible(now, why.to_owned());
                 self.link.reset();
                 self.roles.on_link(now, LinkEvent::Incompatible);
                 self.unattended(now);
@@ -82,6 +85,7 @@ impl Engine {
     /// front what it could write.
     pub fn link_output(&mut self, now: Instant) -> &mut Vec<u8> {
         self.flush_log(now);
+        self.tell_exposure();
         &mut self.link.output
     }
 
@@ -152,7 +156,10 @@ impl Engine {
             (Stage::Up, Frame::Log { first, epoch, clock, records }) => self
                 .on_log(now, *first, *epoch, *clock, records)
                 .map_err(|violation| violation.to_string()),
-            (Stage::Up, Frame::Confirm { lsn, .. }) if self.attached && self.link.carries_log => {
+            (Stage::Up, Frame::Confirm { lsn, unprotected })
+                if self.attached && self.link.carries_log =>
+            {
+                self.link.told = Some((*lsn, *unprotected));
                 self.on_confirm(now, *lsn);
                 Ok(())
             }
@@ -160,7 +167,7 @@ impl Engine {
             (Stage::Up, Frame::Confirm { .. }) => Ok(()),
             (Stage::Up, Frame::Handover { epoch, lsn }) => self.on_handover(now, *epoch, *lsn),
             (_, Frame::Refuse { text, .. }) => {
-                self.report(Level::Warn, format!("the peer refuses us: {text}"));
+                self.on_incompatible(now, (*text).to_owned());
                 self.hang_up(now);
                 self.roles.on_link(now, LinkEvent::Incompatible);
                 Ok(())
@@ -190,7 +197,7 @@ impl Engine {
             let reason = mismatch.to_string();
             Frame::Refuse { reason: Refusal::Incompatible, text: &reason }
                 .encode(&mut self.link.output);
-            self.report(Level::Warn, format!("the peer is not compatible: {reason}"));
+            self.on_incompatible(now, reason);
             self.hang_up(now);
             self.roles.on_link(now, LinkEvent::Incompatible);
             return Ok(());
@@ -200,6 +207,7 @@ impl Engine {
         self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });
         let owned_before = self.owner;
         self.follow_roles(now);
+        self.incompatible.clear();
         self.meet_host(now);
         match self.roles.role() {
             // In duplex the horizons stay where the last stream left them (I1, I2): the standby
@@ -260,6 +268,30 @@ impl Engine {
         if let Some(lsn) = self.follower.as_mut().and_then(Follower::confirm) {
             let unprotected = self.unprotected;
             Frame::Confirm { lsn, unprotected }.encode(&mut self.link.output);
+            self.link.told = Some((lsn, unprotected));
+        }
+    }
+
+    /// A disk may learn without any record that a connection can, or cannot, be gone on with: the
+    /// primary is told at once. Up to version 3 it learns by the next heartbeat.
+    fn tell_exposure(&mut self) {
+        let unprotected = self.unprotected;
+        let Some(lsn) = self.follower.as_ref().map(Follower::applied) else { return };
+        let news = self.link.told.is_some_and(|(_, told)| told != unprotected);
+        if news && self.link.speaks(VERSION_HOSTS) && self.link.output.len() <= PINGS_MAX {
+            Frame::Confirm { lsn, unprotected }.encode(&mut self.link.output);
+            self.link.told = Some((lsn, unprotected));
+        }
+    }
+
+    /// How many connections the peer could not go on with, by its latest word. What it confirmed on the
+    /// stream is later than a heartbeat that had applied less; one of version 4 says all of it there.
+    pub(super) fn peer_unprotected(&self) -> u32 {
+        let beat = self.peer.as_ref().map_or(0, |beat| beat.unprotected);
+        match self.link.told {
+            Some((_, told)) if self.link.speaks(VERSION_HOSTS) => told,
+            Some((lsn, told)) if self.peer.as_ref().is_none_or(|beat| beat.applied < lsn) => told,
+            Some(_) | None => beat,
         }
     }
 

@@ -18,6 +18,7 @@ mod cookies;
 mod follow;
 mod hosts;
 mod inbound;
+mod incompatible;
 mod lingering;
 mod link;
 #[cfg(feature = "defects")]
@@ -38,6 +39,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 mod wake;
+mod why;
 
 use core::fmt;
 use core::net::IpAddr;
@@ -47,7 +49,7 @@ use crate::ids::{ConnId, Lsn, SpliceId};
 use crate::neighbour::{self, Neighbour};
 use crate::relay::Relays;
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
-use crate::role::{Path, Reply, Roles};
+use crate::role::{Path, Reply, Roles, Timing};
 use crate::service::{PinBytes, Store};
 use crate::tcp::isn::Secret;
 use crate::tcp::wheel::Wheel;
@@ -56,6 +58,7 @@ use crate::wire::{MacAddr, Reassembler};
 
 use cookies::Cookies;
 use hosts::PeerHost;
+use incompatible::Incompatible;
 use lingering::Lingering;
 use link::Link;
 use outbox::Outbox;
@@ -164,6 +167,12 @@ pub struct Engine {
     obstacles: Vec<Obstacle>,
     /// What the peer said of its host on this stream.
     peer_host: Option<PeerHost>,
+    /// What was last told of how the hosts differ.
+    differences: String,
+    /// Why the peer is no partner, and when that was told.
+    incompatible: Incompatible,
+    /// Whether the interface of the replication address has a carrier.
+    cable: bool,
 
     actions: VecDeque<Action>,
     pins: Vec<PinBytes>,
@@ -225,6 +234,9 @@ impl Engine {
             peer: None,
             obstacles: Vec::new(),
             peer_host: None,
+            differences: String::new(),
+            incompatible: Incompatible::default(),
+            cable: true,
             actions: VecDeque::new(),
             pins: Vec::new(),
             scratch: Vec::new(),
@@ -233,6 +245,11 @@ impl Engine {
         };
         engine.follow_roles(now);
         engine
+    }
+
+    /// How fast it notices and decides.
+    pub fn timing(&self) -> Timing {
+        self.setup.timing
     }
 
     /// Tells the time of day, in seconds since 1970. Used for HTTP dates alone.
@@ -279,9 +296,28 @@ impl Engine {
         self.follow_roles(now);
     }
 
-    /// An operator asks for a planned hand-over. The reason for a refusal is for a person.
+    /// An operator asks for a planned hand-over. One that would lose connections is refused: the
+    /// reason is for a person, and `forced` is the operator's word that it shall be all the same.
     pub fn on_switchover(&mut self, now: Instant) -> Result<(), String> {
-        self.roles.on_switchover(now).map_err(|refusal| refusal.to_string())?;
+        let reasons = self.why_not_hand_over(now);
+        if reasons.is_empty() {
+            return self.on_forced_switchover(now);
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// Whether there is somebody to hand over to, whatever that would lose.
+    pub fn can_hand_over(&self) -> bool {
+        self.roles.check_switchover().is_ok()
+    }
+
+    /// An operator asks for a hand-over, whatever it loses. What cannot be is refused all the same.
+    pub fn on_forced_switchover(&mut self, now: Instant) -> Result<(), String> {
+        if let Err(refusal) = self.roles.on_switchover(now) {
+            let reasons = self.why_not_hand_over(now);
+            let refusal = refusal.to_string();
+            return Err(if reasons.is_empty() { refusal } else { reasons.join("; ") });
+        }
         self.follow_roles(now);
         Ok(())
     }

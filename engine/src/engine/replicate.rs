@@ -68,6 +68,11 @@ impl Stall {
         Self { confirmed: Lsn::ZERO, since: now, looked: now, until, wait: Duration::ZERO }
     }
 
+    /// Until when nobody is attached.
+    pub(super) const fn until(&self) -> Instant {
+        self.until
+    }
+
     /// A standby attaches, or has made progress.
     fn begin(&mut self, now: Instant, confirmed: Lsn) {
         (self.confirmed, self.since, self.looked) = (confirmed, now, now);

@@ -6,12 +6,12 @@ use super::stats::Stats;
 use crate::ids::{Epoch, Node};
 use crate::relay;
 use crate::replica::SnapshotProgress;
-use crate::role::{ArbiterStatus, Path, Role};
+use crate::role::{ArbiterStatus, BeatRole, Path, Role};
 use crate::time::{Duration, Instant};
 use crate::wire::Endpoint;
 
 /// What is known of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerStatus {
     /// How long nothing was heard on the replication network.
     pub silent_replication: Duration,
@@ -23,6 +23,20 @@ pub struct PeerStatus {
     pub lan_ok: bool,
     /// Connections that the peer could not continue byte for byte.
     pub unprotected: u32,
+    /// What it says it is; `None` while nothing is heard of it.
+    pub role: Option<BeatRole>,
+    /// Whether it says that it is synchronised.
+    pub synced: bool,
+    /// The version of the protocol that both speak, while they are linked.
+    pub version: Option<u16>,
+    /// Its release, and its LAN's MTU, if it told.
+    pub release: Option<String>,
+    /// Its LAN's MTU, if it told.
+    pub mtu: Option<u16>,
+    /// What keeps its host from carrying the service, in its words; empty for nothing.
+    pub obstacles: String,
+    /// Why it is no partner; `None` if it is one, or nothing is known.
+    pub incompatible: Option<String>,
 }
 
 /// What is known of one backend.
@@ -55,6 +69,8 @@ pub struct Status {
     pub epoch: Epoch,
     /// Whether a failure of the primary right now would lose no connection (I7).
     pub protected: bool,
+    /// Why it is not, in words that say what to do; empty if it is.
+    pub why: Vec<String>,
     /// Live or held connections.
     pub connections: usize,
     /// Of those, in the handshake.
@@ -85,18 +101,13 @@ pub struct Status {
 impl Engine {
     /// The present state.
     pub fn status(&self, now: Instant) -> Status {
-        let peer = PeerStatus {
-            silent_replication: self.roles.silence(now, Path::Replication),
-            silent_lan: self.roles.silence(now, Path::Lan),
-            linked: self.link.is_up(),
-            lan_ok: self.peer.as_ref().is_some_and(|beat| beat.lan_ok),
-            unprotected: self.peer.as_ref().map_or(0, |beat| beat.unprotected),
-        };
+        let why = self.why(now);
         Status {
             node: self.setup.node,
             role: self.roles.role(),
             epoch: self.roles.epoch(),
-            protected: self.protected(now, &peer),
+            protected: why.is_empty(),
+            why,
             connections: self.table.len(),
             half_open: self.half_open,
             splices: self.relays.len() - self.relays.lingering(),
@@ -106,7 +117,7 @@ impl Engine {
             snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot_progress()),
             log: (self.log.appended().0, self.log.confirmed().0),
             backlog_bytes: self.log.backlog_bytes(),
-            peer,
+            peer: self.peer_status(now),
             arbiter: self.roles.arbiter(now),
             stats: self.stats,
         }
@@ -121,16 +132,31 @@ impl Engine {
         backends
     }
 
-    /// I7: true only when the death of the primary at this moment would lose nothing.
-    fn protected(&self, now: Instant, peer: &PeerStatus) -> bool {
-        match self.roles.role() {
-            #[cfg(feature = "defects")]
-            Role::Primary { .. } if self.setup.has(crate::defects::Defect::AlwaysProtected) => true,
-            Role::Primary { .. } => {
-                self.roles.is_protected(now) && peer.unprotected == 0 && self.unprotected == 0
-            }
-            Role::Standby { synced } => synced && peer.linked && self.unprotected == 0,
-            Role::Joining | Role::Silent => false,
+    /// I7: nothing to say only when the death of the primary at this moment would lose nothing.
+    fn why(&self, now: Instant) -> Vec<String> {
+        #[cfg(feature = "defects")]
+        if self.owner && self.setup.has(crate::defects::Defect::AlwaysProtected) {
+            return Vec::new();
+        }
+        self.why_unprotected(now)
+    }
+
+    fn peer_status(&self, now: Instant) -> PeerStatus {
+        let known = self.roles.peer().filter(|_| self.roles.is_peer_heard(now));
+        let host = self.peer_host.as_ref();
+        PeerStatus {
+            silent_replication: self.roles.silence(now, Path::Replication),
+            silent_lan: self.roles.silence(now, Path::Lan),
+            linked: self.link.is_up(),
+            lan_ok: self.peer.as_ref().is_some_and(|beat| beat.lan_ok),
+            unprotected: self.peer_unprotected(),
+            role: known.map(|(role, ..)| role),
+            synced: known.is_some_and(|(_, _, synced)| synced),
+            version: self.link.is_up().then_some(self.link.version),
+            release: host.map(|host| host.release.clone()),
+            mtu: host.map(|host| host.facts.mtu),
+            obstacles: host.map_or(String::new(), |host| host.obstacles.clone()),
+            incompatible: self.incompatible.why.clone(),
         }
     }
 }

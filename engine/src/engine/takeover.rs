@@ -36,7 +36,10 @@ impl Engine {
                 self.stand_by(now);
             }
             Do::StandDown(change) => {
-                self.report(Level::Warn, change.to_string());
+                // The end of a hand-over is as it should be.
+                let planned = change.from == role::Role::Silent;
+                let level = if planned { Level::Info } else { Level::Warn };
+                self.report(level, change.to_string());
                 self.stand_by(now);
             }
             Do::GoSimplex(change) => {
@@ -54,6 +57,13 @@ impl Engine {
                 );
             }
             Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
+            // Told with its reason, and not at every attempt.
+            Do::Report(role::Report::Incompatible) => {}
+            Do::Report(role::Report::Synchronised) => {
+                let count = self.table.len() + self.relays.len();
+                let line = format!("{}; {count} connections held", role::Report::Synchronised);
+                self.report(Level::Info, line);
+            }
             Do::Report(line) => {
                 let level = if line.is_good_news() { Level::Info } else { Level::Warn };
                 self.report(level, line.to_string());

@@ -304,6 +304,10 @@ impl Common {
     }
 
     fn listen(&mut self, now: Instant, path: Path, beat: &Beat) {
+        if path == Path::Lan && !self.detector.is_heard(now, path) {
+            // The peer is told at once that it is heard there: it protects nothing before.
+            self.next_beat = self.next_beat.min(now);
+        }
         let (arrival, report) = self.detector.hear(now, path, beat.sequence);
         if arrival == Arrival::New
             && let Link::Down { refused, .. } = &mut self.link

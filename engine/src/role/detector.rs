@@ -107,6 +107,11 @@ impl Detector {
         self.is_heard(now, Path::Replication) || self.is_heard(now, Path::Lan)
     }
 
+    /// Whether a beat ever came.
+    pub(super) fn was_heard(&self) -> bool {
+        self.ears.iter().any(|ear| ear.heard.is_some())
+    }
+
     /// Time since the last beat on any path, awake or not; zero if none ever came.
     pub(super) fn since_heard(&self, now: Instant) -> Duration {
         let heard = self.ears.iter().filter_map(|ear| ear.heard).max();

@@ -58,6 +58,6 @@ mod tests;
 pub use arbiter::{ArbiterPolicy, ArbiterStatus, Ask, Inquiry, LostArbiter, Record, Reply};
 pub use roles::Roles;
 pub use types::{
-    Action, Beat, BeatRole, Cause, Change, Echo, Exit, Held, LinkEvent, LostPeer, Path, Policy,
-    ProbeResult, Refusal, Report, Role, Timing,
+    Action, Beat, BeatRole, Cause, Change, Echo, Exit, Held, Lack, LinkEvent, LostPeer, Path,
+    Policy, ProbeResult, Refusal, Report, Role, Timing,
 };

@@ -8,8 +8,8 @@ use super::peer::Peer;
 use super::primary::{Mode, Primary};
 use super::standby::Standby;
 use super::types::{
-    Action, Beat, BeatRole, Cause, Change, Held, LinkEvent, Path, Policy, ProbeResult, Refusal,
-    Report, Role, Timing,
+    Action, Beat, BeatRole, Cause, Change, Held, Lack, LinkEvent, Path, Policy, ProbeResult,
+    Refusal, Report, Role, Timing,
 };
 use super::yielding::Yielding;
 use crate::ids::{Epoch, Node};
@@ -311,20 +311,80 @@ impl Roles {
     }
 
     /// I7: a failure of this primary right now would lose no connection, as far as roles know: an
-    /// armed standby with LAN carrier is linked and heard, and hears. Who slept past its lease does not
-    /// know before its standby's next echo: what it hears first was said before it slept.
+    /// armed standby with LAN carrier is linked and heard, and hears.
     #[must_use]
     pub fn is_protected(&self, now: Instant) -> bool {
-        let State::Primary(primary) = &self.state else { return false };
-        primary.is_duplex()
-            && !primary.is_unheard(&self.common, now)
+        self.lack(now).is_none()
+    }
+
+    /// Why one would lose some. Who slept past its lease does not know before its standby's next echo:
+    /// what it hears first was said before it slept. A LAN on which nothing is heard is not one on
+    /// which clients are reached, carrier or not (row 2): somebody has to answer on it.
+    #[must_use]
+    pub fn lack(&self, now: Instant) -> Option<Lack> {
+        let (State::Primary(primary), common) = (&self.state, &self.common) else {
+            return Some(Lack::NotPrimary);
+        };
+        let detector = &common.detector;
+        let silent_for = detector.silence(now, Path::Lan);
+        match () {
+            () if !common.policy.paired => Some(Lack::Unpaired),
             // Who stood still and has not looked since is about to find its lease over.
-            && now.since(self.common.last) <= self.common.timing.pause()
-            && primary.held == Held::Whole
-            && self.check_switchover().is_ok()
-            && self.common.fit
-            && self.common.is_peer_fit()
-            && self.common.detector.is_heard_on_any(now)
+            () if now.since(common.last) > common.timing.pause() => Some(Lack::Paused),
+            () if !detector.was_heard() => Some(Lack::NeverHeard),
+            () if !detector.is_heard_on_any(now) => {
+                Some(Lack::Silent { silent_for: detector.since_heard(now) })
+            }
+            () if !primary.is_duplex() => Some(Lack::NotSynced),
+            () if primary.held != Held::Whole => Some(Lack::InDoubt),
+            () if primary.is_unheard(common, now) => Some(Lack::Unheard),
+            () if !common.fit => Some(Lack::Unfit),
+            () => match self.check_switchover() {
+                Err(refusal) => Some(Lack::Refused(refusal)),
+                Ok(()) if !common.is_peer_fit() => Some(Lack::PeerUnfit),
+                Ok(()) if !detector.is_heard(now, Path::Lan) => {
+                    Some(Lack::LanSilent { silent_for })
+                }
+                Ok(()) if !common.peer.is_some_and(|peer| peer.hears_lan) => Some(Lack::LanUnheard),
+                Ok(()) => None,
+            },
+        }
+    }
+
+    /// Why this primary cannot hand over, whatever it would lose.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check_switchover(&self) -> Result<(), Refusal> {
+        let State::Primary(primary) = &self.state else { return Err(Refusal::NotPrimary) };
+        let Some(peer) = self.common.peer else { return Err(Refusal::NotDuplex) };
+        let armed = peer.role == BeatRole::Standby && peer.synced;
+        match () {
+            () if !primary.is_duplex() || !armed => Err(Refusal::NotDuplex),
+            () if !primary.keeps_link(&self.common) => Err(Refusal::NoLink),
+            () if !peer.lan_ok => Err(Refusal::PeerLanDown),
+            () if self.common.is_peer_barred() => Err(Refusal::PeerBarred),
+            () => Ok(()),
+        }
+    }
+
+    /// What the peer said of itself in the latest of its words: role, epoch, whether it is
+    /// synchronised.
+    #[must_use]
+    pub fn peer(&self) -> Option<(BeatRole, Epoch, bool)> {
+        self.common.peer.map(|peer| (peer.role, peer.epoch, peer.synced))
+    }
+
+    /// Whether the own LAN interface has carrier.
+    #[must_use]
+    pub const fn has_carrier(&self) -> bool {
+        self.common.lan_ok
+    }
+
+    /// Whether anything of the peer's came within the detection time.
+    #[must_use]
+    pub fn is_peer_heard(&self, now: Instant) -> bool {
+        self.common.detector.is_heard_on_any(now)
     }
 
     /// How long each path has been silent; status.
@@ -389,19 +449,6 @@ impl Roles {
             (State::Joining(_) | State::Standby(_) | State::Primary(_) | State::Yielding(_), _) => {
                 self.on_proof(now, Cause::PeerRestarted)
             }
-        }
-    }
-
-    fn check_switchover(&self) -> Result<(), Refusal> {
-        let State::Primary(primary) = &self.state else { return Err(Refusal::NotPrimary) };
-        let Some(peer) = self.common.peer else { return Err(Refusal::NotDuplex) };
-        let armed = peer.role == BeatRole::Standby && peer.synced;
-        match () {
-            () if !primary.is_duplex() || !armed => Err(Refusal::NotDuplex),
-            () if !primary.keeps_link(&self.common) => Err(Refusal::NoLink),
-            () if !peer.lan_ok => Err(Refusal::PeerLanDown),
-            () if self.common.is_peer_barred() => Err(Refusal::PeerBarred),
-            () => Ok(()),
         }
     }
 

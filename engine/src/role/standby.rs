@@ -152,6 +152,7 @@ impl Standby {
             Sync::Partial | Sync::Void => Sync::Void,
             Sync::Complete => {
                 common.next_beat = now;
+                common.report(Report::Synchronised);
                 Sync::Armed { current: trusted }
             }
             Sync::Armed { current } => Sync::Armed { current: current.max(trusted) },

@@ -155,6 +155,20 @@ impl BeatRole {
         })
     }
 
+    /// Its name, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Candidate => "candidate",
+            Self::Standby => "standby",
+            Self::Renounced => "renounced",
+            Self::Primary => "primary",
+            Self::Parting => "parting",
+            Self::Yielding => "silent",
+        }
+    }
+
     /// Whether the sender may be speaking for the address.
     #[must_use]
     pub const fn owns(self) -> bool {
@@ -446,6 +460,8 @@ pub enum Report {
         /// Whom.
         record: Record,
     },
+    /// This standby holds everything, and the primary counts on it.
+    Synchronised,
 }
 
 impl Report {
@@ -458,6 +474,7 @@ impl Report {
                 | Self::LanUp
                 | Self::PeerLan { up: true }
                 | Self::ArbiterBack { .. }
+                | Self::Synchronised
         )
     }
 }
@@ -497,6 +514,7 @@ impl fmt::Display for Report {
             Self::Barred => {
                 f.write_str("stopped: cannot own without the arbiter, and it does not answer")
             }
+            Self::Synchronised => f.write_str("synchronised: this node would carry on"),
             Self::NotGranted { record } => {
                 write!(f, "waiting: the arbiter's record names {record}, which may be speaking")
             }
@@ -529,6 +547,43 @@ pub enum Refusal {
     /// The standby could not own: the arbiter does not answer it, and the policy is to wait.
     #[error("the arbiter does not answer the standby")]
     PeerBarred,
+}
+
+/// Why a failure of the primary right now would lose connections, as far as roles know (I7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lack {
+    /// No peer is configured.
+    Unpaired,
+    /// This node is not the primary.
+    NotPrimary,
+    /// This process stood still, and has not looked around since.
+    Paused,
+    /// No beat of the peer's has come since this process started.
+    NeverHeard,
+    /// Beats came, and come no more on either path.
+    Silent {
+        /// For how long.
+        silent_for: Duration,
+    },
+    /// There is no duplex: the standby does not hold everything.
+    NotSynced,
+    /// The owner slept past its lease, and nobody has told it yet whether the standby owned meanwhile.
+    InDoubt,
+    /// The peer is heard and does not hear us.
+    Unheard,
+    /// The standby would not be given the address.
+    Refused(Refusal),
+    /// This host cannot carry the service as it is.
+    Unfit,
+    /// The peer's host could not carry it on.
+    PeerUnfit,
+    /// Nothing of the peer's comes over the LAN, though there is a carrier.
+    LanSilent {
+        /// For how long.
+        silent_for: Duration,
+    },
+    /// Nothing of ours reaches the peer over the LAN.
+    LanUnheard,
 }
 
 /// What the engine is to do, in order.

@@ -93,7 +93,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
     let signals = watch_signals(&poll).map_err(|error| format!("signals: {error}"))?;
     fs::create_dir_all(&own.state_directory)
         .map_err(|error| format!("{}: {error}", own.state_directory.display()))?;
-    let control = Control::open(&own.control_socket, Arc::clone(&waker))
+    let control = Control::open(&own.control_socket, Arc::clone(&waker), config.timing.detection)
         .map_err(|error| format!("{}: {error}", own.control_socket.display()))?;
 
     let (tun, lan, link, mtu) = open_devices(config, own)?;
@@ -110,6 +110,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
             tun: (tun.name().to_owned(), tun.index()),
             addresses: config.addresses.clone(),
             own: config.heartbeats(node).map(|[_, (own, peer)]| (own.ip(), peer.ip())),
+            replication: config.replication(node).map(|(own, _)| own.ip()),
             port: config.services.first().map_or(0, |service| service.port),
         },
         Arc::clone(&waker),

@@ -3,13 +3,13 @@
 //! It exits with 0 when it did what it was asked, 1 when it could not, 2 when it was asked wrongly:
 //! usage or configuration.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
 use clap::{Args, Parser, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::capture::CaptureSpec;
 use super::clock::Clock;
@@ -21,6 +21,10 @@ use crate::time::Duration;
 
 /// It was asked wrongly.
 const MISTAKEN: u8 = 2;
+/// How long an engine may take to say how it is; one that does not answer has stopped.
+const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take to do what it is asked.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a switchover may take before the command stops watching it.
 const SWITCHOVER_WATCH: Duration = Duration::from_secs(10);
 
@@ -70,7 +74,7 @@ pub enum CliCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Hand the service addresses to the other node; no connection is lost
+    /// Hand the service addresses to the other node; refused if a connection would be lost
     Switchover {
         /// Which engine
         #[command(flatten)]
@@ -78,6 +82,9 @@ pub enum CliCommand {
         /// Return once it has begun
         #[arg(long)]
         no_wait: bool,
+        /// Hand over also if connections are lost by it
+        #[arg(long)]
+        force: bool,
     },
     /// Capture what passes through an engine: packets, replication, changes of role
     Capture {
@@ -158,7 +165,7 @@ pub fn main(
         CliCommand::Check { file, node } => check(&file, node),
         CliCommand::Key { file } => make_key(&file),
         CliCommand::Status { engine, json } => status(&engine, json),
-        CliCommand::Switchover { engine, no_wait } => switchover(&engine, no_wait),
+        CliCommand::Switchover { engine, no_wait, force } => switchover(&engine, no_wait, force),
         CliCommand::Capture { action: CaptureAction::Start { capture, engine } } => {
             start_capture(&engine, &capture)
         }
@@ -255,22 +262,66 @@ fn socket(engine: &EngineArgs) -> Result<PathBuf, Failure> {
     }
 }
 
-fn ask(socket: &Path, request: &Request) -> Result<Answer, Failure> {
-    let answer = control::ask(socket, request)
-        .map_err(|error| Failure::Failed(format!("{}: {error}", socket.display())))?;
+/// Asks an engine one thing. Whether it answers at all is found out first: what it is to do may take
+/// long, and a stopped one would keep us waiting for it.
+fn ask(engine: &EngineArgs, request: &Request) -> Result<Answer, Failure> {
+    let socket = socket(engine)?;
+    let failed =
+        |error: io::Error, patience| Failure::Failed(say_failed(engine, &socket, &error, patience));
+    if *request != Request::Status {
+        control::ask(&socket, &Request::Status, STATUS_PATIENCE)
+            .map_err(|error| failed(error, STATUS_PATIENCE))?;
+    }
+    let patience = if *request == Request::Status { STATUS_PATIENCE } else { COMMAND_PATIENCE };
+    let answer =
+        control::ask(&socket, request, patience).map_err(|error| failed(error, patience))?;
     match answer {
         Answer { ok: true, .. } => Ok(answer),
         Answer { error, .. } => Err(Failure::Failed(error.unwrap_or_else(|| "refused".into()))),
     }
 }
 
+/// Why there is no answer, and what that means.
+fn say_failed(engine: &EngineArgs, socket: &Path, error: &io::Error, patience: Duration) -> String {
+    let socket = socket.display();
+    let who = engine
+        .node
+        .map_or("no engine runs".to_owned(), |node| format!("no engine runs as node {node} here"));
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{who}: {socket} does not exist"),
+        io::ErrorKind::ConnectionRefused => format!("{who}: it left {socket} behind"),
+        io::ErrorKind::TimedOut => {
+            format!("no answer in {} s: the engine stands still ({socket})", patience.as_secs())
+        }
+        _ => format!("{socket}: {error}"),
+    }
+}
+
+/// Shows the status. One that is no longer true is shown, too, and is a failure: so is none, of which
+/// a program is told in its own way.
 fn status(engine: &EngineArgs, json: bool) -> Result<(), Failure> {
-    let answer = ask(&socket(engine)?, &Request::Status)?;
-    let status = answer.status.unwrap_or_default();
+    let answer = match ask(engine, &Request::Status) {
+        Err(Failure::Failed(why)) if json => {
+            let status = json!({ "protected": false, "why": [why], "error": why });
+            say(&serde_json::to_string_pretty(&status).unwrap_or_default());
+            return Err(Failure::Failed(why));
+        }
+        answer => answer?,
+    };
+    let mut status = answer.status.unwrap_or_default();
+    if let Some(fields) = status.as_object_mut() {
+        fields.insert("age_ms".into(), answer.age_ms.into());
+        fields.insert("stale".into(), answer.stale.into());
+    }
     if json {
         say(&serde_json::to_string_pretty(&status).unwrap_or_default());
     } else {
         say(describe(&status).trim_end());
+    }
+    if answer.stale {
+        let age = answer.age_ms.unwrap_or_default();
+        let why = format!("the status is {age} ms old: the engine's loop does not turn");
+        return Err(Failure::Failed(why));
     }
     Ok(())
 }
@@ -303,6 +354,12 @@ fn describe(status: &Value) -> String {
                         out.push_str(&format!("{indent}  {}\n", values.join(", ")));
                     }
                 }
+                Value::Array(items) if key == "why" => {
+                    out.push_str(&format!("{indent}{key}:\n"));
+                    for reason in items.iter().map(item) {
+                        out.push_str(&format!("{indent}  {reason}\n"));
+                    }
+                }
                 Value::Array(items) => {
                     let items: Vec<String> = items.iter().map(item).collect();
                     out.push_str(&format!("{indent}{key:width$}  {}\n", items.join(", ")));
@@ -323,16 +380,15 @@ fn describe(status: &Value) -> String {
 }
 
 /// Begins a switchover and watches until this engine is no longer primary.
-fn switchover(engine: &EngineArgs, no_wait: bool) -> Result<(), Failure> {
-    let socket = socket(engine)?;
-    ask(&socket, &Request::Switchover)?;
+fn switchover(engine: &EngineArgs, no_wait: bool, force: bool) -> Result<(), Failure> {
+    ask(engine, &Request::Switchover { force })?;
     if no_wait {
         return Ok(());
     }
     let until = Clock.now() + SWITCHOVER_WATCH;
     while Clock.now() < until {
         thread::sleep(Duration::from_millis(20));
-        let status = ask(&socket, &Request::Status)?.status.unwrap_or_default();
+        let status = ask(engine, &Request::Status)?.status.unwrap_or_default();
         let role = status.get("role").and_then(Value::as_str).unwrap_or_default();
         if role == "standby" {
             return Ok(());
@@ -343,7 +399,7 @@ fn switchover(engine: &EngineArgs, no_wait: bool) -> Result<(), Failure> {
 
 /// A command that is answered with a line.
 fn tell(engine: &EngineArgs, request: &Request) -> Result<(), Failure> {
-    if let Some(text) = ask(&socket(engine)?, request)?.text {
+    if let Some(text) = ask(engine, request)?.text {
         say(&text);
     }
     Ok(())
@@ -360,7 +416,6 @@ fn start_capture(engine: &EngineArgs, spec: &CaptureSpec) -> Result<(), Failure>
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
-    use serde_json::json;
 
     use super::*;
 
@@ -379,6 +434,7 @@ mod tests {
             "standin status --json --config f --node b",
             "standin status --socket s",
             "standin switchover --node a",
+            "standin switchover --force --no-wait --node a",
             "standin run --config f --node a --capture c.pcapng,64MiB,4",
             "standin capture start c.pcapng --node a",
             "standin capture stop --config f --node b",
@@ -423,6 +479,7 @@ mod tests {
                 { "port": 80, "address": "10.0.0.3:80", "up": false },
             ],
             "others": [],
+            "why": ["one", "the other, in words"],
         });
         assert_eq!(
             describe(&status),
@@ -432,7 +489,8 @@ mod tests {
              addresses  10.0.0.1, fd00::1\n\
              backends:\n  port 80, address 10.0.0.2:80, up true\n  \
                port 80, address 10.0.0.3:80, up false\n\
-             others     -\n"
+             others     -\n\
+             why:\n  one\n  the other, in words\n"
         );
     }
 }

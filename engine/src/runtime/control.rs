@@ -3,13 +3,15 @@
 //! ```text
 //!   {"command":"status"}      →  {"ok":true,"age_ms":12,"status":{…}}
 //!   {"command":"switchover"}  →  {"ok":true}   or   {"ok":false,"error":"no standby"}
+//!   {"command":"switchover","force":true}   the same, also if connections are lost by it
 //!   {"command":"capture-start","file":"/x.pcapng","size":67108864,"ring":4}
 //!                             →  {"ok":true,"text":"…"}   size and ring may be left out
 //!   {"command":"capture-stop"}  →  {"ok":true,"text":"…"}
 //! ```
 //!
 //! Threads of their own serve it, so that a client that dawdles costs the data path nothing. The
-//! status is a snapshot that the loop publishes; its age tells whether the loop still turns. What
+//! status is a snapshot that the loop publishes; one that is older than the detection time is stale: the
+//! loop does not turn, and what it last said of protection is true no more. What
 //! changes something goes to the loop through a bounded channel, with a waker.
 
 use std::fs;
@@ -50,7 +52,11 @@ pub enum Request {
     /// The published snapshot.
     Status,
     /// Hand the role to the peer.
-    Switchover,
+    Switchover {
+        /// Also if connections are lost by it.
+        #[serde(skip_serializing_if = "core::ops::Not::not", default)]
+        force: bool,
+    },
     /// Begin a capture; see [`CaptureSpec::new`].
     CaptureStart {
         /// Where to, an absolute path on the engine's host.
@@ -74,10 +80,12 @@ pub struct Answer {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Age of the snapshot in milliseconds: far above the publishing interval means that the loop
-    /// does not turn.
+    /// Age of the snapshot in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub age_ms: Option<u64>,
+    /// The snapshot is older than the detection time: the loop does not turn.
+    #[serde(skip_serializing_if = "core::ops::Not::not", default)]
+    pub stale: bool,
     /// What was done, in a line for a person.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub text: Option<String>,
@@ -88,7 +96,7 @@ pub struct Answer {
 
 impl Answer {
     const fn done() -> Self {
-        Self { ok: true, error: None, age_ms: None, text: None, status: None }
+        Self { ok: true, error: None, age_ms: None, stale: false, text: None, status: None }
     }
 
     fn refused(error: impl Into<String>) -> Self {
@@ -101,6 +109,8 @@ impl Answer {
 pub enum Command {
     /// Hand the role to the peer; the answer says whether that has begun.
     Switchover {
+        /// Also if connections are lost by it.
+        force: bool,
         /// Where the answer goes. Never blocks; nobody may be waiting any more.
         reply: Sender<Result<(), String>>,
     },
@@ -132,11 +142,12 @@ pub struct Control<S> {
 impl<S: Serialize + Clone + Send + 'static> Control<S> {
     /// Opens the socket at `path` and serves it. Only its owner can connect. A socket that a dead
     /// engine left behind is replaced, a live one is an error.
-    pub fn open(path: &Path, waker: Arc<Waker>) -> io::Result<Self> {
+    /// A snapshot is stale once it is older than `fresh`.
+    pub fn open(path: &Path, waker: Arc<Waker>, fresh: Duration) -> io::Result<Self> {
         let listener = listen(path)?;
         let published = Arc::new(Mutex::new(None));
         let (sender, commands) = bounded(COMMANDS_MAX);
-        let office = Office { published: Arc::clone(&published), commands: sender, waker };
+        let office = Office { published: Arc::clone(&published), commands: sender, waker, fresh };
         thread::Builder::new().name("control".into()).spawn(move || office.serve(&listener))?;
         Ok(Self { published, commands, path: path.to_owned() })
     }
@@ -164,6 +175,7 @@ struct Office<S> {
     published: Arc<Published<S>>,
     commands: Sender<Command>,
     waker: Arc<Waker>,
+    fresh: Duration,
 }
 
 impl<S: Serialize + Clone + Send + 'static> Office<S> {
@@ -215,8 +227,8 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
     fn handle(&self, line: &str) -> Answer {
         match serde_json::from_str(line) {
             Ok(Request::Status) => self.status(),
-            Ok(Request::Switchover) => {
-                self.ask_loop(|reply| Command::Switchover { reply }, |()| None)
+            Ok(Request::Switchover { force }) => {
+                self.ask_loop(|reply| Command::Switchover { force, reply }, |()| None)
             }
             Ok(Request::CaptureStart { file, size, ring }) => self.start_capture(file, size, ring),
             Ok(Request::CaptureStop) => self.ask_loop(|reply| Command::CaptureStop { reply }, Some),
@@ -230,10 +242,13 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
             return Answer::refused("no status yet");
         };
         match serde_json::to_value(status) {
-            Ok(status) => {
-                let age = Clock.now().since(at).as_millis();
-                let age_ms = Some(u64::try_from(age).unwrap_or(u64::MAX));
-                Answer { age_ms, status: Some(status), ..Answer::done() }
+            Ok(mut status) => {
+                let age = Clock.now().since(at);
+                let (age_ms, stale) = (millis(age), age > self.fresh);
+                if stale {
+                    disown(&mut status, age);
+                }
+                Answer { age_ms: Some(age_ms), stale, status: Some(status), ..Answer::done() }
             }
             Err(error) => Answer::refused(error.to_string()),
         }
@@ -268,6 +283,19 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
             Err(_) => Answer::refused("the engine does not answer"),
         }
     }
+}
+
+/// Nobody vouches for what a loop that does not turn last said.
+fn disown(status: &mut serde_json::Value, age: Duration) {
+    if let Some(fields) = status.as_object_mut() {
+        let why = format!("the engine's loop has not turned for {} ms", millis(age));
+        fields.insert("protected".into(), false.into());
+        fields.insert("why".into(), vec![why].into());
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn answer(mut client: &UnixStream, answer: &Answer) -> io::Result<()> {
@@ -311,11 +339,29 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The client's side: asks one thing at `path`.
-pub fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
+/// The client's side: asks one thing at `path`, and waits for so long. `TimedOut`: there was no answer.
+///
+/// A thread of its own asks: to connect blocks, too, once a stopped engine has enough clients waiting.
+pub fn ask(path: &Path, request: &Request, patience: Duration) -> io::Result<Answer> {
+    let (reply, result) = bounded(1);
+    let (path, request) = (path.to_owned(), request.clone());
+    thread::Builder::new().name("asking".into()).spawn(move || {
+        // Nobody may be waiting any more.
+        let _ = reply.send(ask_at_length(&path, &request, patience));
+    })?;
+    match result.recv_timeout(patience) {
+        Ok(answer) => answer.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        }),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn ask_at_length(path: &Path, request: &Request, patience: Duration) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
-    stream.set_write_timeout(Some(CLIENT_PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
@@ -349,7 +395,7 @@ mod tests {
     fn open(path: &Path) -> (Poll, io::Result<Control<Status>>) {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        (poll, Control::open(path, waker))
+        (poll, Control::open(path, waker, Duration::from_secs(60)))
     }
 
     fn raw(path: &Path, line: &[u8]) -> String {
@@ -358,6 +404,44 @@ mod tests {
         let mut text = String::new();
         BufReader::new(stream).read_line(&mut text).unwrap();
         text
+    }
+
+    fn asked(path: &Path, request: &Request) -> Answer {
+        ask(path, request, Duration::from_secs(10)).unwrap()
+    }
+
+    #[test]
+    fn a_status_that_nobody_vouches_for_any_more_protects_nothing() {
+        let path = path("old");
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let fresh = Duration::from_millis(1);
+        let control: Control<serde_json::Value> = Control::open(&path, waker, fresh).unwrap();
+        control.publish(Clock.now(), json!({ "protected": true, "why": [], "epoch": 2 }));
+        thread::sleep(Duration::from_millis(20));
+        let answer = asked(&path, &Request::Status);
+        let age = answer.age_ms.unwrap();
+        let why = format!("the engine's loop has not turned for {age} ms");
+        let status = json!({ "protected": false, "why": [why], "epoch": 2 });
+        let stale =
+            Answer { age_ms: Some(age), stale: true, status: Some(status), ..Answer::done() };
+        assert_eq!(answer, stale);
+    }
+
+    #[test]
+    fn an_engine_that_is_stopped_keeps_nobody_waiting() {
+        let path = path("stopped");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // The kernel takes connections for it, until nobody can connect any more.
+        let listener = UnixListener::bind(&path).unwrap();
+        let short = Duration::from_millis(50);
+        for _ in 0..2 {
+            let error = ask(&path, &Request::Status, short).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+        drop(listener);
+        let error = ask(&path, &Request::Status, short).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]
@@ -371,7 +455,7 @@ mod tests {
         );
         control.publish(Clock.now(), Status { role: "standby" });
         control.publish(Clock.now(), Status { role: "primary" });
-        let answer = ask(&path, &Request::Status).unwrap();
+        let answer = asked(&path, &Request::Status);
         assert!(answer.age_ms.is_some_and(|age| age < 60_000));
         assert_eq!(
             answer,
@@ -392,15 +476,16 @@ mod tests {
         let control = control.unwrap();
         let asking = thread::spawn({
             let path = path.clone();
-            move || [0; 2].map(|_| ask(&path, &Request::Switchover).unwrap())
+            move || [false, true].map(|force| asked(&path, &Request::Switchover { force }))
         });
-        for result in [Ok(()), Err("no standby".to_owned())] {
+        for (result, expected) in [(Ok(()), false), (Err("no standby".to_owned()), true)] {
             let mut events = Events::with_capacity(4);
             poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
             assert!(!events.is_empty(), "the waker wakes");
-            let Some(Command::Switchover { reply }) = control.next_command() else {
+            let Some(Command::Switchover { force, reply }) = control.next_command() else {
                 panic!("a command")
             };
+            assert_eq!(force, expected);
             reply.try_send(result).unwrap();
         }
         assert_eq!(asking.join().unwrap(), [Answer::done(), Answer::refused("no standby")]);
@@ -413,13 +498,13 @@ mod tests {
         let control = control.unwrap();
         let start =
             |file: &str, size| Request::CaptureStart { file: file.into(), size, ring: None };
-        let refused = |file, size| ask(&path, &start(file, size)).unwrap().error.unwrap();
+        let refused = |file, size| asked(&path, &start(file, size)).error.unwrap();
         assert_eq!(refused("c", None), "the path of a capture is absolute");
         assert_eq!(refused("/c", Some(3)), "a capture file has 1.0 MiB to 1.0 TiB, not 3 B");
         let asking = thread::spawn({
             let path = path.clone();
             let start = start("/c", Some(1 << 20));
-            move || [start, Request::CaptureStop].map(|request| ask(&path, &request).unwrap())
+            move || [start, Request::CaptureStop].map(|request| asked(&path, &request))
         });
         for _ in 0..2 {
             let mut events = Events::with_capacity(4);

@@ -26,6 +26,8 @@ pub struct Report {
     pub epoch: u64,
     /// Whether a failure of the primary right now would lose no connection (I7).
     pub protected: bool,
+    /// Why it is not, in words that say what to do.
+    pub why: Vec<String>,
     /// Connections, live or held.
     pub connections: usize,
     /// Of those, in the handshake.
@@ -92,8 +94,18 @@ pub struct LogReport {
 }
 
 /// The other node.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct PeerReport {
+    /// What it says it is: `joining`, `standby`, `primary` and so on; none while it is not heard.
+    pub state: Option<&'static str>,
+    /// Whether it says that it is synchronised.
+    pub synced: bool,
+    /// The version of the protocol that both speak, while they are linked.
+    pub version: Option<u16>,
+    /// Its release, if it told.
+    pub release: Option<String>,
+    /// Its LAN's MTU, if it told.
+    pub mtu: Option<u16>,
     /// Whether the replication stream stands.
     pub linked: bool,
     /// Milliseconds since a heartbeat on the replication network.
@@ -104,6 +116,10 @@ pub struct PeerReport {
     pub lan_ok: bool,
     /// Connections that it could not continue byte for byte.
     pub unprotected: u32,
+    /// What keeps its host from carrying the service, in its words.
+    pub obstacles: Option<String>,
+    /// Why it is no partner.
+    pub incompatible: Option<String>,
 }
 
 /// The arbiter.
@@ -149,8 +165,6 @@ impl Report {
             Role::Primary { duplex } => ("primary", duplex),
             Role::Silent => ("silent", false),
         };
-        let PeerStatus { silent_replication, silent_lan, linked, lan_ok, unprotected } =
-            status.peer;
         let (appended, confirmed) = status.log;
         Self {
             node: status.node.to_string(),
@@ -158,6 +172,7 @@ impl Report {
             synced,
             epoch: status.epoch.0,
             protected: status.protected,
+            why: status.why.clone(),
             connections: status.connections,
             half_open: status.half_open,
             splices: status.splices,
@@ -167,18 +182,29 @@ impl Report {
                 .snapshot
                 .map(|SnapshotProgress { sent, total }| SnapshotReport { sent, total }),
             log: LogReport { appended, confirmed, backlog_bytes: status.backlog_bytes },
-            peer: PeerReport {
-                linked,
-                silent_replication_ms: millis(silent_replication),
-                silent_lan_ms: millis(silent_lan),
-                lan_ok,
-                unprotected,
-            },
+            peer: peer(&status.peer),
             arbiter: status.arbiter.as_ref().map(arbiter),
             gated,
             capture,
             counters: counters(&status.stats, &status.relays),
         }
+    }
+}
+
+fn peer(status: &PeerStatus) -> PeerReport {
+    PeerReport {
+        state: status.role.map(|role| role.name()),
+        synced: status.synced,
+        version: status.version,
+        release: status.release.clone(),
+        mtu: status.mtu,
+        linked: status.linked,
+        silent_replication_ms: millis(status.silent_replication),
+        silent_lan_ms: millis(status.silent_lan),
+        lan_ok: status.lan_ok,
+        unprotected: status.unprotected,
+        obstacles: Some(&status.obstacles).filter(|text| !text.is_empty()).cloned(),
+        incompatible: status.incompatible.clone(),
     }
 }
 

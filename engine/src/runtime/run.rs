@@ -45,8 +45,10 @@ const FRAMES_IN: usize = 32;
 const LINK_ROUNDS: usize = 4;
 /// Longest Ethernet frame that matters: neighbour discovery fits the smallest IPv6 MTU.
 const FRAME_MAX: usize = 1514;
-/// From one status snapshot to the next.
+/// From one status snapshot to the next at most, and how many there are in a detection time: a snapshot
+/// that is older than that is stale.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+const PUBLISHED: u32 = 4;
 /// Silent for longer, the peer's trial packets do not come either.
 const LAN_ALIVE: Duration = Duration::from_millis(500);
 /// How long a primary that is told to stop tries to hand over first.
@@ -87,9 +89,12 @@ pub(super) struct Outside {
     /// Something happened that people want to see soon.
     pub(super) changed: bool,
     publish_at: Instant,
+    publish_every: Duration,
     gated: u64,
     /// Told to stop: when to do so at the latest.
     stop_by: Option<Instant>,
+    /// Told to stop while a standby was being brought up to date, which is to be handed the address.
+    leaving: bool,
     exit: Option<ExitReason>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
@@ -113,6 +118,7 @@ pub(super) struct Devices {
 
 impl Run {
     fn new(assembly: Assembly) -> Self {
+        let detection = assembly.engine.timing().detection;
         let Assembly { pair, engine, lan, watch, host, tun, arbiter, control, news, signals, poll } =
             assembly;
         let assembly =
@@ -126,8 +132,10 @@ impl Run {
             signalled: true,
             changed: true,
             publish_at: Instant::ZERO,
+            publish_every: PUBLISH_EVERY.min(detection / PUBLISHED),
             gated: 0,
             stop_by: None,
+            leaving: false,
             exit: None,
             incoming: vec![0; PACKET_BUFFER],
             outgoing: vec![0; PACKET_BUFFER],
@@ -463,8 +471,8 @@ impl Run {
         while let Some(command) = self.outside.assembly.control.next_command() {
             self.outside.changed = true;
             match command {
-                Command::Switchover { reply } => {
-                    let result = self.engine.on_switchover(now);
+                Command::Switchover { force, reply } => {
+                    let result = self.switch_over(now, force);
                     // Nobody may be waiting any more.
                     let _ = reply.try_send(result);
                 }
@@ -476,8 +484,26 @@ impl Run {
         }
     }
 
-    /// Told to stop: a primary hands over first, if there is somebody to hand over to. Told twice:
-    /// at once. The peer takes over either way; by a hand-over it need not find out.
+    /// What an operator is told of a refusal, with the way round it if there is one.
+    fn switch_over(&mut self, now: Instant, force: bool) -> Result<(), String> {
+        if force {
+            let loses = self.engine.on_switchover(now).err();
+            return match loses {
+                None => Ok(()),
+                Some(why) => self.engine.on_forced_switchover(now).inspect(|()| {
+                    log::warn!("handing over as an operator insists, although: {why}");
+                }),
+            };
+        }
+        let forcible = self.engine.can_hand_over();
+        self.engine.on_switchover(now).map_err(|why| {
+            if forcible { format!("{why} (--force hands over all the same)") } else { why }
+        })
+    }
+
+    /// Told to stop: a primary hands over first, if there is somebody to hand over to, whatever that
+    /// loses: its end would lose no less. A standby that is just being brought up to date is waited
+    /// for. Told twice: at once. The peer takes over either way; by a hand-over it need not find out.
     fn on_signals(&mut self) {
         if !core::mem::take(&mut self.outside.signalled) {
             return;
@@ -488,18 +514,41 @@ impl Run {
             if signal == SIGHUP {
                 continue;
             }
-            let hands_over =
-                self.outside.stop_by.is_none() && self.engine.on_switchover(now).is_ok();
-            let patience = if hands_over { FAREWELL } else { Duration::ZERO };
-            self.outside.stop_by = Some(now + patience);
-            log::info!("told to stop{}", if hands_over { ": handing over" } else { "" });
+            let first = self.outside.stop_by.is_none();
+            self.outside.stop_by =
+                Some(now + if first { self.farewell(now) } else { Duration::ZERO });
         }
     }
 
+    /// Hands over, or waits for whom it can hand over to. Returns for how long at most.
+    fn farewell(&mut self, now: Instant) -> Duration {
+        let status = self.engine.status(now);
+        if !matches!(status.role, Role::Primary { .. }) {
+            log::info!("told to stop");
+            return Duration::ZERO;
+        }
+        match self.switch_over(now, true) {
+            Ok(()) => log::info!("told to stop: handing over"),
+            Err(why) if status.snapshot.is_some() => {
+                log::warn!("told to stop: waits for the standby: {why}");
+                self.outside.leaving = true;
+            }
+            Err(why) => {
+                log::warn!("told to stop, and nobody can be handed the address: {why}");
+                return Duration::ZERO;
+            }
+        }
+        FAREWELL
+    }
+
     /// Whether a stop was asked for and there is nothing more to wait for.
-    fn is_stopped(&self) -> bool {
+    fn is_stopped(&mut self) -> bool {
         let Some(stop_by) = self.outside.stop_by else { return false };
         let now = self.now();
+        if self.outside.leaving && self.switch_over(now, true).is_ok() {
+            self.outside.leaving = false;
+            log::info!("handing over");
+        }
         now >= stop_by
             || matches!(self.engine.status(now).role, Role::Standby { .. } | Role::Joining)
     }
@@ -508,7 +557,7 @@ impl Run {
         let now = self.now();
         if self.outside.changed || now >= self.outside.publish_at {
             self.outside.changed = false;
-            self.outside.publish_at = now + PUBLISH_EVERY;
+            self.outside.publish_at = now + self.outside.publish_every;
             let status = self.engine.status(now);
             let tried = self.engine.peer_tries_paths() && status.peer.silent_lan < LAN_ALIVE;
             self.outside.assembly.watch.expects_trials(now, tried);

@@ -24,6 +24,7 @@ impl Run {
                     self.engine.on_carrier(now, up);
                 }
                 News::Lan { link, socket } => self.follow_lan(&link, socket),
+                News::Cable(up) => self.engine.on_replication_carrier(up),
                 News::RouteGone => {
                     if let Err(error) = self.outside.assembly.host.put_back_routes() {
                         log::warn!("a route cannot be put back: {error}");

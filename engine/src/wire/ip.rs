@@ -83,6 +83,16 @@ pub fn parse_ip(bytes: &[u8]) -> Result<IpPacket<'_>, DropReason> {
     if is_possible_source(packet.src) { Ok(packet) } else { Err(DropReason::BadAddress) }
 }
 
+/// Where a packet is addressed to, whatever else is wrong with it.
+#[must_use]
+pub fn destination(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.first()? >> 4 {
+        4 => bytes.get(16..20)?.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+        6 => bytes.get(24..40)?.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
+        _ => None,
+    }
+}
+
 /// RFC 1122 §3.2.1.3, RFC 4291 §2.5 and §2.7: what can stand as source on a packet between hosts.
 fn is_possible_source(address: IpAddr) -> bool {
     match address {

@@ -48,7 +48,10 @@ pub use ethernet::{ETHERNET_HEADER_LEN, Frame, MacAddr, NeighbourFrame};
 pub use fragment::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, MEMORY_MIN, Reassembled, Reassembler};
 pub use icmp::{Icmp, IcmpError, IcmpKind, parse_icmp, write_echo_reply};
 pub use icmp_error::write_icmp_error;
-pub use ip::{ECN_CE, ECN_ECT0, ECN_ECT1, ECN_NOT_ECT, FragmentInfo, IpPacket, parse_ip, protocol};
+pub use ip::{
+    ECN_CE, ECN_ECT0, ECN_ECT1, ECN_NOT_ECT, FragmentInfo, IpPacket, destination, parse_ip,
+    protocol,
+};
 pub use ndp::{NaFlags, NeighbourAdvertisement, NeighbourSolicitation, solicited_node};
 pub use rewrite::{ChecksumField, Rewrite};
 pub use segment::{Flags, SackBlock, SackBlocks, Segment, TcpOptions, Timestamps};

@@ -452,6 +452,27 @@ impl World {
         self.observer.assert_quiet();
     }
 
+    /// What a host reported.
+    pub(super) fn log(&self, host: usize) -> &[String] {
+        &self.hosts[host].log
+    }
+
+    /// Engines that are started from now on are changed by `tweak`.
+    pub(super) fn tweak(&mut self, tweak: fn(&mut Setup)) {
+        self.tweak = tweak;
+    }
+
+    /// Heartbeats are lost from now on, or no longer.
+    pub(super) fn lose_beats(&mut self, lost: bool) {
+        self.beats_lost = lost;
+    }
+
+    /// How many connections the other node could not go on with, by what `host` knows.
+    pub(super) fn unprotected(&self, host: usize) -> u32 {
+        let engine = self.hosts[host].engine.as_ref();
+        engine.map_or(0, |engine| engine.status(self.now).peer.unprotected)
+    }
+
     /// What both hosts reported, for a failure's message.
     pub(super) fn story(&self) -> String {
         let mut story = String::new();
@@ -635,8 +656,8 @@ impl World {
                     self.post(delay, Target::Host(1 - host), Event::Closed(link));
                 }
             }
-            Action::Report(_, line) => {
-                let line = format!("{now:?} {line}");
+            Action::Report(level, line) => {
+                let line = format!("{now:?} {level:?} {line}");
                 self.hosts[host].log.push(line);
             }
             Action::Ask(ask) => panic!("host {host} has no arbiter to ask: {ask:?}"),

@@ -317,7 +317,7 @@ fn a_grant_of_a_standby_that_died_under_our_lease_was_never_used() {
 #[test]
 fn a_grant_of_a_process_that_was_dead_before_we_owned_was_never_used() {
     let mut late = 0;
-    for seed in 0..40 {
+    for seed in 0..60 {
         let mut world = World::duplex_with(1240 + seed, arbitrated(LostArbiter::Table));
         world.arbiter.cut[B] = true;
         world.run(400);

@@ -1,7 +1,7 @@
 //! The rules, one story each.
 
 use super::super::{Action, Beat, BeatRole, Cause, Echo, Held, LostPeer, Path, ProbeResult, Role};
-use super::super::{LinkEvent, Policy, Refusal, Roles, Timing};
+use super::super::{Lack, LinkEvent, Policy, Refusal, Roles, Timing};
 use super::world::{A, B, World};
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
@@ -777,4 +777,46 @@ fn deadlines_lie_ahead_or_are_met_by_the_calls_they_ask_for() {
         assert!(roles.deadline() > at(millis), "no busy loop");
         assert!(roles.deadline() <= at(millis) + Duration::from_millis(10));
     }
+}
+
+#[test]
+fn every_reason_against_protection_has_its_name() {
+    let armed = |sequence: u64| beat(BeatRole::Standby, 2, sequence, 1003);
+    let lack = |change: &dyn Fn(&mut Roles, &mut Beat)| {
+        let mut roles = duplex_a(Policy::default());
+        tick(&mut roles, 1001, 1005);
+        let mut beat = armed(20);
+        change(&mut roles, &mut beat);
+        for path in [Path::Replication, Path::Lan] {
+            roles.on_heartbeat(at(1006), path, &beat);
+        }
+        roles.lack(at(1006))
+    };
+    assert_eq!(lack(&|_, _| ()), None);
+    assert_eq!(lack(&|_, beat| beat.synced = false), Some(Lack::NotSynced));
+    assert_eq!(lack(&|_, beat| beat.lan_ok = false), Some(Lack::Refused(Refusal::PeerLanDown)));
+    assert_eq!(lack(&|_, beat| beat.fit = false), Some(Lack::PeerUnfit));
+    assert_eq!(lack(&|_, beat| beat.hears_lan = false), Some(Lack::LanUnheard));
+    assert_eq!(lack(&|roles, _| roles.on_peer_host(at(1005), false)), Some(Lack::PeerUnfit));
+    let unfit = |roles: &mut Roles, beat: &mut Beat| {
+        roles.on_host(at(1005), false);
+        beat.fit = false;
+    };
+    assert_eq!(lack(&unfit), Some(Lack::Unfit), "nor does it hand over to one that is unfit, too");
+
+    let mut roles = duplex_a(Policy::default());
+    tick(&mut roles, 1001, 1005);
+    roles.on_heartbeat(at(1006), Path::Replication, &armed(20));
+    tick(&mut roles, 1006, 1050);
+    roles.on_heartbeat(at(1050), Path::Replication, &beat(BeatRole::Standby, 2, 21, 1049));
+    assert!(
+        matches!(roles.lack(at(1060)), Some(Lack::LanSilent { .. })),
+        "{:?}",
+        roles.lack(at(1060))
+    );
+    assert_eq!(roles.lack(at(1090)), Some(Lack::Paused), "it stood still");
+    tick(&mut roles, 1090, 1103);
+    assert!(matches!(roles.lack(at(1103)), Some(Lack::Silent { .. })));
+    let roles = Roles::new(at(0), Node::A, 1, Timing::default(), Policy::default());
+    assert_eq!(roles.lack(at(0)), Some(Lack::NotPrimary));
 }

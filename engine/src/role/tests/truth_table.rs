@@ -49,6 +49,23 @@ fn row_2_only_the_lan_path_is_silent() {
 }
 
 #[test]
+fn row_2_is_no_protection_until_somebody_answers_on_the_lan() {
+    for (seed, from) in [(1100, None), (1101, Some(A)), (1102, Some(B))] {
+        let mut world = World::duplex(seed);
+        assert!(world.protected(A));
+        match from {
+            None => world.cut_path(Path::Lan),
+            Some(from) => world.cut_from(Path::Lan, from),
+        }
+        world.run(80);
+        assert!(world.is_duplex(A) && !world.protected(A), "{from:?}\n{}", world.tell());
+        world.heal_paths();
+        world.run(20);
+        assert!(world.protected(A), "{from:?}\n{}", world.tell());
+    }
+}
+
+#[test]
 fn row_3_only_the_replication_path_is_silent() {
     row("3", |world| world.cut_path(Path::Replication), Speaks::Primary);
 }

@@ -28,18 +28,13 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn status(role: Role, epoch: u64) -> Status {
-    let peer = PeerStatus {
-        silent_replication: Duration::ZERO,
-        silent_lan: Duration::ZERO,
-        linked: true,
-        lan_ok: true,
-        unprotected: 0,
-    };
+    let peer = PeerStatus { linked: true, lan_ok: true, ..PeerStatus::default() };
     Status {
         node: Node::A,
         role,
         epoch: Epoch(epoch),
         protected: true,
+        why: Vec::new(),
         connections: 12,
         lingering: 0,
         splices: 0,

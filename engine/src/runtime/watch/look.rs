@@ -38,6 +38,13 @@ fn present(link: Result<Link, OsError>) -> Result<Option<Link>, OsError> {
 /// What the trial of the routes came to: of each address the kernel's reason for a refusal.
 pub(super) type Refusals = Vec<(IpAddr, Option<String>)>;
 
+/// Whether the interface that has `address` has a carrier; `None` if none has it, or it is not known.
+pub(super) fn carrier_at(netlink: &mut Netlink, address: IpAddr) -> Option<bool> {
+    let here = said(netlink.addresses())?;
+    let (_, index) = here.into_iter().find(|(here, _)| *here == address)?;
+    said(netlink.link_at(index)).map(|link| link.carrier)
+}
+
 /// Everything but the trial of the routes. `lan` is none while it is missing.
 pub(super) fn look(netlink: &mut Netlink, wanted: &Wanted, lan: Option<Link>) -> View {
     let tun = said(present(netlink.link_at(wanted.tun.1)));

@@ -74,6 +74,8 @@ pub struct Watched {
     pub addresses: Vec<IpAddr>,
     /// This node's own address on the LAN and the peer's.
     pub own: Option<(IpAddr, IpAddr)>,
+    /// This node's address on the replication network.
+    pub replication: Option<IpAddr>,
     /// A port on which the service answers.
     pub port: u16,
 }
@@ -90,6 +92,8 @@ pub enum News {
         /// A new packet socket on it, where the old one hears nothing any more.
         socket: Option<Lan>,
     },
+    /// The interface of the replication address lost or regained its carrier.
+    Cable(bool),
     /// A host route that is to be there is not.
     RouteGone,
     /// All that keeps this host from carrying the service; empty for nothing.
@@ -151,6 +155,7 @@ impl Watch {
                 tun: watched.tun,
                 addresses: watched.addresses,
                 own: watched.own,
+                replication: watched.replication,
                 owner: false,
                 rules: true,
             },
@@ -158,6 +163,7 @@ impl Watch {
             here: true,
             deaf: false,
             carrier: None,
+            cable: true,
             told: Vec::new(),
             patience: Patience::default(),
             netlink: Netlink::open()?,
@@ -257,6 +263,7 @@ struct Guard {
     deaf: bool,
     /// As last posted.
     carrier: Option<bool>,
+    cable: bool,
     told: Vec<Obstacle>,
     patience: Patience,
     netlink: Netlink,
@@ -443,11 +450,25 @@ impl Guard {
             self.mend(now, &found)?;
         }
         self.tell(now, &found)?;
+        self.look_at_cable()?;
         self.patience.forget(now);
         if let Some(deadline) = self.patience.deadline(now) {
             self.look_at = self.look_at.min(deadline);
         }
         Ok(())
+    }
+
+    /// The replication network, without which there is no standby.
+    fn look_at_cable(&mut self) -> Result<(), Gone> {
+        let address = self.wanted.replication;
+        let carrier = address.and_then(|address| look::carrier_at(&mut self.netlink, address));
+        match carrier {
+            Some(carrier) if carrier != self.cable => {
+                self.cable = carrier;
+                self.post(News::Cable(carrier))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn find(&mut self, now: Instant, lan: Option<Link>) -> Vec<Fault> {

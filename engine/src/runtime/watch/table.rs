@@ -43,6 +43,7 @@ fn wanted() -> Wanted {
         tun: ("standin0".to_owned(), 9),
         addresses: vec![address("192.0.2.100"), address("2001:db8::100")],
         own: Some((address("192.0.2.1"), address("192.0.2.2"))),
+        replication: None,
         owner: true,
         rules: true,
     }

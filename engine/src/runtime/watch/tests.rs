@@ -31,6 +31,7 @@ fn wanted(owner: bool) -> Wanted {
         tun: ("standin0".to_owned(), TUN),
         addresses: service().to_vec(),
         own: Some((address("10.77.0.1"), address("10.77.0.2"))),
+        replication: None,
         owner,
         rules: true,
     }

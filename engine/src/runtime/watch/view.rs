@@ -29,6 +29,8 @@ pub(super) struct Wanted {
     pub(super) addresses: Vec<IpAddr>,
     /// This node's own address on the LAN, and the peer's.
     pub(super) own: Option<(IpAddr, IpAddr)>,
+    /// This node's address on the replication network.
+    pub(super) replication: Option<IpAddr>,
     /// Whether this node has the service addresses, and so their routes.
     pub(super) owner: bool,
     /// Whether the kernel has policy rules for IPv6.
@@ -159,10 +161,10 @@ impl Wanted {
     pub(super) fn neighbour_of(&self, address: IpAddr) -> IpAddr {
         let own = self.own.map_or([None; 2], |(own, peer)| [Some(own), Some(peer)]);
         let candidates = (1..=64).map(|step| flip(address, step));
-        let free = candidates.filter(|candidate| {
+        let mut free = candidates.filter(|candidate| {
             !self.addresses.contains(candidate) && !own.contains(&Some(*candidate))
         });
-        free.last().unwrap_or(address)
+        free.next_back().unwrap_or(address)
     }
 }
 
