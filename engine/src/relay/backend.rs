@@ -25,8 +25,8 @@ pub const OPENING_MOST: usize = PORTS as usize / 4;
 /// Splices that a backend of which nothing is known gets in a second, before it has served one.
 const TRIES_MAX: u8 = 2;
 
-/// Hop limit of what relays send themselves.
-pub(super) const HOP_LIMIT: u8 = 64;
+/// Hop limit of what relays send themselves: servers that serve neighbours alone demand it, RFC 5082.
+pub(super) const HOP_LIMIT: u8 = 255;
 
 /// A check under way.
 #[derive(Debug, Clone, Copy)]

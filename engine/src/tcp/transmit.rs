@@ -3,8 +3,9 @@
 use super::settings::Settings;
 use crate::wire::{Flags, FourTuple, SeqNum, TcpHeader, TcpOptions};
 
-/// Time to live, or hop limit, of every packet: RFC 1700's recommendation as the kernel uses it.
-pub(crate) const HOP_LIMIT: u8 = 64;
+/// Time to live, or hop limit, of what is not passed on. Routers take from it, so that a neighbour sees
+/// that it comes from one: RFC 5082. RFC 1700 recommends 64, and no less.
+pub(crate) const HOP_LIMIT: u8 = 255;
 
 /// One segment to send; a super-segment if `payload` is more than `mss`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -42,7 +42,7 @@ pub enum DropReason {
     FragmentEcn,
     /// No memory left for a fragment, or too many pieces.
     FragmentLimit,
-    /// A packet to be forwarded whose TTL or hop limit would become 0.
+    /// A packet to be passed on whose TTL or hop limit is 0.
     TtlExceeded,
 }
 

@@ -5,9 +5,15 @@
 //! data, options that it does not know, and the text.
 //!
 //! ```text
-//!  [ ip: TTL, addresses, sum ][ tcp: ports, SEQ, ACK, sum, options: MSS, SACK, TS ][ text ]
-//!   ◄───────────────────────── read and changed ─────────────────────────────────►  left alone
+//!  [ ip: addresses, sum ][ tcp: ports, SEQ, ACK, sum, options: MSS, SACK, TS ][ text ]
+//!   ◄─────────────────────── read and changed ──────────────────────────────►  left alone
 //! ```
+//!
+//! TTL and hop limit stay, too: to each end the pair is a host and not a router, and what one end chose
+//! is for the other to judge (1 of a neighbour, 255 that no router can have sent: RFC 5082). So a packet
+//! could go around for ever, if a splice led back to where it came from. It cannot: only packets of
+//! splices are rewritten, a splice begins with a SYN, and that is made anew and is answered for, with a
+//! slot and a port of its own, each time around.
 //!
 //! Checksums are carried over (RFC 1624): the change of what was rewritten is added to them, and
 //! they are never computed anew. So whatever damage came in also goes out, and the receiver sees
@@ -72,8 +78,8 @@ impl Rewrite {
         if self.source.is_ipv6() != is_ipv6 || self.destination.is_ipv6() != is_ipv6 {
             return Err(DropReason::BadAddress);
         }
-        // RFC 1812 §5.3.1, RFC 8200 §3: what would leave with 0 does not leave.
-        if packet[layout.ttl_at] <= 1 {
+        // RFC 1122 §3.2.1.7: nothing is sent with 0.
+        if packet[layout.ttl_at] == 0 {
             return Err(DropReason::TtlExceeded);
         }
         let (ip, tcp) = packet[..layout.text_at].split_at_mut(layout.tcp_at);
@@ -99,7 +105,6 @@ impl Rewrite {
 
     fn change_ip(&self, ip: &mut [u8], layout: &Layout) {
         let old = Sum::default().add_bytes(ip);
-        ip[layout.ttl_at] -= 1;
         let (source, destination) =
             ip[layout.addresses.clone()].split_at_mut(layout.addresses.len() / 2);
         put_address(source, self.source.ip());

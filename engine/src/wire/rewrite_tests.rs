@@ -90,11 +90,9 @@ impl Described {
         match (&mut new.ip, by.source.ip(), by.destination.ip()) {
             (IpHeaders::Ipv4(ip, _), IpAddr::V4(source), IpAddr::V4(destination)) => {
                 (ip.source, ip.destination) = (source.octets(), destination.octets());
-                ip.time_to_live -= 1;
             }
             (IpHeaders::Ipv6(ip, _), IpAddr::V6(source), IpAddr::V6(destination)) => {
                 (ip.source, ip.destination) = (source.octets(), destination.octets());
-                ip.hop_limit -= 1;
             }
             _ => panic!("of one family"),
         }
@@ -294,11 +292,7 @@ proptest! {
         let mut bytes = if full { packet.bytes() } else { packet.partial_bytes() };
         there.apply(&mut bytes, packet.segment_len(), field).unwrap();
         back.apply(&mut bytes, packet.segment_len(), field).unwrap();
-        let mut expected = packet;
-        match &mut expected.ip {
-            IpHeaders::Ipv4(ip, _) => ip.time_to_live -= 2,
-            IpHeaders::Ipv6(ip, _) => ip.hop_limit -= 2,
-        }
+        let expected = packet;
         prop_assert_eq!(bytes, if full { expected.bytes() } else { expected.partial_bytes() });
     }
 
@@ -380,7 +374,7 @@ fn simple() -> (Vec<u8>, Rewrite) {
 }
 
 #[test]
-fn packet_at_the_end_of_its_life_is_refused() {
+fn packet_without_a_life_is_refused_and_every_other_keeps_its_own() {
     let refused = |ttl: u8| {
         let (mut bytes, by) = simple();
         bytes[8] = ttl;
@@ -390,8 +384,13 @@ fn packet_at_the_end_of_its_life_is_refused() {
         done
     };
     assert_eq!(refused(0), Err(DropReason::TtlExceeded));
-    assert_eq!(refused(1), Err(DropReason::TtlExceeded));
-    assert_eq!(refused(2), Ok(40));
+    for ttl in [1, 2, 64, 255] {
+        assert_eq!(refused(ttl), Ok(40));
+        let (mut bytes, by) = simple();
+        bytes[8] = ttl;
+        by.apply(&mut bytes, 20, ChecksumField::Full).unwrap();
+        assert_eq!(bytes[8], ttl);
+    }
 }
 
 #[test]
