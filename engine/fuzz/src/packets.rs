@@ -11,7 +11,7 @@ use standin::wire::checksum::{Sum, pseudo_header};
 use standin::wire::{
     ChecksumField, ChecksumState, Endpoint, Flags, Fragments, Icmp, IcmpError, IcmpKind, IpPacket,
     MEMORY_MIN, Reassembler, Rewrite, Segment, VnetHeader, parse_icmp, parse_ip, parse_tcp,
-    protocol, write_echo_reply, write_icmp_error,
+    protocol, write_echo_reply, write_icmp_error, write_unserved,
 };
 
 use crate::pieces::Pieces;
@@ -114,6 +114,9 @@ fn upper(ip: &IpPacket<'_>, order: u8) {
         assert!(*source != 0 && *destination != 0);
         assert_written_as_read(ip, *source, *destination, segment);
     }
+    if ip.protocol != protocol::TCP {
+        refuse(ip);
+    }
     match parse_icmp(ip) {
         Ok(Icmp::EchoRequest { data, .. }) => answer(ip, data, order),
         Ok(Icmp::Error(error)) => repeat(ip, &error),
@@ -203,6 +206,18 @@ fn rewritten_segment<'a>(by: &Rewrite, segment: &Segment<'a>) -> Segment<'a> {
         (block.left, block.right) = (block.left.add(by.ack), block.right.add(by.ack));
     }
     new
+}
+
+/// Whatever is refused is refused with a sound packet, which nobody answers in turn.
+fn refuse(ip: &IpPacket<'_>) {
+    let mut refusal = Vec::new();
+    if write_unserved(ip, ChecksumState::Verify, 64, 7, &mut refusal).is_err() {
+        return;
+    }
+    assert!(refusal.len() <= 1280);
+    let Ok(whole) = parse_ip(&refusal) else { return };
+    assert!(parse_icmp(&whole).is_ok(), "a sound message");
+    assert!(write_unserved(&whole, ChecksumState::Verify, 64, 7, &mut Vec::new()).is_err());
 }
 
 /// The echo of a ping is a sound packet with the same data, also after it was cut and put together.

@@ -99,7 +99,7 @@ impl Engine {
                 Err(_) => self.stats.malformed += 1,
             },
             (PROTOCOL_ICMP, false) | (PROTOCOL_ICMPV6, true) => self.on_icmp(now, ip),
-            _ => self.stats.not_for_us += 1,
+            _ => self.refuse_datagram(now, ip, check),
         }
         None
     }

@@ -38,6 +38,7 @@ mod table;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod unserved;
 mod wake;
 mod why;
 

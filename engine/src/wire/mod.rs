@@ -10,6 +10,7 @@
 //!  TUN     fragments                  Reassembler::insert ──► Reassembled::packet ──► as above
 //!  TUN     ICMP                       parse_icmp ──► Icmp; write_echo_reply, Fragments ──► packets
 //!                                     IcmpError ──► write_icmp_error
+//!  TUN     UDP and the rest           write_unserved ──► packet
 //!  LAN     Ethernet frames            NeighbourFrame::parse ──► ARP, NS, NA; to_frame() back
 //! ```
 //!
@@ -36,6 +37,7 @@ mod split;
 mod tcp_read;
 mod tcp_write;
 mod tuple;
+mod unserved;
 mod vnet;
 
 #[cfg(test)]
@@ -60,4 +62,5 @@ pub use split::Fragments;
 pub use tcp_read::{ChecksumState, parse_tcp};
 pub use tcp_write::{Offload, TcpHeader};
 pub use tuple::{Endpoint, FourTuple};
+pub use unserved::write_unserved;
 pub use vnet::VnetHeader;

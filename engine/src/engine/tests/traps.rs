@@ -397,6 +397,49 @@ fn time_wait_is_used_again_without_a_cookie() {
     assert!(next.after(end.add(60_000)), "{next:?} after {end:?} and its window");
 }
 
+fn datagram(to: [u8; 4], text: &[u8]) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ipv4([10, 77, 0, 10], to, 64).udp(PORT, 53);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, text).expect("a datagram");
+    packet
+}
+
+/// RFC 1122 §4.1.3.1: whoever asks by UDP need not wait until it gives up. RFC 1812 §4.3.2.8: but
+/// whoever floods is not answered without end.
+#[test]
+fn datagrams_are_refused_at_a_limited_rate_and_by_the_owner_alone() {
+    let mut world = World::duplex();
+    let (start, mut buffer) = (world.now, vec![0; PACKET_BUFFER]);
+    let service = [10, 77, 0, 100];
+    assert_eq!(service_address(), core::net::IpAddr::from(service));
+    let mut refusals = |engine: &mut Engine, now, packet: &[u8], times: usize| {
+        let mut refusals = 0;
+        for _ in 0..times {
+            engine.on_packet(now, VnetHeader::PLAIN, &mut packet.to_vec());
+            while let Some(range) = engine.poll_packet(now, &mut buffer) {
+                let ip = parse_ip(&buffer[range.start + VnetHeader::LEN..range.end]).expect("IP");
+                assert_eq!((ip.protocol, &ip.payload[..2]), (1, &[3, 3][..]), "port unreachable");
+                refusals += 1;
+            }
+        }
+        refusals
+    };
+    let asked = datagram(service, b"anybody?");
+    assert_eq!(refusals(world.engine(0), start, &asked, 1), 1);
+    assert_eq!(refusals(world.engine(0), start, &asked, 1000), 49);
+    let later = start + Duration::from_millis(10);
+    assert_eq!(refusals(world.engine(0), later, &asked, 1000), 10);
+    assert_eq!(refusals(world.engine(1), later, &asked, 10), 0, "the standby");
+    world.run_for(Duration::from_secs(1));
+    let now = world.now;
+    for group in [[255, 255, 255, 255], [10, 77, 0, 255], [224, 0, 0, 1]] {
+        assert_eq!(refusals(world.engine(0), now, &datagram(group, b""), 1), 0, "{group:?}");
+    }
+    let mut damaged = asked.clone();
+    *damaged.last_mut().expect("text") ^= 1;
+    assert_eq!(refusals(world.engine(0), now, &damaged, 1), 0);
+}
+
 /// MUST-57.
 #[test]
 fn what_comes_to_everybody_is_for_nobody() {
