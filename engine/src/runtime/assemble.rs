@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::config::{self, Config, NodeConfig, ServiceKind};
 use super::control::Control;
 use super::disk::{DiskNews, DiskStore};
-use super::host::{HostSetup, Plan};
+use super::host::{self, HostSetup, Plan};
 use super::key::{PairKey, Purpose, random_boot};
 use super::lan::Lan;
 use super::link::{Link, LinkSettings};
@@ -101,7 +101,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         lan: own.lan_interface.clone(),
         tun: tun.name().to_owned(),
         addresses: config.addresses.clone(),
-        journal: own.state_directory.join(format!("{node}.undo")),
+        journal: host::shared_directory(&own.state_directory),
     })
     .map_err(|error| error.to_string())?;
     let watch = Watch::start(

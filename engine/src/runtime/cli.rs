@@ -15,6 +15,7 @@ use super::capture::CaptureSpec;
 use super::clock::Clock;
 use super::config::Config;
 use super::control::{self, Answer, Request};
+use super::host;
 use super::key::PairKey;
 use crate::ids::Node;
 use crate::time::Duration;
@@ -229,6 +230,7 @@ fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
                 }
             }
         }
+        warn_of_firewall(&config, node);
         if !complaints.is_empty() {
             return Err(Failure::Mistaken(complaints.join("\n")));
         }
@@ -240,6 +242,24 @@ fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
     let file = file.display();
     say(&format!("{file}: {kind}, services {services}{backends}, addresses {addresses}"));
     Ok(())
+}
+
+/// What is for the service addresses is forwarded, and many firewalls forward nothing.
+fn warn_of_firewall(config: &Config, node: Node) {
+    let Some(own) = config.node(node) else { return };
+    match host::forward_drops(&own.tun, &config.addresses) {
+        Ok(chains) => {
+            for chain in chains {
+                say(&format!(
+                    "warning: chain {chain} of nf_tables drops what it forwards, and no rule in its table \
+                     names {} or a service address: clients would not be served. Admit them there \
+                     (operations.md, Firewall)",
+                    own.tun
+                ));
+            }
+        }
+        Err(error) => say(&format!("warning: {error}")),
+    }
 }
 
 fn make_key(file: &Path) -> Result<(), Failure> {

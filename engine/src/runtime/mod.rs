@@ -13,8 +13,8 @@
 //! * [`disk`]: files for the `files` service, never waiting for the disk.
 //! * [`control`], [`report`]: the control socket, both ends, and the status that it gives.
 //! * [`run`]: the loop; everything above is assembled there.
-//! * [`tun`], [`lan`], [`netlink`], [`host`]: the devices, and what is changed on the host and put
-//!   back. [`watch`]: the thread that sees what others change there.
+//! * [`tun`], [`lan`], [`netlink`], [`host`], `nftables`: the devices, and what is changed on the host
+//!   and put back. [`watch`]: the thread that sees what others change there.
 
 pub mod arbiter;
 mod assemble;
@@ -32,6 +32,7 @@ pub mod lan;
 pub mod link;
 pub mod logging;
 pub mod netlink;
+mod nftables;
 pub mod report;
 pub mod run;
 pub mod seal;

@@ -1,8 +1,8 @@
 //! The system calls that no crate offers safely: the only `unsafe` of the engine.
 //!
 //! Each function wraps one call, takes and returns owned values, and reports `errno` as
-//! [`io::Error`]. What the calls are *for* is told where they are used: [`super::tun`] and
-//! [`super::lan`]. [`OsError`] is how those modules say what failed and what to do about it.
+//! [`io::Error`]. What the calls are *for* is told where they are used: [`super::tun`],
+//! [`super::lan`] and `super::journal`. [`OsError`] is how those modules say what failed and what to do about it.
 #![expect(unsafe_code, reason = "ioctl, fcntl and AF_PACKET addresses have no safe wrapper")]
 
 use std::ffi::CStr;
@@ -189,6 +189,25 @@ pub(super) fn ignore_outgoing(socket: &Socket) -> io::Result<()> {
             mem::size_of_val(&on) as libc::socklen_t,
         )
     })
+}
+
+/// `SO_NETNS_COOKIE` (Linux 5.14): a number that no other network namespace of this boot has or had.
+pub(super) fn namespace_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    let mut cookie: u64 = 0;
+    let mut len = mem::size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the socket is open, and the kernel writes at most the eight bytes of `cookie`.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(cookie)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

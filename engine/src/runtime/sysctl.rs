@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::sys::OsError;
 
+/// What to do about settings that cannot be written here.
+const READ_ONLY: &str = "/proc/sys cannot be written here: give it that value from outside, with sysctl \
+     on the host or the container's sysctl option";
+
 /// The setting `key` of IPv4 on `interface` (`all` and `default` are interfaces here).
 pub(super) fn ipv4(interface: &str, key: &str) -> PathBuf {
     path("ipv4", interface, key)
@@ -30,9 +34,29 @@ pub(super) fn read(path: &Path) -> Result<String, OsError> {
     }
 }
 
-/// Writes a setting.
+/// Sees to it that a setting has `value`, and writes it only if it has another: where settings are
+/// read-only, as in containers, they may have been given the right ones from outside.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), OsError> {
-    fs::write(path, value).map_err(|error| failed(&format!("write {value} to"), path, error))
+    let current = read(path)?;
+    if current == value {
+        return Ok(());
+    }
+    fs::write(path, value).map_err(|error| {
+        let name = name(path);
+        let operation = format!("set {name} to {value} (it is {current})");
+        let mut failed = OsError::new(operation, error);
+        if matches!(failed.errno(), Some(libc::EROFS | libc::EACCES | libc::EPERM)) {
+            // Root has this refused, too, where /proc/sys is mounted read-only.
+            failed.advice = Some(READ_ONLY);
+        }
+        failed
+    })
+}
+
+/// The setting as sysctl(8) and the options of container managers name it.
+pub(super) fn name(path: &Path) -> String {
+    let inside = path.strip_prefix("/proc/sys").unwrap_or(path).to_string_lossy().into_owned();
+    if inside.contains('.') { inside } else { inside.replace('/', ".") }
 }
 
 /// The interfaces that have IPv6 settings, without `all` and `default`, sorted.
@@ -55,7 +79,6 @@ pub(super) fn ipv6_interfaces() -> Result<Vec<String>, OsError> {
 
 fn failed(verb: &str, path: &Path, error: io::Error) -> OsError {
     OsError::new(format!("{verb} {}", path.display()), error)
-        .advise("is /proc/sys writable here? containers often mount it read-only")
 }
 
 #[cfg(test)]
@@ -66,6 +89,12 @@ mod tests {
     fn an_interface_name_with_a_dot_stays_one_component() {
         let path = ipv6("eth0.10", "accept_ra");
         assert_eq!(path, Path::new("/proc/sys/net/ipv6/conf/eth0.10/accept_ra"));
+    }
+
+    #[test]
+    fn settings_are_called_what_sysctl_calls_them() {
+        assert_eq!(name(&ipv4("eth0", "forwarding")), "net.ipv4.conf.eth0.forwarding");
+        assert_eq!(name(&ipv4("eth0.10", "forwarding")), "net/ipv4/conf/eth0.10/forwarding");
     }
 
     #[test]

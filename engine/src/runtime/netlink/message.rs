@@ -21,6 +21,9 @@ use crate::wire::MacAddr;
 
 /// The routing protocol number of our routes and rules (83, `S`; unassigned in rtnetlink.h).
 pub const ROUTE_PROTOCOL: u8 = 0x53;
+/// The interface group of every engine's TUN: by it one engine's packet rules know the devices of the
+/// others on this host.
+pub const TUN_GROUP: u32 = 83;
 /// Metric of our IPv6 routes: before every other of the same prefix (0 would mean 1024).
 const IPV6_METRIC: u32 = 1;
 

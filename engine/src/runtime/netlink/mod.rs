@@ -24,7 +24,7 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 pub use events::{Changes, Concern, Events};
-pub use message::{HostRoute, Link, ROUTE_PROTOCOL, Rule, TRIAL_TABLE, Verdict, Way};
+pub use message::{HostRoute, Link, ROUTE_PROTOCOL, Rule, TRIAL_TABLE, TUN_GROUP, Verdict, Way};
 use message::{
     take_answers, to_address, to_link, to_neighbour, to_neighbour_message, to_route,
     to_route_message, to_rule, to_rule_message, to_way, to_way_message,
@@ -84,13 +84,18 @@ impl Netlink {
         Ok(answers.iter().filter_map(to_address).collect())
     }
 
-    /// Sets MTU (bytes) and transmit queue (packets) of an interface and takes it up.
+    /// Sets MTU (bytes) and transmit queue (packets) of an interface, puts it into [`TUN_GROUP`], and
+    /// takes it up.
     pub fn configure_link(&mut self, index: u32, mtu: u32, queue_len: u32) -> Result<(), OsError> {
         let mut request = LinkMessage::default();
         request.header.index = index;
         request.header.flags = LinkFlags::Up;
         request.header.change_mask = LinkFlags::Up;
-        request.attributes = vec![LinkAttribute::Mtu(mtu), LinkAttribute::TxQueueLen(queue_len)];
+        request.attributes = vec![
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::TxQueueLen(queue_len),
+            LinkAttribute::Group(TUN_GROUP),
+        ];
         self.request(NLM_F_ACK, Message::SetLink(request)).map(drop).map_err(|error| {
             OsError::new(format!("set interface {index} up with MTU {mtu}"), error)
         })
