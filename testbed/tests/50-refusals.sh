@@ -48,8 +48,11 @@ B=("$LAB" exec si-b timeout 2 "$STANDIN" run --node b --config)
 pair_ready
 check "a second engine of the same node is refused" \
     refused 1 "another engine serves this control socket" "${A[@]}" "$CONFIG"
-with
+with -e 's/10\.77\.0\.100/10.77.0.109/; s/fd77::100/fd77::109/'
 check "a taken port is refused" refused 1 "10.78.0.1:7701" "${A[@]}" "$CHANGED"
+with
+check "a service address of another engine on the host is refused" \
+    refused 1 "is served by another engine on this host (standin0)" "${A[@]}" "$CHANGED"
 with -e 's/eth0/eth9/'
 check "an interface that does not exist is refused" \
     refused 1 "cannot find interface eth9" "${A[@]}" "$CHANGED"
