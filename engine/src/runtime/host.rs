@@ -294,6 +294,12 @@ impl HostSetup {
         let redirects = self.journal.set(REDIRECTS, ipv4("all", "send_redirects"), "0");
         let redirects = redirects.and(self.journal.set(&on_lan, ipv4(lan, "send_redirects"), "0"));
         tolerate(redirects, "strays may draw redirects after a takeover");
+        // Not changed, but if somebody does, it is to stay so, on the LAN interface too.
+        let all = ipv4("all", "forwarding");
+        if sysctl::read(&all)? == "0" {
+            self.journal.need(&on_lan)?;
+            self.journal.note_own_value(&on_lan, all, "0")?;
+        }
         self.journal.set(&on_lan, ipv4(lan, "forwarding"), "1")?;
         // The TUN's own settings vanish with it and need no journal.
         sysctl::write(&ipv4(tun, "forwarding"), "1")?;

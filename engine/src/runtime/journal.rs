@@ -226,6 +226,8 @@ impl Journal {
         for entry in self.entries().iter().rev() {
             if needed(&entry.group) {
                 kept.push(entry.clone());
+            } else if self.is_overruled(entry) {
+                log::info!("{} stays on: all interfaces forward now", sysctl::name(&entry.path));
             } else if let Err(error) = restore(entry) {
                 kept.push(entry.clone());
                 outcome = outcome.and(Err(error));
@@ -236,6 +238,18 @@ impl Journal {
             self.replace(kept)?;
         }
         outcome
+    }
+
+    /// Whether somebody has since switched on for all interfaces what was noted to be off for all, and
+    /// what the engines had switched on for one: it is one of all.
+    fn is_overruled(&self, entry: &Entry) -> bool {
+        let all = sysctl::ipv4("all", "forwarding");
+        let is_one = entry.path != all
+            && entry.path.starts_with("/proc/sys/net/ipv4/conf")
+            && entry.path.ends_with("forwarding");
+        is_one
+            && self.entries().iter().any(|noted| noted.path == all && noted.old == "0")
+            && sysctl::read(&all).is_ok_and(|value| value == entry.new)
     }
 
     /// Is no user of this host any more: what it alone needed is restored. The own file goes when

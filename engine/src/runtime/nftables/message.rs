@@ -28,6 +28,7 @@ pub(super) const NEW_CHAIN: u16 = 3;
 pub(super) const GET_CHAIN: u16 = 4;
 pub(super) const NEW_RULE: u16 = 6;
 pub(super) const GET_RULE: u16 = 7;
+pub(super) const DELETE_RULE: u16 = 8;
 pub(super) const NEW_SET: u16 = 9;
 pub(super) const GET_SET: u16 = 10;
 pub(super) const NEW_ELEMENTS: u16 = 12;

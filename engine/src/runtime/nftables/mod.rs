@@ -17,7 +17,9 @@
 //!   ```
 //! * **Routing.** Where the engine had to switch forwarding on, the LAN could reach every other
 //!   network of this host. So of what the LAN sends only what is for a service address is forwarded.
-//!   A host that forwarded before is a router by somebody's will, and stays one.
+//!   A host that forwarded before is a router by somebody's will, and stays one. One that somebody makes
+//!   a router later (container managers do) is let: for IPv4 the switch for all interfaces tells. The
+//!   one for IPv6 is on already.
 //!
 //! The table belongs to this process (`NFT_TABLE_F_OWNER`): nobody can change it by mistake, also not a
 //! firewall that flushes all rules when it is loaded. Where the kernel can (Linux 6.9), it outlives a
@@ -28,17 +30,21 @@ mod message;
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use parking_lot::Mutex;
 
 use self::message::{
-    ADDRESSES, Attributes, Batch, DELETE_TABLE, Expressions, Family, GET_CHAIN, GET_ELEMENTS,
-    GET_RULE, GET_SET, Is, Meta, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE, RAISED,
-    Verdict, attributes, dump, elements, interface, messages, octets,
+    ADDRESSES, Attributes, Batch, DELETE_RULE, DELETE_TABLE, Expressions, Family, GET_CHAIN,
+    GET_ELEMENTS, GET_RULE, GET_SET, Is, Meta, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET,
+    NEW_TABLE, RAISED, Verdict, attributes, dump, elements, interface, messages, octets,
 };
 use super::netlink::TUN_GROUP;
+use super::sysctl::{self, ipv4};
 
 /// The kernel answers at once; an answer that is this late will not come.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +52,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const BUFFER_LEN: usize = 64 * 1024;
 /// TTLs up to this are raised before the kernel forwards, those above after it.
 const LOW: u8 = 15;
+
+/// How soon it is noticed that somebody has made a router of this host.
+const ROUTER_POLL: Duration = Duration::from_secs(1);
 
 const OWNER: u32 = 2;
 const PERSIST: u32 = 4;
@@ -75,7 +84,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Rules {
     /// Whoever has this socket owns the table.
-    _socket: Socket,
+    _socket: Arc<Mutex<Socket>>,
     /// Why TTLs are not mended.
     pub(super) ages: Option<io::Error>,
 }
@@ -90,12 +99,49 @@ impl Rules {
             for flags in [OWNER | PERSIST, OWNER, 0] {
                 let socket = open()?;
                 match carry_out(&socket, &table(plan, flags, ttl)) {
-                    Ok(()) => return Ok(Self { _socket: socket, ages: why.filter(|_| !ttl) }),
+                    Ok(()) => {
+                        let socket = Arc::new(Mutex::new(socket));
+                        if plan.close_ipv4 {
+                            yield_to_router(&socket, plan)?;
+                        }
+                        return Ok(Self { _socket: socket, ages: why.filter(|_| !ttl) });
+                    }
                     Err(error) => why = Some(error),
                 }
             }
         }
         Err(why.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// Starts the thread that lets IPv4 through once somebody has made a router of this host.
+fn yield_to_router(socket: &Arc<Mutex<Socket>>, plan: &Plan) -> io::Result<()> {
+    let (rules, plan) = (Arc::downgrade(socket), Plan { close_ipv4: false, ..plan.clone() });
+    let name = "router".to_owned();
+    thread::Builder::new().name(name).spawn(move || wait_for_router(&rules, &plan)).map(drop)
+}
+
+fn wait_for_router(rules: &Weak<Mutex<Socket>>, plan: &Plan) {
+    loop {
+        thread::sleep(ROUTER_POLL);
+        let is_router = sysctl::read(&ipv4("all", "forwarding")).is_ok_and(|value| value == "1");
+        // Gone with the engine's rules.
+        let Some(socket) = rules.upgrade() else { return };
+        if !is_router {
+            continue;
+        }
+        let mut batch = Batch::new();
+        let all = Attributes::default().text(1, &plan.tun).text(2, "forward");
+        batch.push(DELETE_RULE, all);
+        add_forward_rules(&mut batch, plan);
+        match carry_out(&socket.lock(), &batch) {
+            Ok(()) => log::info!(
+                "somebody has switched IPv4 forwarding on for all interfaces: {} routes as it says",
+                plan.lan
+            ),
+            Err(error) => log::warn!("{} routes no IPv4 but the service's: {error}", plan.lan),
+        }
+        return;
     }
 }
 
@@ -171,11 +217,15 @@ fn add_chain(batch: &mut Batch, table: &str, name: &str, (hook, priority): (u32,
     batch.push(NEW_CHAIN, chain.number(5, ACCEPT).text(7, "filter"));
 }
 
+fn add_forward(batch: &mut Batch, plan: &Plan) {
+    add_chain(batch, &plan.tun, "forward", FORWARD);
+    add_forward_rules(batch, plan);
+}
+
 /// What the LAN sends goes to service addresses alone. The other engines' TUNs are known by their
 /// group, and what is for their addresses and passes by (strays) by the sets.
-fn add_forward(batch: &mut Batch, plan: &Plan) {
+fn add_forward_rules(batch: &mut Batch, plan: &Plan) {
     let table = plan.tun.as_str();
-    add_chain(batch, table, "forward", FORWARD);
     let mut rule = |expressions: Expressions| {
         batch.push(NEW_RULE, expressions.rule(table, "forward"));
     };
