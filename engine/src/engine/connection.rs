@@ -51,6 +51,16 @@ impl Alarm {
         true
     }
 
+    /// Whether the wheel has an entry for it.
+    pub(super) fn is_set(&self) -> bool {
+        self.next != Instant::NEVER
+    }
+
+    /// Whether the wheel looks at it only after `due`.
+    pub(super) fn rings_after(&self, due: Instant) -> bool {
+        self.next > due
+    }
+
     /// An entry came out of the wheel. Whether it is the one that was waited for, and not one
     /// that another has replaced.
     pub(super) fn rings(&mut self, now: Instant) -> bool {

@@ -15,6 +15,7 @@
 
 mod connection;
 mod cookies;
+mod counts;
 mod follow;
 mod hosts;
 mod inbound;

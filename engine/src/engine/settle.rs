@@ -13,7 +13,7 @@ use crate::tcp::{CloseCause, Tcb, Verdict};
 use crate::time::{Duration, Instant};
 
 /// The farthest alarm. An alarm outlives its connection, and a keepalive's may be hours away.
-const ALARM_MAX: Duration = Duration::from_secs(300);
+pub(super) const ALARM_MAX: Duration = Duration::from_secs(300);
 
 /// Where a connection stood before an event.
 #[derive(Debug, Clone, Copy)]
@@ -140,8 +140,9 @@ impl Engine {
         if handshake && !connection.handshake_logged {
             self.half_open = self.half_open.saturating_sub(1);
         }
-        connection.handshake_logged = handshake;
-        connection.fin_logged = fin;
+        // A connection that has just ended has no state any more that says so.
+        connection.handshake_logged |= handshake;
+        connection.fin_logged |= fin;
         self.log_progress(id);
     }
 

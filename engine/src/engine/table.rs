@@ -251,6 +251,46 @@ impl Table {
         self.free.len()
     }
 
+    /// Every connection, in slot order, the parked ones as they are, and as they were left.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().filter_map(|slot| slot.as_deref())
+    }
+
+    /// Whether what was set in `connection` for a standby's sake was set for the present one's.
+    pub(super) fn is_current(&self, connection: &Connection) -> bool {
+        connection.session == self.session
+    }
+
+    /// Whether the lists of the table agree with its slots.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let places: std::collections::BTreeSet<u32> =
+            self.by_tuple.iter().map(|place| place.slot).collect();
+        let tenants = self.iter().count();
+        if places.len() != self.len() || tenants != self.len() {
+            return Err(format!("{tenants} connections, {} places", self.len()));
+        }
+        let lost = self.iter().find(|one| self.find(one.tuple) != Some(one.id));
+        if let Some(lost) = lost {
+            return Err(format!("{:?} is not found", lost.tuple));
+        }
+        let free: std::collections::BTreeSet<u32> = self.free.iter().copied().collect();
+        let taken = free.iter().any(|slot| self.tenant(*slot as usize).is_some());
+        if taken || free.len() != self.free.len() {
+            return Err("a slot that is taken, or offered already, is on offer".to_owned());
+        }
+        let mut live: Vec<ConnId> = self.live.iter().copied().collect();
+        live.sort_unstable();
+        let is_listed_once = |one: &Connection| {
+            let from = live.partition_point(|id| *id < one.id);
+            live.get(from) == Some(&one.id) && live.get(from + 1) != Some(&one.id)
+        };
+        let speaks = |one: &&Connection| matches!(one.body, Body::Live(_));
+        match self.iter().filter(speaks).find(|one| !is_listed_once(one)) {
+            Some(one) => Err(format!("{:?} is not listed as live, or twice", one.tuple)),
+            None => Ok(()),
+        }
+    }
+
     /// Every connection, in slot order, the parked ones as they are.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slots.iter_mut().filter_map(|slot| slot.as_deref_mut())

@@ -100,6 +100,11 @@ impl Engine {
         self.recent.clear();
     }
 
+    /// Whether somebody may still be to wake.
+    pub(super) fn is_walking(&self) -> bool {
+        !self.walk.is_done()
+    }
+
     /// Whether the walk can go on now.
     pub(super) fn waking_due(&self) -> bool {
         !self.walk.is_done()

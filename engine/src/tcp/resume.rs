@@ -98,6 +98,12 @@ impl Tcb {
         if hard.peer_fin {
             self.transition(now, State::CloseWait, "resumed");
         }
+        if hard.fin_acked {
+            // Our FIN took a sequence number, and what we say next comes behind it.
+            self.snd.finish = true;
+            self.snd.una = hard.acked + 1;
+            self.snd.nxt = hard.acked + 1;
+        }
         match (hard.fin_acked, hard.peer_fin) {
             (false, _) => self.arm_keepalive(now),
             (true, false) => {

@@ -358,6 +358,11 @@ impl Tcb {
         self.close(now, CloseCause::Aborted);
     }
 
+    /// Whether something that it may not reveal yet limits what it says.
+    pub fn is_held_back(&self) -> bool {
+        self.horizon != Horizon::OPEN
+    }
+
     /// How far the connection may speak. A limit only moves forward; below what has been revealed
     /// it has no effect.
     pub fn set_horizon(&mut self, horizon: Horizon) {

@@ -111,6 +111,7 @@ impl World {
         state.turn_at = u64::MAX;
         if self.turn(host) {
             self.listen(host);
+            self.audit(host);
             self.schedule_turn(host);
         }
     }
@@ -452,6 +453,15 @@ impl World {
         self.tally.add("failure between two outputs", 1);
         self.blow(host, fault);
         true
+    }
+
+    /// Between two turns everything that an engine counts is what it counts.
+    fn audit(&mut self, host: usize) {
+        let now = self.hosts[host].clock.at(self.now);
+        let Some(engine) = &self.hosts[host].engine else { return };
+        if let Err(why) = engine.audit(now) {
+            self.complain("counts", format!("{}: {why}", NodeId(host as u8).name()));
+        }
     }
 
     /// What a node says of itself after a turn.

@@ -32,6 +32,9 @@ pub(super) const FILES: u16 = 80;
 /// What a relay's port is above the port of its backends.
 pub(super) const RELAYED: u16 = 7000;
 
+/// So many connections are counted anew now and then only.
+const CROWD: usize = 256;
+
 /// What travels, and to whom.
 #[derive(Debug, Clone)]
 enum Event {
@@ -66,6 +69,8 @@ pub(super) struct Host {
     held: Option<Action>,
     /// Whether its disk keeps everybody waiting.
     pub(super) disk_busy: Rc<Cell<bool>>,
+    /// What its store has given and nobody has given back.
+    holds: Rc<Cell<usize>>,
 }
 
 /// A store whose disk can be made to wait.
@@ -73,6 +78,7 @@ pub(super) struct Host {
 struct Disk {
     store: MemoryStore,
     busy: Rc<Cell<bool>>,
+    holds: Rc<Cell<usize>>,
 }
 
 impl Disk {
@@ -84,11 +90,15 @@ impl Disk {
 
 impl Store for Disk {
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
-        self.turn().lookup(root, path)
+        let answer = self.turn().lookup(root, path);
+        self.holds.set(self.store.holds());
+        answer
     }
 
     fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
-        self.turn().verify(root, path, pinned)
+        let answer = self.turn().verify(root, path, pinned);
+        self.holds.set(self.store.holds());
+        answer
     }
 
     fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read {
@@ -97,6 +107,7 @@ impl Store for Disk {
 
     fn release(&mut self, content: ContentId) {
         self.store.release(content);
+        self.holds.set(self.store.holds());
     }
 }
 
@@ -234,6 +245,7 @@ impl Host {
             sleeps_before_claim: false,
             held: None,
             disk_busy: Rc::default(),
+            holds: Rc::default(),
         }
     }
 
@@ -283,7 +295,9 @@ impl World {
         let node = [Node::A, Node::B][host];
         self.hosts[host].boots += 1;
         let boot = self.hosts[host].boots * 10 + host as u64;
-        let disk = Disk { store: store(), busy: Rc::clone(&self.hosts[host].disk_busy) };
+        let Host { disk_busy, holds, .. } = &self.hosts[host];
+        holds.set(0);
+        let disk = Disk { store: store(), busy: Rc::clone(disk_busy), holds: Rc::clone(holds) };
         let mut setup = setup(node, boot);
         (self.tweak)(&mut setup);
         let mut engine = Engine::new(setup, Box::new(disk), self.now);
@@ -608,10 +622,25 @@ impl World {
             idle &= !self.send_link(host);
             idle &= !self.send_packets(host);
             if idle {
+                self.audit(host);
                 return;
             }
         }
         panic!("host {host} never comes to rest\n{}", self.story());
+    }
+
+    /// Every count of the host's engine is what it counts, and its store's holds are somebody's.
+    fn audit(&mut self, host: usize) {
+        let now = self.now;
+        let Some(engine) = &self.hosts[host].engine else { return };
+        if engine.table.len() > CROWD && !self.serial.is_multiple_of(64) {
+            return;
+        }
+        if let Err(why) = engine.audit(now) {
+            panic!("host {host}: {why}\n{}", self.story());
+        }
+        let (holds, connections) = (self.hosts[host].holds.get(), engine.table.len());
+        assert!(holds == 0 || connections > 0, "host {host}: {holds} holds are nobody's");
     }
 
     fn act(&mut self, host: usize, action: Action) {

@@ -138,6 +138,25 @@ fn every_state_resumes() {
     assert_eq!(state(syn_sent), State::SynSent);
 }
 
+/// The next standby is told of it, and what follows comes behind the FIN: a peer takes nothing that
+/// lies in front of what it has.
+#[test]
+fn what_the_client_has_acknowledged_stays_acknowledged_at_the_next_takeover() {
+    let pair = Pair::established();
+    let base = pair.ends[SERVER].tcb.hard();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    for peer_fin in [false, true] {
+        let hard = Hard { peer_fin, fin_acked: true, received: 9, acked: 20, ..base.clone() };
+        let mut tcb = Tcb::resume(&settings, pair.now, &hard);
+        tcb.set_output_end(20);
+        tcb.finish();
+        assert_eq!((tcb.hard().fin_acked, tcb.hard().acked), (true, 20), "{peer_fin}");
+        tcb.nudge(pair.now);
+        let said = tcb.poll_transmit(pair.now, &mut |_| 0).expect("the path is good");
+        assert_eq!((said.seq, said.len()), (hard.iss.add(22), 0), "{peer_fin}");
+    }
+}
+
 #[test]
 fn output_acknowledged_before_the_handshake_was_told_is_believed() {
     let mut pair = Pair::opening(Start::default());
