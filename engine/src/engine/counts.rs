@@ -44,6 +44,7 @@ impl Engine {
     fn audit_lists(&self) -> Result<(), Wrong> {
         let (ready, waiting) = (tally(&self.ready), tally(&self.waiting));
         let (progress, quiet) = (tally(&self.progress), tally(&self.quiet));
+        let lingering = tally(self.lingering.iter());
         for connection in self.table.iter() {
             let Connection { id, tuple, queued, waiting: waits, progressed, .. } = connection;
             let listed = |list: &BTreeMap<ConnId, usize>| list.get(id).copied().unwrap_or(0);
@@ -52,6 +53,7 @@ impl Engine {
             };
             exactly("entries in ready", &ready, *queued)?;
             exactly("entries in waiting", &waiting, *waits)?;
+            exactly("entries in lingering", &lingering, connection.lingers)?;
             if *progressed && self.table.is_current(connection) && listed(&progress) == 0 {
                 return Err(format!("progress of {tuple:?} is never told"));
             }
@@ -59,6 +61,7 @@ impl Engine {
                 return Err(format!("{tuple:?} is quiet twice"));
             }
         }
+        self.outbox.audit()?;
         let bound = 2 * self.table.len() + 64;
         let longest = waiting.values().sum::<usize>();
         if longest > bound + 1 {

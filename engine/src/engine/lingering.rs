@@ -28,6 +28,11 @@ impl Lingering {
         self.list.len()
     }
 
+    /// Who is listed.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ConnId> {
+        self.list.iter()
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.list.clear();

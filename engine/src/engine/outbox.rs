@@ -97,6 +97,13 @@ impl Outbox {
         self.queues[kind].pop_front()
     }
 
+    /// Whether the count is that of the queues.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let queued: usize = self.queues.iter().map(VecDeque::len).sum();
+        let agrees = queued == self.count;
+        if agrees { Ok(()) } else { Err(format!("outbox: {queued} packets, kept {}", self.count)) }
+    }
+
     /// Whether nothing waits.
     pub(super) const fn is_empty(&self) -> bool {
         self.count == 0

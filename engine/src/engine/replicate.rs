@@ -80,7 +80,7 @@ impl Stall {
 
     /// How long the standby has owed a confirmation. `pause`: a gap between two looks after which
     /// this process, not the standby, stood still.
-    fn lasts(&mut self, now: Instant, log: &Log, pause: Duration) -> Duration {
+    pub(super) fn lasts(&mut self, now: Instant, log: &Log, pause: Duration) -> Duration {
         let idle = log.confirmed() == log.appended();
         if idle || log.confirmed() != self.confirmed || now.since(self.looked) > pause {
             self.begin(now, log.confirmed());
@@ -90,7 +90,7 @@ impl Stall {
     }
 
     /// The standby is let go. Returns for how long.
-    fn shun(&mut self, now: Instant) -> Duration {
+    pub(super) fn shun(&mut self, now: Instant) -> Duration {
         let forgiven = now.since(self.until) > SHUN_MAX;
         self.wait = if forgiven { SHUN_MIN } else { (self.wait * 2).clamp(SHUN_MIN, SHUN_MAX) };
         self.until = now + self.wait;
@@ -155,14 +155,14 @@ impl Engine {
 
     /// Nothing that connections were told for the sake of the last standby holds any more: their
     /// horizons are open, and none of them is replicated.
-    fn begin_session(&mut self) {
+    pub(super) fn begin_session(&mut self) {
         self.table.begin_session();
         self.progress.clear();
         self.unprotected = 0;
     }
 
     /// Counts a connection that the standby cannot be told of (I7).
-    fn expose(&mut self, id: ConnId) {
+    pub(super) fn expose(&mut self, id: ConnId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         if !connection.exposed {
             connection.exposed = true;

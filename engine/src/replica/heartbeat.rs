@@ -165,6 +165,13 @@ mod tests {
         }
 
         #[test]
+        fn a_heartbeat_of_another_format_is_refused(heartbeat in heartbeat(), format: u8) {
+            let mut bytes = heartbeat.encode();
+            bytes[0] = format;
+            prop_assert_eq!(Heartbeat::decode(&bytes).is_ok(), format == FORMAT);
+        }
+
+        #[test]
         fn a_short_heartbeat_is_refused(heartbeat in heartbeat(), cut in 0..Heartbeat::LEN_3) {
             prop_assert!(Heartbeat::decode(&heartbeat.encode()[..cut]).is_err());
         }

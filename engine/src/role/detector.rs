@@ -175,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_slept_through_is_no_silence_of_either_path() {
+        for path in [Path::Replication, Path::Lan] {
+            let mut detector = Detector::new(at(0), &Timing::default());
+            detector.hear(at(0), path, 1);
+            detector.restart(at(500));
+            assert_eq!(detector.silence(at(540), path), Duration::from_millis(40));
+            assert_eq!(detector.poll_report(at(549)), None, "{path}");
+            assert!(detector.is_silent(at(550), path));
+        }
+    }
+
+    #[test]
     fn what_was_slept_through_is_not_silence() {
         let mut detector = Detector::new(at(0), &Timing::default());
         detector.hear(at(0), Path::Lan, 1);

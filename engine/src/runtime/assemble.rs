@@ -329,3 +329,33 @@ fn part<const N: usize>(bytes: [u8; 32]) -> [u8; N] {
     part.copy_from_slice(&bytes[..N]);
     part
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn configured(tcp: &str) -> tcp::Settings {
+        let text = format!(
+            "[pair]\naddresses = [\"10.0.0.9\"]\n[node.a]\nlan-interface = \"eth0\"\n\
+             [[service]]\nkind = \"discard\"\nport = 9\n[tcp]\n{tcp}\n"
+        );
+        let config = Config::parse("test", FilePath::new("/"), &text).expect("it is in order");
+        tcp_settings(&config.tcp)
+    }
+
+    /// MUST-24, MUST-25, MUST-27, MUST-21: what a person writes is what connections do.
+    #[test]
+    fn what_is_configured_of_tcp_is_what_connections_get() {
+        assert_eq!(configured("").keepalive, None, "off by default");
+        let on = configured("keepalive = { idle = \"1m\", interval = \"2s\", probes = 3 }");
+        let (idle, interval) = (Duration::from_secs(60), Duration::from_secs(2));
+        assert_eq!(on.keepalive, Some(tcp::Keepalive { idle, interval, probes: 3 }));
+        let waits = configured("user-timeout = \"30s\"\ntime-wait = \"1s\"");
+        let (user_timeout, time_wait) = (Duration::from_secs(30), Duration::from_secs(1));
+        assert_eq!((waits.user_timeout, waits.time_wait), (user_timeout, time_wait));
+        assert_eq!(configured("ecn = false").ecn, tcp::Ecn::Never);
+        assert_eq!(configured("congestion = \"newreno\"").congestion, tcp::Algorithm::NewReno);
+        assert_eq!(configured("receive-buffer = \"64KiB\"").receive_buffer, 65_536);
+    }
+}

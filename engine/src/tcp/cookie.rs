@@ -297,6 +297,30 @@ mod tests {
     }
 
     #[test]
+    fn each_option_comes_back_from_a_bit_of_its_own() {
+        let (secret, settings) = (Secret { key: [7; 16] }, Settings::default());
+        for (sack, ecn, scale) in [
+            (true, false, Some(0)),
+            (false, true, Some(14)),
+            (false, false, Some(7)),
+            (true, true, None),
+        ] {
+            let mut syn = syn();
+            syn.options.sack_permitted = sack;
+            syn.options.window_scale = scale;
+            if !ecn {
+                syn.flags -= Flags::ECE | Flags::CWR;
+            }
+            let (now, layout) = (Instant::ZERO, Layout::Halves);
+            let sent = syn_ack(&settings, &secret, &tuple(), &syn, now, 0, 1500, layout);
+            let facts = decode(&secret, &tuple(), &answer(&sent), now, layout).unwrap();
+            assert_eq!((facts.sack, facts.ecn, facts.window_scale), (sack, ecn, scale));
+            assert_eq!(sent.options.sack_permitted, sack);
+            assert_eq!(sent.flags.contains(Flags::ECE), ecn);
+        }
+    }
+
+    #[test]
     fn without_timestamps_there_are_no_options() {
         let (secret, settings) = (Secret { key: [7; 16] }, Settings::default());
         let mut syn = syn();

@@ -271,6 +271,14 @@ mod tests {
         assert_eq!(written(Hard { snd_scale: 15, ..hard() }), Err(HardError));
         assert_eq!(written(Hard { received: u64::MAX, ..hard() }), Err(HardError));
         assert_eq!(written(Hard { received: 0, ..hard() }), Err(HardError));
+        let early = Hard { handshake_done: false, peer_fin: false, ..hard() };
+        assert_eq!(written(early.clone()), Ok(early.clone()));
+        for (peer_fin, fin_acked) in [(true, false), (false, true)] {
+            let fin = Hard { peer_fin, fin_acked, ..early.clone() };
+            assert_eq!(written(fin), Err(HardError), "a FIN before the handshake was done");
+        }
+        let no_syn = Hard { syn_received: false, ..hard() };
+        assert_eq!(written(no_syn), Err(HardError));
     }
 
     proptest! {

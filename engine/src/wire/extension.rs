@@ -127,6 +127,16 @@ mod tests {
         assert_eq!(packet_walk(DESTINATION, &bytes), Ok(upper));
     }
 
+    /// Pad1 has no length: what follows it is the next option.
+    #[test]
+    fn padding_of_one_byte_is_one_byte() {
+        let padded = [TCP, 0, 0, 0, 0, 1, 1, 0, b'x'];
+        let upper = Upper { protocol: TCP, fragment: None, payload: b"x" };
+        assert_eq!(packet_walk(DESTINATION, &padded), Ok(upper));
+        let hidden = [TCP, 0, 0, 0xc2, 3, 0, 0, 0];
+        assert_eq!(packet_walk(DESTINATION, &hidden), Err(DropReason::BadExtension));
+    }
+
     #[test]
     fn option_that_must_be_understood_stops_the_packet() {
         let jumbo = [TCP, 0, 0xc2, 4, 0, 1, 0, 0];

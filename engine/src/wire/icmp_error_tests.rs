@@ -95,3 +95,29 @@ fn nothing_is_written_of_a_source_quench_or_between_families() {
         assert!(out.is_empty());
     }
 }
+
+/// What a kernel looks at: type and code (RFC 792, RFC 1191, RFC 4443 §3), and that the packet was one
+/// that might not be cut.
+#[test]
+fn each_kind_has_its_type_and_its_code() {
+    let written = |ipv6, kind| {
+        let mut out = Vec::new();
+        write_icmp_error(&error(ipv6, kind, 1500), router(ipv6), 64, 1, &mut out);
+        let at = if ipv6 { V6_LEN } else { V4_LEN };
+        (out[at], out[at + 1], out[at + ICMP_LEN..].to_vec())
+    };
+    let expected = [
+        (IcmpKind::TooBig { mtu: 1400 }, (3, 4), (2, 0)),
+        (IcmpKind::Unreachable { hard: true }, (3, 3), (1, 4)),
+        (IcmpKind::Unreachable { hard: false }, (3, 1), (1, 3)),
+        (IcmpKind::TimeExceeded, (11, 0), (3, 0)),
+        (IcmpKind::ParameterProblem, (12, 0), (4, 0)),
+    ];
+    for (kind, v4, v6) in expected {
+        let (class, code, quoted) = written(false, kind);
+        assert_eq!((class, code), v4, "{kind:?}");
+        assert_eq!(quoted[6] & 0xe0, 0x40, "DF, and no more fragments: {kind:?}");
+        let (class, code, _) = written(true, kind);
+        assert_eq!((class, code), v6, "{kind:?}");
+    }
+}

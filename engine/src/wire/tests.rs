@@ -152,6 +152,13 @@ fn assert_etherparse_agrees(header: &TcpHeader, payload: &[u8], packet: &[u8]) {
     assert_eq!(tcp.payload(), payload);
 }
 
+/// Ports, number, flags, and whether a router has marked it.
+fn segment_of(packet: &[u8]) -> ((u16, u16, SeqNum, Flags), bool) {
+    let ip = parse_ip(packet).expect("IP");
+    let (from, to, segment) = parse_tcp(&ip, ChecksumState::Verify).expect("TCP");
+    ((from, to, segment.seq, segment.flags), segment.marked)
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back_by_us_and_by_etherparse(
@@ -218,6 +225,25 @@ proptest! {
         };
         let ends = (tuple.remote.port(), tuple.local.port(), segment);
         prop_assert_eq!(parse_tcp(&ip, ChecksumState::Verify), Ok(ends));
+    }
+
+    /// RFC 2873: whatever class of service a packet is given on its way, it is the same segment.
+    #[test]
+    fn precedence_changes_nothing(header in headers(), class: u8) {
+        let mut packet = vec![0; header.len()];
+        let _: VnetHeader = header.write(&mut packet, 0, Offload::Full);
+        let plain = segment_of(&packet);
+        if header.tuple.is_ipv6() {
+            packet[0] = 0x60 | class >> 4;
+            packet[1] = class << 4 | packet[1] & 0x0f;
+        } else {
+            packet[1] = class;
+            packet[10..12].fill(0);
+            let sum = checksum::Sum::default().add_bytes(&packet[..20]).checksum();
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        let (ends, marked) = segment_of(&packet);
+        prop_assert_eq!((ends, marked), (plain.0, class & 3 == 3));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod client;
 mod doubt;
+mod edges;
 mod hosts;
 mod observer;
 mod parking;

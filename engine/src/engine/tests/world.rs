@@ -128,6 +128,8 @@ pub(super) struct World {
     packets: u64,
     /// The longest packet that an engine wrote.
     pub(super) longest: usize,
+    /// What came to clients that are none of the world's.
+    pub(super) overheard: Vec<Vec<u8>>,
     /// Whether no heartbeat arrives.
     pub(super) beats_lost: bool,
     /// What a test wants otherwise in every engine that starts.
@@ -270,6 +272,7 @@ impl World {
             loss: 0,
             packets: 0,
             longest: 0,
+            overheard: Vec::new(),
             beats_lost: false,
             tweak: |_| (),
         }
@@ -304,6 +307,11 @@ impl World {
         engine.on_carrier(self.now, true);
         self.hosts[host].engine = Some(engine);
         self.serve(host);
+    }
+
+    /// How many holds a host's store has given and not got back.
+    pub(super) fn holds(&self, host: usize) -> usize {
+        self.hosts[host].holds.get()
     }
 
     pub(super) fn engine(&mut self, host: usize) -> &mut Engine {
@@ -607,7 +615,7 @@ impl World {
     }
 
     /// What `runtime` does after every turn, in its order.
-    fn serve(&mut self, host: usize) {
+    pub(super) fn serve(&mut self, host: usize) {
         for _ in 0..1000 {
             let mut idle = true;
             while let Some(action) =
@@ -829,13 +837,18 @@ impl World {
     fn reach_client(&mut self, event: &Event) {
         let Event::ToNode(packet) = event else { return };
         self.observer.watch(self.now, packet);
+        let mut known = false;
         for index in 0..self.clients.len() {
             if self.clients[index].on_packet(self.now, packet) {
+                known = true;
                 if self.clients[index].has_ended() {
                     self.observer.ended(self.clients[index].port());
                 }
                 self.serve_client(index);
             }
+        }
+        if !known {
+            self.overheard.push(packet.clone());
         }
     }
 

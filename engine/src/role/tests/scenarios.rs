@@ -6,7 +6,7 @@ use super::world::{A, B, World};
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
 
-fn at(millis: u64) -> Instant {
+pub(super) fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
@@ -569,7 +569,7 @@ fn an_owner_is_known_after_a_round_trip_of_beats() {
 
 // Against one machine alone.
 
-fn beat(role: BeatRole, epoch: u64, sequence: u64, echo: u64) -> Beat {
+pub(super) fn beat(role: BeatRole, epoch: u64, sequence: u64, echo: u64) -> Beat {
     Beat {
         node: Node::B,
         boot: 7,
@@ -586,11 +586,11 @@ fn beat(role: BeatRole, epoch: u64, sequence: u64, echo: u64) -> Beat {
     }
 }
 
-fn drain(roles: &mut Roles) -> Vec<Action> {
+pub(super) fn drain(roles: &mut Roles) -> Vec<Action> {
     core::iter::from_fn(|| roles.poll_action()).collect()
 }
 
-fn tick(roles: &mut Roles, from: u64, to: u64) {
+pub(super) fn tick(roles: &mut Roles, from: u64, to: u64) {
     for millis in from..=to {
         roles.on_timer(at(millis));
         roles.poll_beat(at(millis));
@@ -598,7 +598,7 @@ fn tick(roles: &mut Roles, from: u64, to: u64) {
 }
 
 /// Node `a` (boot 1) in duplex with boot 7 at 1000 ms.
-fn duplex_a(policy: Policy) -> Roles {
+pub(super) fn duplex_a(policy: Policy) -> Roles {
     let mut roles = Roles::new(at(600), Node::A, 1, Timing::default(), policy);
     tick(&mut roles, 601, 900);
     roles.on_probe(at(900), ProbeResult::Clear);

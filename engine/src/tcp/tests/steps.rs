@@ -376,6 +376,22 @@ fn time_wait_yields_to_a_newer_syn_only() {
     assert_eq!(Lone::established().end.tcb.reuse_allowed(&syn(2)), None);
 }
 
+/// RFC 6191 §2: with timestamps these decide, and the number only between equal ones.
+#[test]
+fn time_wait_yields_to_a_syn_with_a_later_timestamp_whatever_its_number() {
+    let mut lone = Lone::at(State::TimeWait);
+    lone.end.tcb.timestamps = true;
+    lone.end.tcb.rcv.ts_recent = 1000;
+    let yields = |seq, val| {
+        let mut syn = segment(seq, 0, Flags::SYN, b"");
+        syn.options.timestamps = Some(Timestamps { val, ecr: 0 });
+        lone.end.tcb.reuse_allowed(&syn).is_some()
+    };
+    assert!(yields(0, 1001) && yields(2, 1001));
+    assert!(!yields(0, 999) && !yields(2, 999), "an old copy");
+    assert!(!yields(0, 1000) && yields(2, 1000));
+}
+
 #[test]
 fn icmp_counts_only_for_what_is_in_flight() {
     let mut lone = Lone::established();

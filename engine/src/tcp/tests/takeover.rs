@@ -1,7 +1,7 @@
 //! Another host goes on with the connection, and the client notices nothing (I4).
 
 use super::pair::{CLIENT, Pair, SERVER, Start, Weather, dropped, pattern};
-use crate::tcp::{DropReason, Hard, Horizon, State, Tcb, Verdict, farewell};
+use crate::tcp::{DropReason, Hard, Horizon, Settings, State, Tcb, Verdict, farewell};
 use crate::time::Duration;
 use crate::wire::{Flags, Segment};
 use std::sync::Arc;
@@ -224,4 +224,191 @@ fn a_question_takes_back_nothing_that_was_said() {
         let answer = pair.client().poll(now).expect("an answer").head;
         assert_eq!(answer.seq, pair.ends[SERVER].tcb.rcv_seq_of(said as u64), "where it is");
     }
+}
+
+/// Its predecessor may have shown the client a window that ours could not hold (I4).
+#[test]
+fn an_edge_that_was_advertised_is_not_taken_back_by_a_smaller_buffer() {
+    let pair = Pair::established();
+    let base = pair.ends[SERVER].tcb.hard();
+    let small = Settings { receive_buffer: 16_384, ..Settings::default() };
+    for received_edge in [1_000_000, 200_000] {
+        let hard = Hard { received: 100_000, consumed: 100_000, received_edge, ..base.clone() };
+        let mut tcb = Tcb::resume(&Arc::new(small.clone()), pair.now, &hard);
+        tcb.nudge(pair.now);
+        let said = tcb.poll_transmit(pair.now, &mut |_| 0).expect("the path is good");
+        let edge = 100_000 + (u64::from(said.window) << hard.rcv_scale);
+        assert!(edge >= received_edge, "{edge} of {received_edge}");
+    }
+}
+
+/// What was acknowledged is no longer in the window: the room for it is the application's.
+#[test]
+fn input_that_is_not_consumed_is_not_offered_room_twice() {
+    let pair = Pair::established();
+    let base = pair.ends[SERVER].tcb.hard();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let hard = Hard { received: 500_000, consumed: 900_000, received_edge: 0, ..base };
+    let tcb = Tcb::resume(&settings, pair.now, &hard);
+    assert_eq!((tcb.rcv.consumed, tcb.rcv.nxt, tcb.rcv.acked), (500_000, 500_000, 500_000));
+}
+
+/// Its client would ask for a sign of life, too.
+fn only_the_server_asks() -> Pair {
+    let client = Settings { keepalive: None, ..Settings::default() };
+    Pair::established_with(Start { client, ..Start::default() })
+}
+
+#[test]
+fn a_carried_connection_that_says_nothing_is_probed_and_given_up_in_the_end() {
+    let mut pair = only_the_server_asks();
+    let keepalive = pair.ends[SERVER].tcb.settings.keepalive.expect("by default");
+    let hard = pair.server().tcb.hard();
+    pair.take_over(&hard, false);
+    pair.run_for(Duration::from_secs(1));
+    pair.server().take_sent();
+    pair.cut[CLIENT] = true;
+    pair.run_for(keepalive.idle + Duration::from_secs(1));
+    assert_eq!(pair.server().take_sent().len(), 1, "a probe");
+    pair.run_for(keepalive.interval * (u32::from(keepalive.probes) + 1));
+    assert!(pair.server().tcb.closed());
+}
+
+#[test]
+fn a_window_that_was_shut_is_probed_at_once() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(5000, 1));
+    let hard = Hard { snd_wnd: 0, ..pair.server().tcb.hard() };
+    pair.flush();
+    pair.wire.clear();
+    pair.take_over(&hard, false);
+    pair.server().take_sent();
+    pair.flush();
+    let sent: Vec<usize> = pair.server().take_sent().iter().map(|one| one.bytes.len()).collect();
+    assert_eq!(sent, [1], "it may be open by now");
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() == 5000);
+}
+
+/// It has waited in vain for nearly as long as it may when the address is taken away and comes back
+/// (`engine::takeover::take_back`): who could answer is asked anew.
+#[test]
+fn patience_begins_anew_at_a_nudge() {
+    let settings = Settings { data_retries: 200, ..Settings::default() };
+    let start = Start { server: settings.clone(), ..Start::default() };
+    let mut pair = Pair::established_with(start);
+    pair.server().write(&pattern(5000, 1));
+    pair.cut[CLIENT] = true;
+    let most = settings.user_timeout;
+    pair.run_for(most - Duration::from_secs(10));
+    assert!(!pair.server().tcb.closed());
+    let now = pair.now;
+    pair.server().take_sent();
+    pair.server().tcb.nudge(now);
+    pair.flush();
+    let said: usize = pair.server().take_sent().iter().map(|one| one.bytes.len()).sum();
+    assert_eq!((said, pair.server().tcb.snd.backoff), (5000, 0), "all of it, at once");
+    pair.run_for(Duration::from_secs(3));
+    assert!(pair.server().take_sent().len() >= 2, "and soon again");
+    pair.run_for(Duration::from_secs(60));
+    assert!(!pair.server().tcb.closed(), "given up after a minute");
+    pair.cut[CLIENT] = false;
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() == 5000);
+}
+
+/// The same of a peer that was asked for a sign of life.
+#[test]
+fn a_nudge_counts_as_a_sign_of_life() {
+    let mut pair = only_the_server_asks();
+    let keepalive = pair.ends[SERVER].tcb.settings.keepalive.expect("by default");
+    pair.cut[CLIENT] = true;
+    pair.run_for(keepalive.idle - Duration::from_secs(10));
+    let now = pair.now;
+    pair.server().tcb.nudge(now);
+    pair.run_for(Duration::from_secs(1));
+    pair.server().take_sent();
+    pair.run_for(Duration::from_secs(60));
+    assert_eq!(pair.server().take_sent().len(), 0);
+}
+
+/// Whatever the client says first is later than all that we know of its window.
+#[test]
+fn the_first_window_that_is_heard_after_a_takeover_counts() {
+    let mut pair = Pair::established();
+    pair.server().write(&pattern(200_000, 1));
+    let hard = Hard { snd_wnd: 1, ..pair.server().tcb.hard() };
+    pair.flush();
+    pair.wire.clear();
+    pair.take_over(&hard, false);
+    pair.run_for(Duration::from_millis(60));
+    assert!(pair.ends[SERVER].tcb.snd.wnd > 100_000, "{}", pair.ends[SERVER].tcb.snd.wnd);
+}
+
+#[test]
+fn what_was_agreed_on_is_agreed_on_after_a_takeover() {
+    let pair = Pair::established();
+    let base = pair.ends[SERVER].tcb.hard();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    for bit in [false, true] {
+        let hard = Hard {
+            sack: bit,
+            ecn: bit,
+            timestamps: bit,
+            active_open: bit,
+            snd_scale: 3,
+            rcv_scale: 9,
+            peer_mss: 900,
+            ts_recent: 88,
+            ts_offset: 99,
+            acked: 1000,
+            snd_wnd: 7000,
+            received: 2000,
+            consumed: 1500,
+            received_edge: 1 << 40,
+            mtu: 1300,
+            srtt: Duration::from_micros(12_345),
+            ..base.clone()
+        };
+        assert_eq!(Tcb::resume(&settings, pair.now, &hard).hard(), hard);
+    }
+}
+
+/// What the client answers to its predecessor's last words, and what that lost, is no loss of ours:
+/// RFC 6582 §3.2 without SACK.
+#[test]
+fn duplicates_for_what_a_predecessor_sent_start_no_recovery() {
+    let client = Settings { sack: false, ..Settings::default() };
+    let mut pair = Pair::established_with(Start { client, ..Start::default() });
+    pair.server().write(&pattern(100_000, 1));
+    let hard = pair.server().tcb.hard();
+    pair.take_over(&hard, false);
+    pair.server().take_sent();
+    pair.flush();
+    let first = pair.server().tcb.seq_of(0);
+    pair.wire.retain(|(.., packet)| packet.head.seq != first);
+    pair.run_for(Duration::from_millis(100));
+    let sent = pair.server().take_sent();
+    let again = sent.iter().skip(1).filter(|packet| packet.head.seq == first).count();
+    assert_eq!(again, 0, "before its timeout");
+    pair.run_until(|pair| pair.ends[CLIENT].input.len() == 100_000);
+}
+
+/// A segment that begins below what we have, and goes beyond it: its window is news.
+#[test]
+fn the_window_of_a_segment_that_repeats_old_text_is_news_after_a_takeover() {
+    let pair = Pair::established();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let base = pair.ends[SERVER].tcb.hard();
+    let hard = Hard { received: 100, consumed: 100, timestamps: false, snd_wnd: 9000, ..base };
+    let mut tcb = Tcb::resume(&settings, pair.now, &hard);
+    let segment = crate::wire::Segment {
+        seq: hard.irs.add(1 + 50),
+        ack: hard.iss.add(1),
+        flags: Flags::ACK,
+        window: 77,
+        options: crate::wire::TcpOptions::default(),
+        marked: false,
+        payload: &[0; 100],
+    };
+    tcb.on_segment(pair.now, &segment, &mut |_| ());
+    assert_eq!((tcb.received(), tcb.peer_window()), (150, 77 << hard.snd_scale));
 }

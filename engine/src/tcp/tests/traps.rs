@@ -146,8 +146,13 @@ fn unanswered_data_is_given_up() {
     let mut pair = Pair::established();
     pair.client().dead = true;
     pair.server().write(b"anyone?");
+    let start = pair.now;
     pair.run_until(|pair| pair.ends[SERVER].tcb.closed());
     assert!(pair.server().verdicts.contains(&Verdict::Closed(CloseCause::TimedOut)));
+    let waited = pair.now.since(start).as_secs();
+    assert!((840..=1000).contains(&waited), "R2 of {waited} s");
+    let last = pair.server().take_sent().pop().expect("it has tried");
+    assert!(last.head.flags.contains(Flags::RST), "a peer that was only cut off is told");
 }
 
 #[test]

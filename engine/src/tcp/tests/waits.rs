@@ -301,3 +301,29 @@ fn what_waited_behind_a_gap_tells_no_round_trip() {
         assert!(srtt < ms(15), "{srtt:?}, timestamps {timestamps}");
     }
 }
+
+/// It would be taken for held, and not sent again.
+#[test]
+fn a_block_of_what_was_never_sent_is_no_news() {
+    let mut pair = Pair::established();
+    assert!(says(&mut pair, 5 * 1448) > 0);
+    let before = pair.server().tcb.pipe();
+    hears(&mut pair, 0, 60_000, &[(MSS, 6 * MSS)]);
+    assert_eq!(pair.server().tcb.pipe(), before);
+    hears(&mut pair, 0, 60_000, &[(MSS, 5 * MSS)]);
+    assert!(pair.server().tcb.pipe() < before, "but of what was");
+}
+
+/// RFC 9293 §3.10.7.4: the peer would not take what lies beyond its window, an empty segment included.
+#[test]
+fn an_empty_segment_lies_within_a_window_that_has_shrunk() {
+    let mut pair = Pair::established();
+    says(&mut pair, 10 * 1448);
+    pair.wire.clear();
+    let window = 2048;
+    hears(&mut pair, 0, window, &[]);
+    assert_eq!(pair.server().tcb.peer_window(), 2048);
+    pair.server().tcb.force_ack();
+    let said = answers(&mut pair);
+    assert!(said.contains(&(window, 0)), "{said:?}");
+}
