@@ -19,7 +19,7 @@ crowd_killed() {
     local old name
     old=$("$LAB" primary)
     ulimit -n 20000
-    begin crowd chargen "$SERVICE4" -n "$CROWD" --duration "$CROWD_LASTS" --stall 20s
+    begin crowd chargen "$SERVICE4" -n "$CROWD" --duration "$CROWD_LASTS" --ramp 3s --stall 20s
     sleep "$CROWD_KILLED_AFTER"
     "$LAB" kill "$old"
     await crowd || die "kill: of $CROWD downloads some were lost"

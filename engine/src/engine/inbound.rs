@@ -319,7 +319,7 @@ impl Engine {
             return;
         }
         let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
-        let Some(id) = self.table.vacant() else {
+        let Some(id) = self.make_room() else {
             self.refuse_for_room(now);
             return;
         };
@@ -342,7 +342,7 @@ impl Engine {
         facts: &tcp::cookie::Facts,
     ) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
-        let Some(id) = self.has_room().then(|| self.table.vacant()).flatten() else {
+        let Some(id) = self.make_room() else {
             self.refuse_for_room(now);
             return;
         };

@@ -42,7 +42,7 @@ impl Lingering {
 impl Engine {
     /// `id` may have come to TIME-WAIT. Each is listed once.
     pub(super) fn note_lingering(&mut self, id: ConnId) {
-        let Self { table, lingering: Lingering { list }, .. } = self;
+        let table = &mut self.table;
         let Some(connection) = table.get_mut(id) else { return };
         let waits = match &connection.body {
             Body::Live(tcb) => tcb.waits(),
@@ -53,23 +53,40 @@ impl Engine {
             return;
         }
         connection.lingers = true;
-        // Nearly all end in the order in which they began to wait.
-        while list.front().is_some_and(|id| !table.has(*id)) {
-            list.pop_front();
-        }
+        self.forget_ended();
+        let Self { table, lingering: Lingering { list }, .. } = self;
         if list.len() > 2 * table.len() + 64 {
             list.retain(|id| table.has(*id));
         }
         list.push_back(id);
     }
 
-    /// Whether there is room for one more connection, once the oldest in TIME-WAIT has given way if
-    /// need be.
-    pub(super) fn has_room(&mut self) -> bool {
-        !self.table.is_full() || self.end_oldest_lingering()
+    /// Nearly all end in the order in which they began to wait.
+    fn forget_ended(&mut self) {
+        let Self { table, lingering: Lingering { list }, .. } = self;
+        while list.front().is_some_and(|id| !table.has(*id)) {
+            list.pop_front();
+        }
     }
 
-    fn end_oldest_lingering(&mut self) -> bool {
+    /// Whether there is room for one more connection, or somebody who may give way.
+    pub(super) fn has_room(&mut self) -> bool {
+        if !self.table.is_full() {
+            return true;
+        }
+        self.forget_ended();
+        !self.lingering.list.is_empty()
+    }
+
+    /// The name of a connection that is about to begin; if need be the oldest in TIME-WAIT gives way.
+    pub(super) fn make_room(&mut self) -> Option<ConnId> {
+        if self.table.is_full() {
+            self.end_oldest_lingering();
+        }
+        self.table.vacant()
+    }
+
+    fn end_oldest_lingering(&mut self) {
         let mut tries = TRIES;
         while tries > 0
             && let Some(id) = self.lingering.list.pop_front()
@@ -77,12 +94,10 @@ impl Engine {
             let Some(connection) = self.table.get_mut(id) else { continue };
             // Not before its peer's FIN is acknowledged, nor while it is to be once more.
             if connection.tcb_mut().is_some_and(|tcb| tcb.may_give_way()) {
-                self.end(id, CloseCause::Done);
-                return true;
+                return self.end(id, CloseCause::Done);
             }
             self.lingering.list.push_back(id);
             tries -= 1;
         }
-        false
     }
 }

@@ -174,3 +174,23 @@ fn a_listener_drops_what_is_neither_syn_nor_ack() {
         assert_eq!(acked, Some(Flags::RST), "{flags:?}");
     }
 }
+
+/// A flood that is answered by cookies takes nobody's place.
+#[test]
+fn a_cookie_ends_nobodys_time_wait() {
+    let mut world = small();
+    fetches(&mut world, ROOM);
+    let now = world.now;
+    let engine = world.engine(0);
+    engine.setup.backlog = 0;
+    let service = (service_address(), ECHO).into();
+    for from in 0..100 {
+        let syn = packet(5000 + from, service, 7, SeqNum(0), Flags::SYN, &[]);
+        let answer = tell(engine, now, syn).map(|(_, flags)| flags);
+        assert_eq!(answer, Some(Flags::SYN | Flags::ACK));
+    }
+    assert_eq!(
+        (engine.table.len(), engine.stats.cookies_sent, engine.stats.closed),
+        (ROOM, 100, 0)
+    );
+}
