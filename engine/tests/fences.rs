@@ -71,7 +71,19 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
     // The content store is implemented on the disk, and the services are configured.
     (
         "service",
-        &["ContentId", "Facts", "Kind", "Limits", "Lookup", "Read", "Store", "Verified", "store"],
+        &[
+            "ContentId",
+            "Difference",
+            "Facts",
+            "Kind",
+            "Limits",
+            "Lookup",
+            "Read",
+            "Store",
+            "Verified",
+            "is_hidden",
+            "store",
+        ],
     ),
     // The relays are configured.
     ("relay", &["Backend", "Check", "IDLE", "Settings"]),

@@ -4,7 +4,7 @@
 //! the cuts, the snapshots and the moment of the takeover: the client gets the bytes that one
 //! instance gives that was handed everything at once.
 
-use standin::service::{App, Env, Kind, Limits, MemoryStore, PinBytes, Read};
+use standin::service::{App, Edition, Env, Kind, Limits, MemoryStore, PinBytes, Read};
 
 use crate::library::{WALL, library};
 use crate::pieces::Pieces;
@@ -30,7 +30,10 @@ impl Node {
     fn call(&mut self, what: impl FnOnce(&mut App, &mut Env<'_>)) -> Vec<PinBytes> {
         let mut pins = Vec::new();
         let Self { app, store, lead, .. } = self;
-        what(app, &mut Env { store, lead: *lead, pins: &mut pins, wall: WALL });
+        what(
+            app,
+            &mut Env { store, lead: *lead, pins: &mut pins, wall: WALL, edition: Edition::Second },
+        );
         assert!(*lead || pins.is_empty(), "a follower emits no pins");
         pins
     }
@@ -45,7 +48,8 @@ impl Node {
         self.app.close(&mut self.store);
         let mut pins = Vec::new();
         let Self { app, store, lead, limits } = self;
-        let mut env = Env { store, lead: *lead, pins: &mut pins, wall: WALL };
+        let mut env =
+            Env { store, lead: *lead, pins: &mut pins, wall: WALL, edition: Edition::Second };
         *app = App::restore(KIND, limits, snapshot, &mut env).expect("our own snapshot");
         pins
     }

@@ -1,6 +1,6 @@
 //! HTTP requests, as a client of the `files` service sends them.
 
-use standin::service::{App, Env, Kind, Limits, Read};
+use standin::service::{App, Edition, Env, Kind, Limits, Read};
 
 use crate::library::{WALL, library};
 
@@ -8,7 +8,13 @@ use crate::library::{WALL, library};
 /// whatever was asked.
 pub fn run(data: &[u8]) {
     let (mut pins, mut store) = (Vec::new(), library());
-    let mut env = Env { store: &mut store, lead: true, pins: &mut pins, wall: WALL };
+    let mut env = Env {
+        store: &mut store,
+        lead: true,
+        pins: &mut pins,
+        wall: WALL,
+        edition: Edition::Second,
+    };
     let mut app = App::new(Kind::Files { root: 0 }, &Limits { output_buffer: u32::MAX });
     app.on_input(data, &mut env);
     app.on_peer_finished(&mut env);

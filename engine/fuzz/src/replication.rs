@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use standin::ids::Epoch;
 use standin::replica::{Follower, Frame, FrameReader, Record, Violation};
-use standin::service::{App, Env, Kind, Limits, Read};
+use standin::service::{App, Edition, Env, Kind, Limits, Read};
 use standin::tcp::{Hard, Horizon, Settings, Tcb};
 use standin::time::Instant;
 
@@ -118,18 +118,36 @@ fn check_hard(bytes: &[u8]) {
 fn check_app(kind: Kind, bytes: &[u8]) {
     let limits = Limits { output_buffer: 10_000 };
     let (mut pins, mut store) = (Vec::new(), library());
-    let mut env = Env { store: &mut store, lead: false, pins: &mut pins, wall: WALL };
+    let mut env = Env {
+        store: &mut store,
+        lead: false,
+        pins: &mut pins,
+        wall: WALL,
+        edition: Edition::Second,
+    };
     let Ok(mut app) = App::restore(kind, &limits, bytes, &mut env) else { return };
     let mut first = Vec::new();
     app.snapshot(&mut first);
-    let mut env = Env { store: &mut store, lead: false, pins: &mut pins, wall: WALL };
+    let mut env = Env {
+        store: &mut store,
+        lead: false,
+        pins: &mut pins,
+        wall: WALL,
+        edition: Edition::Second,
+    };
     let mut again = App::restore(kind, &limits, &first, &mut env).expect("our own snapshot");
     let mut second = Vec::new();
     again.snapshot(&mut second);
     assert_eq!(first, second, "a snapshot of a snapshot is that snapshot");
     again.close(&mut store);
 
-    let mut env = Env { store: &mut store, lead: true, pins: &mut pins, wall: WALL + 1 };
+    let mut env = Env {
+        store: &mut store,
+        lead: true,
+        pins: &mut pins,
+        wall: WALL + 1,
+        edition: Edition::Second,
+    };
     app.lead(&mut env);
     app.on_input(b"GET /ten.txt HTTP/1.0\r\n\r\n", &mut env);
     app.on_peer_finished(&mut env);

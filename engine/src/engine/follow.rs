@@ -6,7 +6,7 @@ use crate::ids::{ConnId, Epoch, Lsn};
 use crate::relay::{Splice, Stage};
 use crate::replica::{Record, Violation};
 use crate::service::output::ENDLESS;
-use crate::service::{App, Env};
+use crate::service::{App, Edition, Env, PinBytes, Store};
 use crate::tcp::Hard;
 use crate::time::Instant;
 
@@ -25,23 +25,23 @@ impl Engine {
         self.apply_record(now, epoch, record)
             .map_err(|why| Violation::Contradiction { lsn, why })?;
         if let Some(id) = record.conn() {
-            self.note_exposure(id);
+            self.note_exposure(now, id);
             self.note_life(now, id, record);
         }
         Ok(())
     }
 
     /// Keeps the count of held connections that this node could not continue (I7).
-    pub(super) fn note_exposure(&mut self, id: ConnId) {
+    pub(super) fn note_exposure(&mut self, now: Instant, id: ConnId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let exposed = !connection.app.protected();
-        if exposed || connection.app.awaits_store() {
-            self.await_content(id);
-        }
-        let Some(connection) = self.table.get_mut(id) else { return };
         if exposed != connection.exposed {
             connection.exposed = exposed;
             self.unprotected = if exposed { self.unprotected + 1 } else { self.unprotected - 1 };
+        }
+        if exposed || connection.app.awaits_store() {
+            self.doubt(now, id);
+            self.await_content(id);
         }
     }
 
@@ -162,8 +162,7 @@ impl Engine {
         if !ours {
             return Err("connection is not one of the service's");
         }
-        let mut env =
-            Env { store: self.store.as_mut(), lead: false, pins: &mut self.pins, wall: self.wall };
+        let mut env = following(self.store.as_mut(), &mut self.pins, self.wall);
         let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
             .map_err(|_| "application state does not decode")?;
         let mut connection =
@@ -188,9 +187,18 @@ impl Engine {
         let connection = table.get_mut(id).ok_or("record of an unknown connection")?;
         let Connection { app, body, peer_finished, .. } = connection;
         let Body::Held(hard) = body else { return Err("record of a connection that is ours") };
-        let env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
+        let env = following(store.as_mut(), pins, *wall);
         Ok(Held { app, hard, peer_finished, env })
     }
+}
+
+/// What an application of a held connection may use. The edition is the primary's to choose.
+pub(super) fn following<'a>(
+    store: &'a mut dyn Store,
+    pins: &'a mut Vec<PinBytes>,
+    wall: u64,
+) -> Env<'a> {
+    Env { store, lead: false, pins, wall, edition: Edition::default() }
 }
 
 /// A held connection's parts, each to be changed on its own.

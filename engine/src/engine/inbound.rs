@@ -395,7 +395,7 @@ impl Engine {
 
     /// Hands a segment to its connection, its bytes to the log and to the application.
     fn feed(&mut self, now: Instant, id: ConnId, segment: &Segment<'_>) {
-        let crowded = self.is_crowded();
+        let (crowded, edition) = (self.is_crowded(), self.edition());
         let Self { table, log, store, pins, stats, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Live(tcb) = &mut connection.body else { return };
@@ -414,7 +414,8 @@ impl Engine {
             }
             offset += bytes.len() as u64;
             stats.bytes_in += bytes.len() as u64;
-            app.on_input(bytes, &mut Env { store: store.as_mut(), lead: true, pins, wall: *wall });
+            let store = store.as_mut();
+            app.on_input(bytes, &mut Env { store, lead: true, pins, wall: *wall, edition });
         });
         self.settle(now, id, before, last, verdict);
     }

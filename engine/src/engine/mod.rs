@@ -16,6 +16,7 @@
 mod connection;
 mod cookies;
 mod counts;
+mod doubt;
 mod follow;
 mod hosts;
 mod inbound;
@@ -59,6 +60,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::{MacAddr, Reassembler};
 
 use cookies::Cookies;
+use doubt::Doubts;
 use hosts::PeerHost;
 use incompatible::Incompatible;
 use lingering::Lingering;
@@ -163,6 +165,8 @@ pub struct Engine {
     /// Connections that a takeover would lose (I7): held ones that this node could not continue
     /// byte for byte, own ones that the standby could not be told of.
     unprotected: u32,
+    /// What was said lately of files that stand in the way of that.
+    doubts: Doubts,
     /// What the peer's last heartbeat said.
     peer: Option<Heartbeat>,
     /// What keeps this host from carrying the service.
@@ -233,6 +237,7 @@ impl Engine {
             full_at: Instant::ZERO,
             holder: None,
             unprotected: 0,
+            doubts: Doubts::default(),
             peer: None,
             obstacles: Vec::new(),
             peer_host: None,
@@ -446,19 +451,19 @@ impl Engine {
         if self.owner {
             self.wake(now, id);
         }
+        let edition = self.edition();
         let Self { table, store, pins, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         connection.waiting = false;
         if let Body::Live(tcb) = &mut connection.body {
             let before = settle::Before::of(tcb, &connection.app);
-            let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
+            let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall, edition };
             connection.app.on_content(&mut env);
             tcb.unblock();
             self.settle(now, id, before, None, Verdict::Accepted);
         } else {
-            let mut env = Env { store: store.as_mut(), lead: false, pins, wall: *wall };
-            connection.app.on_content(&mut env);
-            self.note_exposure(id);
+            connection.app.on_content(&mut follow::following(store.as_mut(), pins, *wall));
+            self.note_exposure(now, id);
         }
     }
 

@@ -110,7 +110,7 @@ impl Engine {
         id: ConnId,
         buffer: &mut [u8],
     ) -> Option<(FourTuple, Transmit)> {
-        let Self { table, store, stats, .. } = self;
+        let Self { table, store, .. } = self;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &mut connection.body else { return None };
         let (app, mut gone, mut pending) = (&mut connection.app, false, false);
@@ -133,10 +133,8 @@ impl Engine {
         let tuple = connection.tuple;
         let closed = tcb.closed();
         if gone {
-            // I6: the content changed under the reply.
-            stats.not_continued += 1;
-            tcb.abort(now);
-            self.touch(now, id);
+            // The content changed under the reply, or is not what the last owner sent.
+            self.fail(now, id);
         }
         if pending {
             self.await_content(id);

@@ -54,13 +54,10 @@ impl Engine {
         let Some(connection) = self.table.get_mut(id) else { return };
         connection.settle();
         let awaits_store = connection.app.awaits_store();
-        if let (Some(_), Body::Live(tcb)) = (connection.app.failed(), &mut connection.body) {
-            // I6: a stream that cannot be continued exactly is reset, and counted.
-            if !tcb.closed() {
-                self.stats.not_continued += 1;
-                tcb.abort(now);
-            }
+        if connection.app.failed().is_some() {
+            self.fail(now, id);
         }
+        let Some(connection) = self.table.get_mut(id) else { return };
         match verdict {
             Verdict::Closed(cause) => {
                 // A reset may have to go out.
@@ -91,11 +88,12 @@ impl Engine {
     ) -> Option<Lsn> {
         #[cfg(feature = "defects")]
         let defect = self.setup.defect;
+        let edition = self.edition();
         let Self { table, log, store, pins, wall, progress, .. } = self;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &connection.body else { return last };
         let (acked, received, finished) = (tcb.acked(), tcb.received(), tcb.peer_finished());
-        let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
+        let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall, edition };
         if finished && !connection.peer_finished {
             connection.peer_finished = true;
             let logged = connection.replicated;
@@ -115,6 +113,9 @@ impl Engine {
                 connection.progressed = true;
                 progress.push(id);
             }
+        }
+        if connection.app.is_unhashed() {
+            connection.app.pin_hashes(&mut env);
         }
         let logged = connection.replicated;
         #[cfg(feature = "defects")]

@@ -136,6 +136,7 @@ impl Engine {
     /// peer that the path is good. Nothing happens to one that is live already.
     pub(super) fn wake(&mut self, now: Instant, id: ConnId) {
         assert!(self.owner, "only an owner speaks");
+        let edition = self.edition();
         let Self { table, store, pins, wall, setup, clock, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Held(hard) = &connection.body else { return };
@@ -149,7 +150,7 @@ impl Engine {
         let settings = &mistakes::mistaken_settings(setup, settings);
         connection.fin_logged = hard.fin_acked;
         connection.body = Body::Live(Box::new(Tcb::resume(settings, now, &hard)));
-        let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall };
+        let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall, edition };
         connection.app.lead(&mut env);
         // In simplex nothing has to be pinned.
         pins.clear();

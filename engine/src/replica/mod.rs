@@ -53,8 +53,9 @@ pub use violation::Violation;
 
 /// The newest version of records and frames that this engine speaks. Two engines speak the newest
 /// that both know, as [`Hello::compare`] finds it. Version 2: TCP's part of a connection knows ECN. Version 3: there are
-/// splices; a peer of version 2 has no relays in its configuration, and is told of none. Version 4: the
-/// nodes say what their hosts are like ([`Frame::Host`]), and SYN cookies have two halves. What came with a version is said only on a stream whose two
+/// splices; a peer of version 2 has no relays in its configuration, and is told of none. Version 4:
+/// the nodes say what their hosts are like ([`Frame::Host`]), SYN cookies have two halves, and replies of
+/// `files` are of the second edition. What came with a version is said only on a stream whose two
 /// ends speak it.
 pub const VERSION: u16 = 4;
 /// The oldest version it still speaks: the one before [`VERSION`].

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mio::unix::SourceFd;
@@ -22,7 +22,7 @@ use super::beat::{BeatPath, Beats};
 use super::clock::Clock;
 use super::config::{self, Config, NodeConfig, ServiceKind};
 use super::control::Control;
-use super::disk::{DiskNews, DiskStore};
+use super::disk::{DiskNews, DiskStore, HashSettings, RootSettings};
 use super::host::{self, HostSetup, Plan};
 use super::key::{PairKey, Purpose, random_boot};
 use super::lan::Lan;
@@ -124,15 +124,15 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
     let key = read_key(config)?;
     let boot = random_boot().map_err(|error| error.to_string())?;
     let pair = open_pair(config, node, own, &key, boot, &poll)?;
-    let roots: Vec<PathBuf> = config.services.iter().filter_map(root).map(PathBuf::from).collect();
+    let roots: Vec<RootSettings> = config.services.iter().filter_map(root).collect();
     let arbiter = config.arbiter.as_ref().map(|arbiter| {
         let name = key.derive(Purpose::Name);
         let name: String = name[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         ArbiterClient::start(arbiter, &name, Arc::clone(&waker))
     });
     let arbiter = arbiter.transpose()?;
-    let (store, news) =
-        DiskStore::open(&roots, waker).map_err(|error| format!("document root: {error}"))?;
+    let (store, news) = DiskStore::open(&roots, &hashing(&config.files, own, node), waker)
+        .map_err(|error| format!("document root: {error}"))?;
     let setup = Setup {
         node,
         boot,
@@ -263,9 +263,20 @@ fn relays(config: &Config) -> Vec<relay::Settings> {
     relays.collect()
 }
 
-fn root(service: &config::Service) -> Option<&FilePath> {
+fn hashing(files: &config::Files, own: &NodeConfig, node: Node) -> HashSettings {
+    let directory: &PathBuf = files.cache_directory.as_ref().unwrap_or(&own.state_directory);
+    HashSettings {
+        rate: files.hash_rate,
+        largest: files.hash_largest,
+        cache: Some(directory.join(format!("{node}.digests"))),
+    }
+}
+
+fn root(service: &config::Service) -> Option<RootSettings> {
     match &service.kind {
-        ServiceKind::Files { root } => Some(root),
+        ServiceKind::Files { root, dotfiles } => {
+            Some(RootSettings { path: root.clone(), dotfiles: *dotfiles })
+        }
         ServiceKind::Echo
         | ServiceKind::Discard
         | ServiceKind::Chargen
@@ -340,7 +351,8 @@ mod tests {
             "[pair]\naddresses = [\"10.0.0.9\"]\n[node.a]\nlan-interface = \"eth0\"\n\
              [[service]]\nkind = \"discard\"\nport = 9\n[tcp]\n{tcp}\n"
         );
-        let config = Config::parse("test", FilePath::new("/"), &text).expect("it is in order");
+        let config =
+            Config::parse("test", std::path::Path::new("/"), &text).expect("it is in order");
         tcp_settings(&config.tcp)
     }
 

@@ -32,11 +32,12 @@ mod tests;
 
 use codec::{Reader, put_number};
 use core::ops::Range;
+pub use files::is_hidden;
 use files::{Files, Pause};
 pub use output::{ENDLESS, Output};
-pub use pin::{PinBytes, PinError};
+pub use pin::{Edition, PinBytes, PinError};
 use std::collections::VecDeque;
-pub use store::{ContentId, Facts, Lookup, MemoryStore, Read, Store, Verified};
+pub use store::{ContentId, Difference, Facts, Lookup, MemoryStore, Read, Store, Verified};
 
 /// What a port runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +81,8 @@ pub struct Env<'a> {
     pub pins: &'a mut Vec<PinBytes>,
     /// Unix time in seconds; used only when leading, and pinned.
     pub wall: u64,
+    /// What the follower understands; used only when leading, and pinned.
+    pub edition: Edition,
 }
 
 /// Why a stream cannot be continued; the connection must be reset (I6).
@@ -97,6 +100,28 @@ pub enum Failure {
     /// The stream would be longer than [`ENDLESS`].
     #[error("stream too long")]
     TooLong,
+}
+
+/// A file of which nobody can say that the copy here is the one that is being sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Doubt<'a> {
+    /// The number of its document root.
+    pub root: u16,
+    /// Where it lies below that.
+    pub path: &'a str,
+    /// What is wrong with the copy; `None` while it is being compared.
+    pub why: Option<Difference>,
+}
+
+impl core::fmt::Display for Doubt<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // A name may hold anything but a slash.
+        write!(f, "{:?}: ", self.path)?;
+        match self.why {
+            Some(why) => why.fmt(f),
+            None => f.write_str("the copy here is still being hashed"),
+        }
+    }
 }
 
 /// A snapshot that was not taken by [`App::snapshot`] for the same kind of service.
@@ -192,7 +217,7 @@ impl App {
         if env.lead {
             return Err(PinError::Unexpected);
         }
-        files.on_pin(pin)?;
+        files.on_pin(pin, &mut self.output, env.store)?;
         self.pump(env);
         Ok(())
     }
@@ -208,8 +233,10 @@ impl App {
 
     /// From following to leading, with `env.lead` set: asks itself what was not pinned.
     pub fn lead(&mut self, env: &mut Env<'_>) {
-        if let Service::Files(files) = &mut self.service {
-            files.lead();
+        if let Service::Files(files) = &mut self.service
+            && let Err(failure) = files.lead()
+        {
+            self.fail(failure);
         }
         self.output.verify(env.store);
         self.pump(env);
@@ -250,6 +277,33 @@ impl App {
     #[must_use]
     pub const fn protected(&self) -> bool {
         self.output.unmatched() == 0 && self.failure.is_none()
+    }
+
+    /// Why it could not, in words for a person.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt<'_>> {
+        let (body, why) = match self.failure {
+            Some(Failure::Content) if self.output.unmatched() == 0 => {
+                (self.output.first_body()?, Some(Difference::Changed))
+            }
+            _ => self.output.first_unmatched()?,
+        };
+        Some(Doubt { root: body.root, path: &body.path, why })
+    }
+
+    /// Leading: was a reply pinned before its content was hashed?
+    #[must_use]
+    pub const fn is_unhashed(&self) -> bool {
+        self.output.unhashed() > 0
+    }
+
+    /// Leading: pins the hashes that have become known since their replies were pinned.
+    pub fn pin_hashes(&mut self, env: &mut Env<'_>) {
+        let Env { store, lead: true, pins, edition, .. } = env else { return };
+        if *edition > Edition::First {
+            let tell = &mut |end, hash: &_| pins.push(pin::Pinned::encode_hash(end, hash));
+            self.output.hash(*store, tell);
+        }
     }
 
     /// Does something wait for [`App::on_content`]?

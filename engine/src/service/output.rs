@@ -14,12 +14,14 @@
 //! A body is held as the pinned facts of its file, not as payload: it is read from the store when
 //! TCP asks for it, and asked for again when TCP retransmits. On a standby the rope also knows
 //! which bodies its own copy cannot serve; while there are any, the connection is not protected.
+//! On a primary it knows which bodies were pinned before their content was hashed, and asks for
+//! the hash until the standby can be told of it.
 
 use super::codec::{Reader, put_bytes, put_number};
 use super::files::is_normal;
 use super::pattern;
-use super::pin::{put_facts, read_facts};
-use super::store::{ContentId, Facts, Read, Store, Verified};
+use super::pin::{put_snapshot_facts, read_facts};
+use super::store::{ContentId, Difference, Facts, Read, Store, Verified};
 use core::ops::Range;
 use std::collections::VecDeque;
 
@@ -41,8 +43,10 @@ pub struct Output {
     chunks: VecDeque<Chunk>,
     /// Bytes of memory in `Source::Bytes` chunks, for back-pressure.
     held: usize,
-    /// Bodies that are not `Own`OwnCopy::Ours`.
+    /// Bodies that are not [`OwnCopy::Ours`].
     unmatched: u32,
+    /// Bodies that are, and whose hash was not known when they were pinned.
+    unhashed: u32,
 }
 
 /// A piece of the stream, from where the previous one ends to `end`.
@@ -79,8 +83,8 @@ pub(crate) struct Body {
 pub(crate) enum OwnCopy {
     /// It has these bytes.
     Ours(ContentId),
-    /// It has others, or none.
-    Differs,
+    /// It has others, or none, or nobody can say.
+    Differs(Difference),
     /// It has not said yet.
     Unknown,
 }
@@ -95,11 +99,16 @@ impl Body {
         if !matches!(self.copy, OwnCopy::Ours(_)) {
             self.copy = match store.verify(self.root, &self.path, &self.facts) {
                 Verified::Match(id) => OwnCopy::Ours(id),
-                Verified::Differs => OwnCopy::Differs,
+                Verified::Differs(why) => OwnCopy::Differs(why),
                 Verified::Pending => OwnCopy::Unknown,
             };
         }
         matches!(self.copy, OwnCopy::Ours(_))
+    }
+
+    /// Our own copy is sent, and nobody knows its hash yet.
+    fn is_unhashed(&self) -> bool {
+        matches!(self.copy, OwnCopy::Ours(_)) && self.facts.hash.is_none()
     }
 
     fn release(&mut self, store: &mut dyn Store) {
@@ -118,7 +127,7 @@ impl Body {
                 other @ (Read::Pending | Read::Gone) => other,
             },
             OwnCopy::Unknown => Read::Pending,
-            OwnCopy::Differs => Read::Gone,
+            OwnCopy::Differs(_) => Read::Gone,
         }
     }
 }
@@ -188,6 +197,67 @@ impl Output {
         self.unmatched
     }
 
+    /// Bodies whose hash the standby cannot have been told.
+    #[must_use]
+    pub const fn unhashed(&self) -> u32 {
+        self.unhashed
+    }
+
+    /// The first body that our own store could not serve now, and why.
+    pub(crate) fn first_unmatched(&self) -> Option<(&Body, Option<Difference>)> {
+        if self.unmatched == 0 {
+            return None;
+        }
+        self.bodies().find_map(|body| match body.copy {
+            OwnCopy::Ours(_) => None,
+            OwnCopy::Differs(why) => Some((body, Some(why))),
+            OwnCopy::Unknown => Some((body, None)),
+        })
+    }
+
+    /// The first body that is not acknowledged in full.
+    pub(crate) fn first_body(&self) -> Option<&Body> {
+        self.bodies().next()
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = &Body> {
+        self.chunks.iter().filter_map(|chunk| match &chunk.source {
+            Source::Body(body) => Some(&**body),
+            Source::Bytes(_) | Source::Pattern => None,
+        })
+    }
+
+    /// Asks the store for the hashes of bodies that were pinned without. Each that it knows by now
+    /// is handed to `tell`, with where its body ends.
+    pub(crate) fn hash(&mut self, store: &mut dyn Store, tell: &mut dyn FnMut(u64, &[u8; 32])) {
+        if self.unhashed == 0 {
+            return;
+        }
+        for Chunk { end, source } in &mut self.chunks {
+            if let Source::Body(body) = source
+                && let (OwnCopy::Ours(id), None) = (body.copy, body.facts.hash)
+                && let Some(hash) = store.hash(id)
+            {
+                body.facts.hash = Some(hash);
+                self.unhashed -= 1;
+                tell(*end, &hash);
+            }
+        }
+    }
+
+    /// The hash of the body that ends at `end`, unless it is acknowledged already or has one.
+    pub(crate) fn on_hash(&mut self, end: u64, hash: [u8; 32], store: &mut dyn Store) {
+        let at = self.chunks.partition_point(|chunk| chunk.end < end);
+        if let Some(Chunk { end: at, source: Source::Body(body) }) = self.chunks.get_mut(at)
+            && *at == end
+            && body.facts.hash.is_none()
+        {
+            body.facts.hash = Some(hash);
+            self.unhashed -= u32::from(matches!(body.copy, OwnCopy::Ours(_)));
+            self.verify(store);
+        }
+    }
+
     /// Appends bytes. What the client has acknowledged already (a standby may hear of an
     /// acknowledgment before it has produced the bytes) is counted and not kept.
     pub fn push_bytes(&mut self, bytes: &[u8]) {
@@ -230,6 +300,7 @@ impl Output {
         if !body.verify(store) {
             self.unmatched += 1;
         }
+        self.unhashed += u32::from(body.is_unhashed());
         self.chunks.push_back(Chunk { end: self.end, source: Source::Body(Box::new(body)) });
     }
 
@@ -269,6 +340,7 @@ impl Output {
                 if !matches!(body.copy, OwnCopy::Ours(_)) {
                     self.unmatched -= 1;
                 }
+                self.unhashed -= u32::from(body.is_unhashed());
                 body.release(store);
             }
         }
@@ -325,7 +397,7 @@ impl Output {
 
     /// Appends everything that a restored rope needs; payload only where it cannot be had again.
     pub(crate) fn snapshot(&self, out: &mut Vec<u8>) {
-        let Self { acked, end, chunks, held: _, unmatched: _ } = self;
+        let Self { acked, end, chunks, held: _, unmatched: _, unhashed: _ } = self;
         put_number(out, *acked);
         put_number(out, *end);
         put_number(out, chunks.len() as u64);
@@ -339,7 +411,7 @@ impl Output {
                 }
                 Source::Pattern => out.push(1),
                 Source::Body(body) => {
-                    out.push(2 + u8::from(body.facts.hash.is_some()));
+                    out.push(3);
                     snapshot_body(body, gone, out);
                 }
             }
@@ -373,7 +445,7 @@ impl Output {
 
 fn snapshot_body(body: &Body, gone: u64, out: &mut Vec<u8>) {
     let Body { root: _, path, facts, range, copy: _ } = body;
-    put_facts(out, facts);
+    put_snapshot_facts(out, facts);
     put_bytes(out, path.as_bytes());
     put_number(out, range.start + gone);
     put_number(out, range.end);
@@ -383,6 +455,7 @@ fn restore_source(reader: &mut Reader<'_>, root: u16) -> Option<Source> {
     match reader.byte()? {
         0 => Some(Source::Bytes(reader.bytes()?.to_vec())),
         1 => Some(Source::Pattern),
+        // As log version 3 wrote it where no hash was known.
         2 => restore_body(reader, root, false),
         3 => restore_body(reader, root, true),
         _ => None,

@@ -4,11 +4,18 @@
 //! pin, the pin goes into the log, and the standby answers the same request with the pin alone:
 //! same head, same length, same validators. One reply, one pin, in the order of the replies.
 //!
+//! A content that was not hashed when its reply began gets its hash later, in a pin of its own that
+//! names the reply by where its body ends in the output.
+//!
 //! ```text
-//!   version 1 | unix seconds (number) | outcome | length, modified (numbers) | hash 32
-//!                                       0 not asked, 1 not found, 2 forbidden, 3 directory,
-//!                                       4 found without a hash, 5 found with one
+//!   edition | unix seconds (number) | outcome | length, modified (numbers) | hash 32
+//!                                     0 not asked, 1 not found, 2 forbidden, 3 directory,
+//!                                     4 found without a hash, 5 found with one
+//!   edition | end of the body (number) | 6    | hash 32
 //! ```
+//!
+//! The edition is pinned as well ([`Edition`]): what a later version answers differently it answers
+//! as the earlier one did while that is its peer.
 
 use super::codec::{Reader, put_number};
 use super::store::Facts;
@@ -20,12 +27,53 @@ pub type PinBytes = ArrayVec<u8, PIN_MAX>;
 /// The longest pin, in bytes.
 pub const PIN_MAX: usize = 1 + 10 + 1 + 10 + 10 + 32;
 
-/// The only layout there is so far. A number is never used for two layouts.
-const VERSION: u8 = 1;
+/// What an unknown hash travels as to a peer that would let times stand in for it: no content has
+/// it, so the peer takes its copy for another.
+const NO_CONTENT: [u8; 32] = [0; 32];
+
+/// How replies are made. Two nodes answer alike by the edition that the reply is pinned with; a
+/// number is never used for two of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[repr(u8)]
+pub enum Edition {
+    /// Of log version 3 and before: entity tags made of time and length, the last bytes of an empty
+    /// file are not satisfiable, a lone LF ends a line of a request.
+    First = 1,
+    /// Entity tags made of the content's hash, hashes that follow later, RFC 9110 and 9112 to the
+    /// letter.
+    #[default]
+    Second = 2,
+}
+
+impl Edition {
+    const fn of(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::First),
+            2 => Some(Self::Second),
+            _ => None,
+        }
+    }
+}
+
+/// What a pin says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pinned {
+    /// What the next reply is made of.
+    Reply(Pin),
+    /// The hash of a body that was pinned without.
+    Hash {
+        /// Where in the output the body ends.
+        end: u64,
+        /// Its file's hash.
+        hash: [u8; 32],
+    },
+}
 
 /// Everything that one reply took from outside its input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Pin {
+    /// By which rules the reply is made.
+    pub(crate) edition: Edition,
     /// Unix time in seconds, for Date.
     pub(crate) wall: u64,
     /// What the store said.
@@ -66,9 +114,9 @@ pub enum PinError {
 
 impl Pin {
     pub(crate) fn encode(&self) -> PinBytes {
-        let Self { wall, outcome } = self;
+        let Self { edition, wall, outcome } = self;
         let mut out = PinBytes::new();
-        out.push(VERSION);
+        out.push(*edition as u8);
         put_number(&mut out, *wall);
         match outcome {
             Outcome::NotAsked => out.push(0),
@@ -76,24 +124,38 @@ impl Pin {
             Outcome::Forbidden => out.push(2),
             Outcome::Directory => out.push(3),
             Outcome::Found(facts) => {
+                let mut facts = *facts;
+                if *edition == Edition::First {
+                    facts.hash.get_or_insert(NO_CONTENT);
+                }
                 out.push(4 + u8::from(facts.hash.is_some()));
-                put_facts(&mut out, facts);
+                put_facts(&mut out, &facts);
             }
         }
+        out
+    }
+}
+
+impl Pinned {
+    /// A hash that follows its reply.
+    pub(crate) fn encode_hash(end: u64, hash: &[u8; 32]) -> PinBytes {
+        let mut out = PinBytes::new();
+        out.push(Edition::Second as u8);
+        put_number(&mut out, end);
+        out.push(6);
+        out.extend(*hash);
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, PinError> {
         let mut reader = Reader::new(bytes);
-        match reader.byte() {
-            Some(VERSION) => Self::decode_body(&mut reader).ok_or(PinError::Malformed),
-            Some(other) => Err(PinError::Version(other)),
-            None => Err(PinError::Malformed),
-        }
+        let code = reader.byte().ok_or(PinError::Malformed)?;
+        let edition = Edition::of(code).ok_or(PinError::Version(code))?;
+        Self::decode_body(edition, &mut reader).ok_or(PinError::Malformed)
     }
 
-    fn decode_body(reader: &mut Reader<'_>) -> Option<Self> {
-        let wall = reader.number()?;
+    fn decode_body(edition: Edition, reader: &mut Reader<'_>) -> Option<Self> {
+        let number = reader.number()?;
         let outcome = match reader.byte()? {
             0 => Outcome::NotAsked,
             1 => Outcome::NotFound,
@@ -101,11 +163,21 @@ impl Pin {
             3 => Outcome::Directory,
             4 => Outcome::Found(read_facts(reader, false)?),
             5 => Outcome::Found(read_facts(reader, true)?),
+            6 if edition > Edition::First => {
+                let pinned = Self::Hash { end: number, hash: reader.array()? };
+                reader.end()?;
+                return Some(pinned);
+            }
             _ => return None,
         };
         reader.end()?;
-        Some(Self { wall, outcome })
+        Some(Self::Reply(Pin { edition, wall: number, outcome }))
     }
+}
+
+/// Facts as a snapshot carries them: a hash always, so that nobody lets the times stand in for it.
+pub(crate) fn put_snapshot_facts(out: &mut impl Extend<u8>, facts: &Facts) {
+    put_facts(out, &Facts { hash: facts.hash.or(Some(NO_CONTENT)), ..*facts });
 }
 
 /// Appends facts; whether the hash is there is said elsewhere.
@@ -124,7 +196,7 @@ pub(crate) fn read_facts(reader: &mut Reader<'_>, hashed: bool) -> Option<Facts>
     let length = reader.number().filter(|length| *length < 1 << 61)?;
     let modified = reader.number()?;
     let hash = if hashed { Some(reader.array()?) } else { None };
-    Some(Facts { length, modified, hash })
+    Some(Facts { length, modified, hash: hash.filter(|hash| *hash != NO_CONTENT) })
 }
 
 #[cfg(test)]
@@ -144,25 +216,54 @@ mod tests {
         ]
     }
 
+    fn pinned() -> impl Strategy<Value = Pinned> {
+        let edition = prop_oneof![Just(Edition::First), Just(Edition::Second)];
+        let reply = (edition, any::<u64>(), outcome())
+            .prop_map(|(edition, wall, outcome)| Pinned::Reply(Pin { edition, wall, outcome }));
+        let hash = any::<(u64, [u8; 32])>().prop_map(|(end, hash)| Pinned::Hash { end, hash });
+        prop_oneof![reply, hash]
+    }
+
+    fn encode(pinned: &Pinned) -> PinBytes {
+        match pinned {
+            Pinned::Reply(pin) => pin.encode(),
+            Pinned::Hash { end, hash } => Pinned::encode_hash(*end, hash),
+        }
+    }
+
     proptest! {
         #[test]
-        fn pins_come_back_as_they_went(wall: u64, outcome in outcome()) {
-            let pin = Pin { wall, outcome };
-            prop_assert_eq!(Pin::decode(&pin.encode()), Ok(pin));
+        fn pins_come_back_as_they_went(pinned in pinned()) {
+            prop_assert_eq!(Pinned::decode(&encode(&pinned)), Ok(pinned));
         }
 
         #[test]
         fn hostile_pins_are_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok(pin) = Pin::decode(&bytes) {
-                prop_assert_eq!(Pin::decode(&pin.encode()), Ok(pin));
+            if let Ok(pinned) = Pinned::decode(&bytes) {
+                prop_assert_eq!(Pinned::decode(&encode(&pinned)), Ok(pinned));
             }
         }
     }
 
     #[test]
     fn an_unknown_version_is_refused_by_name() {
-        assert_eq!(Pin::decode(&[9, 0, 0]), Err(PinError::Version(9)));
-        assert_eq!(Pin::decode(&[]), Err(PinError::Malformed));
-        assert_eq!(Pin::decode(&[1, 0, 0, 0]), Err(PinError::Malformed));
+        assert_eq!(Pinned::decode(&[9, 0, 0]), Err(PinError::Version(9)));
+        assert_eq!(Pinned::decode(&[]), Err(PinError::Malformed));
+        assert_eq!(Pinned::decode(&[1, 0, 0, 0]), Err(PinError::Malformed));
+        let hash = [&[1, 5, 6][..], &[7; 32]].concat();
+        assert_eq!(Pinned::decode(&hash), Err(PinError::Malformed), "not of the first edition");
+    }
+
+    /// An earlier version would compare the times where a pin has no hash (I6).
+    #[test]
+    fn an_earlier_version_is_never_left_without_a_hash() {
+        let facts = Facts { length: 5, modified: 7, hash: None };
+        let pin = Pin { edition: Edition::First, wall: 1, outcome: Outcome::Found(facts) };
+        let bytes = pin.encode();
+        assert_eq!((bytes[2], &bytes[bytes.len() - 32..]), (5, &[0; 32][..]), "a hash of nothing");
+        assert_eq!(Pinned::decode(&bytes), Ok(Pinned::Reply(pin)));
+        let mut out = Vec::new();
+        put_snapshot_facts(&mut out, &facts);
+        assert_eq!(read_facts(&mut Reader::new(&out), true), Some(facts));
     }
 }

@@ -9,6 +9,9 @@
 //!   standby   pin(facts) ──► the same head; verify("a.html", facts) ──► may it take over? (I7)
 //! ```
 //!
+//! A copy is the pinned one if its content hash is. A file that the primary had not hashed when its
+//! reply began is pinned without one; [`Store::hash`] tells it later.
+//!
 //! The runtime implements this over a directory, [`MemoryStore`] over a map.
 
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -22,26 +25,24 @@ use crate::time::Instant;
 pub struct Facts {
     /// Length in bytes.
     pub length: u64,
-    /// Time of last modification, in nanoseconds since 1970; earlier times count as 1970.
+    /// Time of last modification, in nanoseconds since 1970; earlier times count as 1970. A client
+    /// is told of it, and nothing else follows from it: two copies may agree in it by chance.
     pub modified: u64,
     /// Digest of the content, once it has been computed. Both nodes use the same function.
     pub hash: Option<[u8; 32]>,
 }
 
 impl Facts {
-    /// Is a copy with the facts `own` the content that was pinned as `self`?
-    ///
-    /// Where the pin has a hash, the hash decides, whatever the times say. Where it has none, the
-    /// time of modification stands in for it.
+    /// Is a copy with the facts `own` the content that was pinned as `self`? The hash alone
+    /// decides (I6): copies of one length and one time of modification may hold other bytes.
     #[must_use]
     pub fn compare(&self, own: &Self) -> Comparison {
         match (self.hash, own.hash) {
-            _ if self.length != own.length => Comparison::Differs,
+            _ if self.length != own.length => Comparison::Differs(Difference::Length),
+            (None, _) => Comparison::Differs(Difference::Unpinned),
             (Some(pinned), Some(own)) if pinned == own => Comparison::Same,
-            (Some(_), Some(_)) => Comparison::Differs,
+            (Some(_), Some(_)) => Comparison::Differs(Difference::Content),
             (Some(_), None) => Comparison::Unknown,
-            (None, _) if self.modified == own.modified => Comparison::Same,
-            (None, _) => Comparison::Differs,
         }
     }
 }
@@ -51,10 +52,33 @@ impl Facts {
 pub enum Comparison {
     /// The same content.
     Same,
-    /// Other content.
-    Differs,
+    /// Not the same, as far as anybody knows.
+    Differs(Difference),
     /// Our own hash has to be computed before anyone can say.
     Unknown,
+}
+
+/// Why a copy does not stand in for the pinned content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Difference {
+    /// There is no such file, or it is not to be served.
+    #[error("there is no such file here")]
+    Missing,
+    /// It is longer or shorter.
+    #[error("the copy here has another length")]
+    Length,
+    /// It has other bytes.
+    #[error("the copy here has other bytes")]
+    Content,
+    /// Whoever sends it had not computed the hash when the reply began.
+    #[error("its content had not been hashed when the reply began")]
+    Unpinned,
+    /// It changed while it was being sent.
+    #[error("it changed while it was being sent")]
+    Changed,
+    /// Its hash cannot be had: it cannot be read, or is larger than what is hashed.
+    #[error("the copy here cannot be hashed: it is too large (hash-largest), or unreadable")]
+    Unhashable,
 }
 
 /// A hold on one version of one file, given by [`Store::lookup`] or [`Store::verify`] and ended by
@@ -82,8 +106,8 @@ pub enum Lookup {
 pub enum Verified {
     /// It is. The hold is the caller's to release.
     Match(ContentId),
-    /// It is not, or there is none.
-    Differs,
+    /// It is not, or nobody can say that it is.
+    Differs(Difference),
     /// Not known yet. Ask again when told that there is news.
     Pending,
 }
@@ -117,6 +141,10 @@ pub trait Store {
     /// Ends a hold.
     fn release(&mut self, content: ContentId);
 
+    /// The digest of a content that was held before it was known, if it is known by now: of the very
+    /// bytes that this hold gives.
+    fn hash(&mut self, content: ContentId) -> Option<[u8; 32]>;
+
     /// It is `now`: time to let go of what was kept for a while only.
     fn on_timer(&mut self, _now: Instant) {}
 }
@@ -130,8 +158,8 @@ pub struct MemoryStore {
     next_hold: u64,
     /// While set, nothing is known yet: every question is answered `Pending`.
     pub pending: bool,
-    /// While set, hashes are known and pinned; otherwise length and time stand in.
-    pub hashing: bool,
+    /// While set, no hash is known.
+    pub unhashed: bool,
     /// At most so many bytes are given per read; 0 means no such limit.
     pub read_limit: usize,
 }
@@ -144,7 +172,7 @@ struct File {
 
 #[derive(Clone, Debug)]
 enum Content {
-    Bytes(Vec<u8>),
+    Bytes(Vec<u8>, [u8; 32]),
     Forbidden,
 }
 
@@ -163,7 +191,9 @@ impl MemoryStore {
 
     /// Creates or replaces a file, modified at `modified` nanoseconds since 1970.
     pub fn put(&mut self, root: u16, path: &str, content: impl Into<Vec<u8>>, modified: u64) {
-        let content = Content::Bytes(content.into());
+        let bytes = content.into();
+        let hash = digest(&bytes);
+        let content = Content::Bytes(bytes, hash);
         self.files.insert((root, path.to_owned()), File { modified, content });
     }
 
@@ -186,8 +216,8 @@ impl MemoryStore {
 
     fn facts(&self, key: &(u16, String)) -> Option<Facts> {
         let file = self.files.get(key)?;
-        let Content::Bytes(bytes) = &file.content else { return None };
-        let hash = self.hashing.then(|| digest(bytes));
+        let Content::Bytes(bytes, hash) = &file.content else { return None };
+        let hash = (!self.unhashed).then_some(*hash);
         Some(Facts { length: bytes.len() as u64, modified: file.modified, hash })
     }
 
@@ -227,10 +257,10 @@ impl Store for MemoryStore {
         if self.pending {
             return Verified::Pending;
         }
-        let Some(own) = self.facts(&key) else { return Verified::Differs };
+        let Some(own) = self.facts(&key) else { return Verified::Differs(Difference::Missing) };
         match pinned.compare(&own) {
             Comparison::Same => Verified::Match(self.hold(key, own)),
-            Comparison::Differs => Verified::Differs,
+            Comparison::Differs(why) => Verified::Differs(why),
             Comparison::Unknown => Verified::Pending,
         }
     }
@@ -241,7 +271,7 @@ impl Store for MemoryStore {
         }
         let Some(Hold { key, facts }) = self.holds.get(&content.0) else { return Read::Gone };
         let Some(file) = self.files.get(key) else { return Read::Gone };
-        let Content::Bytes(bytes) = &file.content else { return Read::Gone };
+        let Content::Bytes(bytes, _) = &file.content else { return Read::Gone };
         if (bytes.len() as u64, file.modified) != (facts.length, facts.modified) {
             return Read::Gone;
         }
@@ -257,6 +287,13 @@ impl Store for MemoryStore {
     fn release(&mut self, content: ContentId) {
         let held = self.holds.remove(&content.0);
         assert!(held.is_some(), "a hold is released once");
+    }
+
+    fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
+        let Hold { key, facts } = self.holds.get(&content.0)?;
+        let own = self.facts(key)?;
+        let same = (own.length, own.modified) == (facts.length, facts.modified);
+        own.hash.filter(|_| same)
     }
 }
 
@@ -276,16 +313,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_decides_where_the_pin_has_one_and_the_time_where_not() {
+    fn the_hash_alone_decides() {
         let pin = Facts { length: 5, modified: 7, hash: None };
         let hashed = Facts { hash: Some([1; 32]), ..pin };
         let touched = Facts { modified: 8, ..hashed };
-        assert_eq!(pin.compare(&hashed), Comparison::Same);
-        assert_eq!(pin.compare(&touched), Comparison::Differs);
+        let differs = Comparison::Differs;
+        assert_eq!(pin.compare(&hashed), differs(Difference::Unpinned));
+        assert_eq!(
+            pin.compare(&pin),
+            differs(Difference::Unpinned),
+            "times do not stand in for it"
+        );
         assert_eq!(hashed.compare(&touched), Comparison::Same);
         assert_eq!(hashed.compare(&pin), Comparison::Unknown);
-        assert_eq!(hashed.compare(&Facts { hash: Some([2; 32]), ..pin }), Comparison::Differs);
-        assert_eq!(hashed.compare(&Facts { length: 6, ..hashed }), Comparison::Differs);
+        let other = Facts { hash: Some([2; 32]), ..pin };
+        assert_eq!(hashed.compare(&other), differs(Difference::Content));
+        assert_eq!(hashed.compare(&Facts { length: 6, ..hashed }), differs(Difference::Length));
     }
 
     #[test]

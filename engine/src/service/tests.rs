@@ -9,24 +9,28 @@ pub(super) struct Node {
     pub(super) store: MemoryStore,
     pub(super) lead: bool,
     pub(super) wall: u64,
+    pub(super) edition: Edition,
     pub(super) limits: Limits,
     kind: Kind,
 }
 
 pub(super) const WALL: u64 = 1_700_000_000;
+/// When the files of [`library`] were last modified.
+const MODIFIED: u64 = 1_577_836_800 * 1_000_000_000 + 5;
 
 impl Node {
     pub(super) fn new(kind: Kind, store: &MemoryStore, lead: bool, output_buffer: u32) -> Self {
         let limits = Limits { output_buffer };
         let app = App::new(kind, &limits);
-        Self { app, store: store.clone(), lead, wall: WALL, limits, kind }
+        let edition = Edition::default();
+        Self { app, store: store.clone(), lead, wall: WALL, edition, limits, kind }
     }
 
     /// Calls the app; returns the pins that it emitted.
     pub(super) fn call(&mut self, what: impl FnOnce(&mut App, &mut Env<'_>)) -> Vec<PinBytes> {
         let mut pins = Vec::new();
-        let Self { app, store, lead, wall, .. } = self;
-        what(app, &mut Env { store, lead: *lead, pins: &mut pins, wall: *wall });
+        let Self { app, store, lead, wall, edition, .. } = self;
+        what(app, &mut Env { store, lead: *lead, pins: &mut pins, wall: *wall, edition: *edition });
         assert!(*lead || pins.is_empty(), "a follower emits no pins");
         pins
     }
@@ -45,8 +49,8 @@ impl Node {
     pub(super) fn restore(&mut self, snapshot: &[u8]) -> Vec<PinBytes> {
         self.app.close(&mut self.store);
         let mut pins = Vec::new();
-        let Self { app, store, lead, wall, limits, kind } = self;
-        let mut env = Env { store, lead: *lead, pins: &mut pins, wall: *wall };
+        let Self { app, store, lead, wall, edition, limits, kind } = self;
+        let mut env = Env { store, lead: *lead, pins: &mut pins, wall: *wall, edition: *edition };
         *app = App::restore(*kind, limits, snapshot, &mut env).expect("our own snapshot");
         pins
     }
@@ -77,7 +81,7 @@ pub(super) fn files() -> Kind {
 /// A few files, modified in 2020.
 pub(super) fn library() -> MemoryStore {
     let mut store = MemoryStore::new();
-    let modified = 1_577_836_800 * 1_000_000_000 + 5;
+    let modified = MODIFIED;
     store.put(0, "index.html", "<h1>hello</h1>", modified);
     store.put(0, "ten.txt", "0123456789", modified);
     store.put(0, "empty.bin", "", modified);
@@ -166,7 +170,7 @@ fn output_below_the_acknowledgment_is_a_failure_not_a_guess() {
 
 #[test]
 fn only_files_takes_pins_and_only_when_following() {
-    let pin = pin::Pin { wall: 1, outcome: pin::Outcome::NotFound }.encode();
+    let pin = pin(pin::Outcome::NotFound);
     for (kind, lead) in [(Kind::Echo, false), (files(), true)] {
         let mut node = Node::new(kind, &MemoryStore::new(), lead, 8);
         node.call(|app, env| assert_eq!(app.on_pin(&pin, env), Err(PinError::Unexpected)));
@@ -177,49 +181,194 @@ fn only_files_takes_pins_and_only_when_following() {
 
 #[test]
 fn a_pin_of_another_request_is_noticed() {
-    let pin = pin::Pin { wall: 1, outcome: pin::Outcome::NotAsked }.encode();
+    let pin = pin(pin::Outcome::NotAsked);
     let mut node = Node::new(files(), &library(), false, 8);
     node.input(b"GET /ten.txt HTTP/1.0\r\n\r\n");
     node.call(|app, env| assert_eq!(app.on_pin(&pin, env), Ok(())));
     assert_eq!((node.app.failed(), node.app.protected()), (Some(Failure::Diverged), false));
 }
 
-/// A standby with a copy of its own, behind a primary that has answered one request for ten.txt.
-fn standby_with(copy: impl FnOnce(&mut MemoryStore), hashing: bool) -> Node {
+fn pin(outcome: pin::Outcome) -> PinBytes {
+    pin::Pin { edition: Edition::default(), wall: 1, outcome }.encode()
+}
+
+const REQUEST: &[u8] = b"GET /ten.txt HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// A primary that has answered one request for ten.txt, and a standby behind it with a copy of its
+/// own.
+fn both_with(copy: impl FnOnce(&mut MemoryStore), unhashed: bool, edition: Edition) -> [Node; 2] {
     let mut store = library();
-    store.hashing = hashing;
+    store.unhashed = unhashed;
     let mut primary = Node::new(files(), &store, true, 1000);
+    primary.edition = edition;
     copy(&mut store);
+    store.unhashed = false;
     let mut standby = Node::new(files(), &store, false, 1000);
-    let request = b"GET /ten.txt HTTP/1.1\r\nHost: h\r\n\r\n";
-    let pins = primary.input(request);
-    standby.input(request);
-    for pin in pins {
-        standby.call(|app, env| app.on_pin(&pin, env).expect("a pin"));
-    }
+    let pins = primary.input(REQUEST);
+    standby.input(REQUEST);
+    follow(&mut standby, &pins);
     assert_eq!(standby.app.output_end(), primary.app.output_end());
+    [primary, standby]
+}
+
+fn follow(standby: &mut Node, pins: &[PinBytes]) {
+    for pin in pins {
+        standby.call(|app, env| app.on_pin(pin, env).expect("a pin"));
+    }
+}
+
+fn standby_with(copy: impl FnOnce(&mut MemoryStore)) -> Node {
+    let [_, standby] = both_with(copy, false, Edition::default());
     standby
+}
+
+fn why(node: &Node) -> Option<Difference> {
+    node.app.doubt().expect("a doubt").why
 }
 
 #[test]
 fn a_standby_with_another_copy_is_unprotected_and_never_sends_it() {
-    let mut standby = standby_with(|store| store.put(0, "ten.txt", "012345678X", 1), false);
+    let mut standby = standby_with(|store| store.put(0, "ten.txt", "012345678X", MODIFIED));
     assert!(!standby.app.protected() && !standby.app.awaits_store());
+    assert_eq!(why(&standby), Some(Difference::Content));
     standby.lead = true;
     standby.call(App::lead);
     assert_eq!(standby.app.failed(), None, "the client may have it all already");
     let body = standby.app.output_end() - 10;
     assert!(standby.output(0).is_err());
     assert_eq!(standby.app.failed(), Some(Failure::Content));
-    let mut lucky = standby_with(|store| store.remove(0, "ten.txt"), false);
-    assert!(!lucky.app.protected());
+    let mut lucky = standby_with(|store| store.remove(0, "ten.txt"));
+    assert_eq!((lucky.app.protected(), why(&lucky)), (false, Some(Difference::Missing)));
     lucky.acked(body + 10);
     assert!(lucky.app.protected(), "acknowledged bodies do not matter");
+    let longer = standby_with(|store| store.put(0, "ten.txt", "0123456789.", MODIFIED));
+    assert_eq!(why(&longer), Some(Difference::Length));
+}
+
+/// Copies of one length and one time may hold other bytes, and nobody has looked.
+#[test]
+fn a_reply_that_was_not_hashed_is_unprotected_and_never_continued() {
+    let same = |_: &mut MemoryStore| {};
+    let other = |store: &mut MemoryStore| store.put(0, "ten.txt", "012345678X", MODIFIED);
+    for copy in [&same as &dyn Fn(&mut MemoryStore), &other] {
+        for edition in [Edition::First, Edition::Second] {
+            let [_, mut standby] = both_with(copy, true, edition);
+            assert_eq!(
+                (standby.app.protected(), why(&standby)),
+                (false, Some(Difference::Unpinned))
+            );
+            standby.lead = true;
+            standby.call(App::lead);
+            let body = standby.app.output_end() - 10;
+            assert_eq!(standby.output(body), Err(Read::Gone));
+            assert_eq!(standby.app.failed(), Some(Failure::Content));
+        }
+    }
+}
+
+#[test]
+fn a_reply_whose_hash_follows_is_protected_from_then_on() {
+    let other = |store: &mut MemoryStore| store.put(0, "ten.txt", "012345678X", MODIFIED);
+    let touched = |store: &mut MemoryStore| store.put(0, "ten.txt", "0123456789", 1);
+    for (copy, same) in [(&touched as &dyn Fn(&mut MemoryStore), true), (&other, false)] {
+        let [mut primary, mut standby] = both_with(copy, true, Edition::Second);
+        assert!(primary.app.is_unhashed());
+        assert!(primary.call(App::pin_hashes).is_empty(), "it is not known yet");
+        primary.store.unhashed = false;
+        let pins = primary.call(App::pin_hashes);
+        assert_eq!((pins.len(), primary.app.is_unhashed()), (1, false));
+        assert!(primary.call(App::pin_hashes).is_empty(), "once");
+        follow(&mut standby, &pins);
+        assert_eq!(standby.app.protected(), same);
+        assert_eq!(standby.output(0).is_ok(), same);
+    }
+}
+
+#[test]
+fn a_hash_that_comes_late_or_for_nothing_changes_nothing() {
+    let [mut primary, mut standby] = both_with(|_| {}, true, Edition::Second);
+    let end = primary.app.output_end();
+    for at in [0, 1, end - 10, end - 1, end + 1] {
+        follow(&mut standby, &[pin::Pinned::encode_hash(at, &[7; 32])]);
+        assert_eq!(why(&standby), Some(Difference::Unpinned));
+    }
+    primary.store.unhashed = false;
+    let pins = primary.call(App::pin_hashes);
+    standby.acked(end);
+    follow(&mut standby, &pins);
+    assert!(standby.app.protected());
+    standby.app.close(&mut standby.store);
+    assert_eq!(standby.store.holds(), 0);
+}
+
+/// The file was replaced before anybody had hashed what is being sent.
+#[test]
+fn the_hash_of_a_later_content_is_not_pinned() {
+    let [mut primary, _] = both_with(|_| {}, true, Edition::Second);
+    primary.store.unhashed = false;
+    primary.store.put(0, "ten.txt", "9876543210", 77);
+    assert!(primary.call(App::pin_hashes).is_empty() && primary.app.is_unhashed());
+}
+
+#[test]
+fn a_snapshot_of_a_reply_that_was_not_hashed_is_completed_later() {
+    let [mut primary, mut standby] = both_with(|_| {}, true, Edition::Second);
+    let snapshot = primary.snapshot();
+    standby.restore(&snapshot);
+    assert_eq!(why(&standby), Some(Difference::Unpinned));
+    primary.store.unhashed = false;
+    let pins = primary.call(App::pin_hashes);
+    follow(&mut standby, &pins);
+    assert!(standby.app.protected());
+    assert_eq!(standby.output(0), primary.output(0));
+}
+
+/// What one version answers otherwise than the other it answers as the older one does, while that
+/// is its peer; and both nodes say the same, whatever the follower would say by itself.
+#[test]
+fn both_nodes_answer_by_the_edition_that_is_pinned() {
+    let requests = [
+        "GET /empty.bin HTTP/1.1\r\nHost: h\r\nRange: bytes=-5\r\n\r\n",
+        "GET /ten.txt HTTP/1.1\r\nHost: h\r\n\r\n",
+        "\nGET /ten.txt HTTP/1.1\nHost: h\n\n",
+        "GET /ten.txt HTTP/1.1\r\nHost: h\n\r\n",
+    ];
+    for (edition, codes) in [
+        (Edition::First, ["416", "200", "200", "200"]),
+        (Edition::Second, ["200", "200", "400", "400"]),
+    ] {
+        for (request, code) in requests.iter().zip(codes) {
+            let mut primary = Node::new(files(), &library(), true, 1000);
+            primary.edition = edition;
+            let mut standby = Node::new(files(), &library(), false, 1000);
+            let pins = primary.input(request.as_bytes());
+            standby.input(request.as_bytes());
+            follow(&mut standby, &pins);
+            let reply = primary.output(0).expect("readable");
+            let text = String::from_utf8_lossy(&reply);
+            assert_eq!(&text[9..12], code, "{request:?}");
+            let time_tag = text.contains("ETag: \"15e59a35b98a0005-");
+            assert_eq!(time_tag, edition == Edition::First && code == "200", "{text}");
+            assert_eq!(standby.output(0), Ok(reply), "{edition:?} {request:?}");
+            assert_eq!(standby.app.consumed(), primary.app.consumed(), "{edition:?} {request:?}");
+        }
+    }
+}
+
+/// A dead primary of another version took something for a request that we do not.
+#[test]
+fn a_pin_without_its_request_ends_the_stream_at_a_takeover() {
+    let mut standby = Node::new(files(), &library(), false, 8);
+    standby.input(b"GET /ten.txt HTTP/1.1\r\nHo");
+    follow(&mut standby, &[pin(pin::Outcome::NotAsked)]);
+    standby.lead = true;
+    standby.call(App::lead);
+    assert_eq!(standby.app.failed(), Some(Failure::Diverged));
 }
 
 #[test]
 fn a_standby_whose_copy_arrives_later_becomes_protected() {
-    let mut standby = standby_with(|store| store.remove(0, "ten.txt"), true);
+    let mut standby = standby_with(|store| store.remove(0, "ten.txt"));
     assert!(!standby.app.protected());
     standby.store.put(0, "ten.txt", "0123456789", 999);
     standby.call(App::on_content);
@@ -229,8 +378,9 @@ fn a_standby_whose_copy_arrives_later_becomes_protected() {
 
 #[test]
 fn a_standby_that_cannot_say_yet_waits_and_says_so() {
-    let mut standby = standby_with(|store| store.pending = true, false);
+    let mut standby = standby_with(|store| store.pending = true);
     assert!(!standby.app.protected() && standby.app.awaits_store());
+    assert_eq!(why(&standby), None);
     standby.lead = true;
     standby.call(App::lead);
     let end = standby.app.output_end();
@@ -249,6 +399,7 @@ fn content_that_changes_while_it_is_sent_fails_the_stream() {
     node.store.put(0, "ten.txt", "9876543210", 77);
     assert_eq!(node.output(node.app.output_end() - 3), Err(Read::Gone));
     assert_eq!(node.app.failed(), Some(Failure::Content));
+    assert_eq!(why(&node), Some(Difference::Changed));
     node.app.close(&mut node.store);
     assert_eq!(node.store.holds(), 0);
 }
@@ -268,6 +419,8 @@ enum Event {
     Progress,
     /// The primary's store becomes slow, or answers.
     Slow(bool),
+    /// The primary's store knows no hash of what is asked for now, or knows all.
+    Unhashed(bool),
     /// An instance is replaced by its own snapshot.
     RestoreStandby,
     /// A new standby is made from the primary's snapshot.
@@ -283,6 +436,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => any::<u8>().prop_map(Event::Ack),
         2 => Just(Event::Progress),
         1 => any::<bool>().prop_map(Event::Slow),
+        1 => any::<bool>().prop_map(Event::Unhashed),
         1 => Just(Event::RestoreStandby),
         1 => Just(Event::Rejoin),
         1 => Just(Event::Tick),
@@ -347,6 +501,12 @@ impl Pair {
             self.received.extend(more);
         }
         assert!(self.standby.app.output_end() >= self.primary.app.output_end(), "I2");
+        let late = self.primary.call(App::pin_hashes);
+        follow(&mut self.standby, &late);
+        if !self.standby.app.protected() {
+            assert_eq!(why(&self.standby), Some(Difference::Unpinned), "only for want of a hash");
+            return;
+        }
         let from = self.standby.app.output.acked();
         let same = self.standby.output(from).expect("the standby's copy is the same");
         let ours = self.received.get(from as usize..).unwrap_or_default();
@@ -377,6 +537,10 @@ impl Pair {
                 self.primary.store.pending = *pending;
                 self.primary.call(App::on_content)
             }
+            Event::Unhashed(unhashed) => {
+                self.primary.store.unhashed = *unhashed;
+                Vec::new()
+            }
             Event::RestoreStandby => {
                 let snapshot = self.standby.snapshot();
                 self.standby.restore(&snapshot)
@@ -396,6 +560,9 @@ impl Pair {
 
     /// The primary dies, the rest of the input and the client's end reach the standby.
     fn take_over(mut self, rest: &[u8]) -> (Vec<u8>, bool) {
+        self.primary.store.unhashed = false;
+        let late = self.primary.call(App::pin_hashes);
+        follow(&mut self.standby, &late);
         self.standby.lead = true;
         self.standby.wall = self.primary.wall;
         self.standby.acked(self.acked);
@@ -445,7 +612,8 @@ proptest! {
         for event in &events {
             pair.on_event(event, &mut rest);
         }
-        let ticked = events.iter().any(|event| matches!(event, Event::Tick));
+        // Dates and entity tags are others then.
+        let ticked = events.iter().any(|event| matches!(event, Event::Tick | Event::Unhashed(true)));
         let (received, finished) = pair.take_over(rest);
         prop_assert!(finished);
         if !ticked {
@@ -494,7 +662,8 @@ proptest! {
         bytes.truncate(cut.index(bytes.len()) + 1);
         let (mut pins, mut store) = (Vec::new(), library());
         for lead in [false, true] {
-            let mut env = Env { store: &mut store, lead, pins: &mut pins, wall: WALL };
+            let edition = Edition::default();
+            let mut env = Env { store: &mut store, lead, pins: &mut pins, wall: WALL, edition };
             let restored = App::restore(files(), &node.limits, &bytes, &mut env);
             if let Ok(mut app) = restored {
                 app.on_input(b"GET / HTTP/1.0\r\n\r\n", &mut env);

@@ -363,6 +363,12 @@ impl Tcb {
         self.horizon != Horizon::OPEN
     }
 
+    /// Whether this end went on with the connection after another: the peer may have had more than
+    /// is known here.
+    pub fn is_resumed(&self) -> bool {
+        self.snd.leap != 0
+    }
+
     /// How far the connection may speak. A limit only moves forward; below what has been revealed
     /// it has no effect.
     pub fn set_horizon(&mut self, horizon: Horizon) {

@@ -267,16 +267,17 @@ pub(super) fn setup(
 pub(super) struct Disk {
     store: MemoryStore,
     busy: Rc<Cell<bool>>,
+    /// A content's hash is known when it is asked for the second time.
+    late: bool,
 }
 
 impl Disk {
     pub(super) fn new(content: &Content, hashing: bool, busy: &Rc<Cell<bool>>) -> Self {
         let mut store = MemoryStore::new();
-        store.hashing = hashing;
         for (name, bytes) in content.iter() {
             store.put(0, &name, bytes, 1_700_000_000_000_000_000);
         }
-        Self { store, busy: Rc::clone(busy) }
+        Self { store, busy: Rc::clone(busy), late: !hashing }
     }
 
     fn turn(&mut self) -> &mut MemoryStore {
@@ -287,7 +288,10 @@ impl Disk {
 
 impl Store for Disk {
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
-        self.turn().lookup(root, path)
+        self.store.unhashed = self.late;
+        let found = self.turn().lookup(root, path);
+        self.store.unhashed = false;
+        found
     }
 
     fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
@@ -300,5 +304,9 @@ impl Store for Disk {
 
     fn release(&mut self, content: ContentId) {
         self.store.release(content);
+    }
+
+    fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
+        self.turn().hash(content)
     }
 }

@@ -60,7 +60,7 @@ pub struct PairPlan {
     pub timestamps: bool,
     /// TIME-WAIT.
     pub time_wait_us: u64,
-    /// Whether content stores know hashes.
+    /// Whether content stores know hashes at once, or a little later.
     pub hashing: bool,
     /// The hosts' clocks.
     pub clocks: [ClockPlan; 2],

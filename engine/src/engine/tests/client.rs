@@ -210,6 +210,11 @@ impl Client {
         format!("{tuple:?} {mode:?}: {:?}, received {received}, acked {}", tcb.state(), tcb.acked())
     }
 
+    /// Where it received a byte that does not belong there.
+    pub(super) fn wrong(&self) -> Option<u64> {
+        self.wrong
+    }
+
     /// Bytes received so far.
     pub(super) fn received(&self) -> u64 {
         self.received

@@ -1,6 +1,7 @@
 //! The whole core at work: two engines and clients in one process, failures at chosen moments.
 
 mod client;
+mod contents;
 mod doubt;
 mod edges;
 mod hosts;

@@ -71,6 +71,10 @@ pub(super) struct Host {
     pub(super) disk_busy: Rc<Cell<bool>>,
     /// What its store has given and nobody has given back.
     holds: Rc<Cell<usize>>,
+    /// Whether it knows the hash of no file.
+    pub(super) unhashed: Rc<Cell<bool>>,
+    /// Whether its last byte of every file is another, at the same length and time.
+    pub(super) other_copy: bool,
 }
 
 /// A store whose disk can be made to wait.
@@ -79,11 +83,13 @@ struct Disk {
     store: MemoryStore,
     busy: Rc<Cell<bool>>,
     holds: Rc<Cell<usize>>,
+    unhashed: Rc<Cell<bool>>,
 }
 
 impl Disk {
     fn turn(&mut self) -> &mut MemoryStore {
         self.store.pending = self.busy.get();
+        self.store.unhashed = self.unhashed.get();
         &mut self.store
     }
 }
@@ -108,6 +114,10 @@ impl Store for Disk {
     fn release(&mut self, content: ContentId) {
         self.store.release(content);
         self.holds.set(self.store.holds());
+    }
+
+    fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
+        self.turn().hash(content)
     }
 }
 
@@ -144,10 +154,13 @@ enum Target {
 }
 
 /// The lab's second content file and its size.
-pub(super) fn store() -> MemoryStore {
+fn store(other_copy: bool) -> MemoryStore {
     let mut store = MemoryStore::new();
-    let body: Vec<u8> =
+    let mut body: Vec<u8> =
         (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    if let (true, Some(last)) = (other_copy, body.last_mut()) {
+        *last ^= 1;
+    }
     store.put(0, "big.bin", body, 1_700_000_000);
     store
 }
@@ -248,6 +261,8 @@ impl Host {
             held: None,
             disk_busy: Rc::default(),
             holds: Rc::default(),
+            unhashed: Rc::default(),
+            other_copy: false,
         }
     }
 
@@ -298,9 +313,14 @@ impl World {
         let node = [Node::A, Node::B][host];
         self.hosts[host].boots += 1;
         let boot = self.hosts[host].boots * 10 + host as u64;
-        let Host { disk_busy, holds, .. } = &self.hosts[host];
+        let Host { disk_busy, holds, unhashed, other_copy, .. } = &self.hosts[host];
         holds.set(0);
-        let disk = Disk { store: store(), busy: Rc::clone(disk_busy), holds: Rc::clone(holds) };
+        let disk = Disk {
+            store: store(*other_copy),
+            busy: Rc::clone(disk_busy),
+            holds: Rc::clone(holds),
+            unhashed: Rc::clone(unhashed),
+        };
         let mut setup = setup(node, boot);
         (self.tweak)(&mut setup);
         let mut engine = Engine::new(setup, Box::new(disk), self.now);
@@ -774,7 +794,7 @@ impl World {
     }
 
     pub(super) fn start_backend(&mut self, index: usize) {
-        let mut engine = Engine::new(backend_setup(index as u8), Box::new(store()), self.now);
+        let mut engine = Engine::new(backend_setup(index as u8), Box::new(store(false)), self.now);
         engine.on_carrier(self.now, true);
         self.backends[index] = Some(engine);
         self.turn_backend(index, |_, _| ());
@@ -784,7 +804,7 @@ impl World {
     pub(super) fn kill_backend(&mut self, index: usize) {
         let mut setup = backend_setup(index as u8);
         setup.services.clear();
-        let mut engine = Engine::new(setup, Box::new(store()), self.now);
+        let mut engine = Engine::new(setup, Box::new(store(false)), self.now);
         engine.on_carrier(self.now, true);
         self.backends[index] = Some(engine);
         self.turn_backend(index, |_, _| ());

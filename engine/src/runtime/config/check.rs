@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::raw::{self, Size, Span};
 use super::{
-    Arbiter, Config, Keepalive, LostArbiter, NodeConfig, Paths, Ports, Problem, Tcp, Timing,
+    Arbiter, Config, Files, Keepalive, LostArbiter, NodeConfig, Paths, Ports, Problem, Tcp, Timing,
 };
 use crate::ids::Node;
 
@@ -43,7 +43,7 @@ impl Check {
     }
 
     fn file(&mut self, file: raw::File, directory: &Path) -> Option<Config> {
-        let raw::File { pair, node, ports, timing, tcp, arbiter, service } = file;
+        let raw::File { pair, node, ports, timing, tcp, files, arbiter, service } = file;
         let paired = node.b.is_some();
         self.addresses(pair.get_ref(), &node);
         self.node_addresses(&node);
@@ -65,10 +65,36 @@ impl Check {
             ports: self.ports(&ports),
             timing,
             tcp: self.tcp(&tcp),
+            files: self.files(&files),
             arbiter: arbiter
                 .and_then(|arbiter| self.arbiter(arbiter, paired, detection, directory)),
             services,
         })
+    }
+
+    fn files(&mut self, files: &raw::Files) -> Files {
+        let raw::Files { hash_rate: written, hash_largest, cache_directory } = files;
+        let Files { hash_rate: rate, hash_largest: largest, .. } = Files::default();
+        let bytes = |size: &Option<Spanned<Size>>, default| {
+            size.as_ref().map_or(default, |size| size.get_ref().0)
+        };
+        let hash_rate = bytes(written, rate);
+        if let Some(written) = written
+            && (1..64 * KIB).contains(&hash_rate)
+        {
+            self.complain(
+                written.span(),
+                "hash-rate is 0B (nothing is hashed ahead) or at least 64KiB",
+            );
+        }
+        if let Some(directory) = cache_directory {
+            self.absolute(directory);
+        }
+        Files {
+            hash_rate,
+            hash_largest: bytes(hash_largest, largest),
+            cache_directory: cache_directory.as_ref().map(|path| path.get_ref().into()),
+        }
     }
 
     /// The service addresses: some, none twice, each one that a client can reach, and none that a

@@ -69,6 +69,8 @@ pub struct Config {
     pub timing: Timing,
     /// TCP towards the clients.
     pub tcp: Tcp,
+    /// How much of the files is hashed ahead.
+    pub files: Files,
     /// The third party that grants epochs, if there is one; then there are two nodes.
     pub arbiter: Option<Arbiter>,
     /// What answers, at least one.
@@ -155,6 +157,23 @@ pub struct Tcp {
     pub ecn: bool,
 }
 
+/// Hashing of what `files` serves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Files {
+    /// Bytes read a second to hash ahead; 0: only what is asked for is hashed.
+    pub hash_rate: u64,
+    /// Longer files are never hashed.
+    pub hash_largest: u64,
+    /// Where hashes are remembered, an absolute path; otherwise in the node's state directory.
+    pub cache_directory: Option<PathBuf>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { hash_rate: 128 << 20, hash_largest: u64::MAX, cache_directory: None }
+    }
+}
+
 /// Congestion control.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -199,6 +218,8 @@ pub enum ServiceKind {
     Files {
         /// The directory served, an absolute path.
         root: PathBuf,
+        /// Whether what begins with a dot is served, too.
+        dotfiles: bool,
     },
     /// Unmodified servers.
     Relay {
@@ -302,7 +323,7 @@ impl Config {
             complaints.push(format!("arbiter: {why}"));
         }
         for service in &self.services {
-            if let ServiceKind::Files { root } = &service.kind
+            if let ServiceKind::Files { root, .. } = &service.kind
                 && !root.is_dir()
             {
                 let (port, root) = (service.port, root.display());
@@ -326,6 +347,7 @@ impl Config {
             ports,
             timing,
             tcp,
+            files: _,
             arbiter,
             services,
         } = self;

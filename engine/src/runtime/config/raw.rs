@@ -20,6 +20,8 @@ pub(super) struct File {
     pub(super) timing: Timing,
     #[serde(default)]
     pub(super) tcp: Tcp,
+    #[serde(default)]
+    pub(super) files: Files,
     pub(super) arbiter: Option<Spanned<Arbiter>>,
     pub(super) service: Vec<Spanned<Service>>,
 }
@@ -82,6 +84,14 @@ pub(super) struct Tcp {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Files {
+    pub(super) hash_rate: Option<Spanned<Size>>,
+    pub(super) hash_largest: Option<Spanned<Size>>,
+    pub(super) cache_directory: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Keepalive {
     pub(super) idle: Option<Spanned<Span>>,
     pub(super) interval: Option<Spanned<Span>>,
@@ -116,6 +126,7 @@ pub(super) struct Service {
     pub(super) kind: Kind,
     pub(super) port: Spanned<u16>,
     pub(super) root: Option<Spanned<String>>,
+    pub(super) dotfiles: Option<Spanned<bool>>,
     pub(super) backends: Option<Spanned<Vec<Spanned<Backend>>>>,
     pub(super) check: Option<Spanned<HealthCheck>>,
     pub(super) idle_timeout: Option<Spanned<Span>>,

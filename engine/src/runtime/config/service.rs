@@ -67,10 +67,19 @@ impl check::Check {
 
     /// Keys that belong to another kind.
     fn foreign_keys(&mut self, service: &raw::Service) {
-        let raw::Service { kind, port: _, root, backends, check, idle_timeout, client_max } =
-            service;
+        let raw::Service {
+            kind,
+            port: _,
+            root,
+            dotfiles,
+            backends,
+            check,
+            idle_timeout,
+            client_max,
+        } = service;
         let keys = [
             (Kind::Files, "root", root.as_ref().map(Spanned::span)),
+            (Kind::Files, "dotfiles", dotfiles.as_ref().map(Spanned::span)),
             (Kind::Relay, "backends", backends.as_ref().map(Spanned::span)),
             (Kind::Relay, "check", check.as_ref().map(Spanned::span)),
             (Kind::Relay, "idle-timeout", idle_timeout.as_ref().map(Spanned::span)),
@@ -101,7 +110,10 @@ impl check::Check {
                     return None;
                 };
                 self.absolute(root);
-                Some(ServiceKind::Files { root: root.get_ref().into() })
+                Some(ServiceKind::Files {
+                    root: root.get_ref().into(),
+                    dotfiles: service.dotfiles.as_ref().is_some_and(|yes| *yes.get_ref()),
+                })
             }
             Kind::Relay => {
                 let Some(backends) = &service.backends else {

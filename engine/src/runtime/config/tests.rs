@@ -77,10 +77,14 @@ fn a_short_file_has_the_documented_defaults() {
                 congestion: Congestion::Cubic,
                 ecn: true,
             },
+            files: Files::default(),
             arbiter: None,
             services: vec![
                 Service { port: 7, kind: ServiceKind::Echo },
-                Service { port: 80, kind: ServiceKind::Files { root: "/srv/www".into() } },
+                Service {
+                    port: 80,
+                    kind: ServiceKind::Files { root: "/srv/www".into(), dotfiles: false }
+                },
             ],
         }
     );

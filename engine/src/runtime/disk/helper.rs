@@ -1,20 +1,23 @@
 //! The threads that may wait for the disk, so that the loop never does.
 //!
-//! One opens files and reads ahead, which someone waits for. The other computes hashes, which can
-//! take long and which nobody's reply waits for.
+//! One opens files and reads ahead, which someone waits for. The other computes the hashes that the
+//! loop asks for, the smallest file first: they can take long, and no reply waits for them but one
+//! that a takeover left to us. A third hashes ahead (`ahead`).
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::Waker;
 
+use super::digests::Digests;
+use super::hashing::{Hashing, PIECE, Step};
+use super::stamp::Stamp;
 use super::sys::{self, Effort};
-use crate::runtime::clock::Clock;
 use crate::time::Duration;
 
 /// Bytes brought into the page cache for one who waits.
@@ -25,37 +28,11 @@ const FETCH_AHEAD: u64 = 4 << 20;
 const CHUNK: usize = 128 << 10;
 /// Jobs waiting for the disk, or for a hash.
 const JOBS_MAX: usize = 256;
-/// A file written so recently may be written again without its time of modification moving, since
-/// kernels stamp files by the tick. Its hash is taken once that has passed.
-const SETTLED: Duration = Duration::from_millis(100);
-
-/// One version of one file.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Identity {
-    device: u64,
-    inode: u64,
-    /// In nanoseconds since 1970.
-    pub(super) modified: u64,
-    pub(super) length: u64,
-}
-
-impl Identity {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
-        let nanos = u64::try_from(metadata.mtime_nsec()).unwrap_or(0);
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
-            length: metadata.len(),
-        }
-    }
-}
-
 /// What is at a path.
 #[derive(Debug)]
 pub(super) enum Opened {
-    File(File, Identity),
+    /// A file, its version, and how many names it has.
+    File(File, Stamp, u64),
     Directory,
     NotFound,
     Forbidden,
@@ -69,7 +46,9 @@ impl Opened {
             Ok((file, metadata))
         });
         Some(match opened {
-            Ok((file, metadata)) if metadata.is_file() => Self::File(file, Identity::of(&metadata)),
+            Ok((file, metadata)) if metadata.is_file() => {
+                Self::File(file, Stamp::of(&metadata), metadata.nlink())
+            }
             Ok((_, metadata)) if metadata.is_dir() => Self::Directory,
             Ok(_) => Self::Forbidden,
             Err(error) => match error.raw_os_error() {
@@ -92,22 +71,27 @@ impl Opened {
 pub(super) struct Root {
     pub(super) directory: Arc<File>,
     pub(super) openat2: bool,
+    pub(super) dotfiles: bool,
 }
 
 impl Root {
-    fn open(&self, path: &str) -> Opened {
+    pub(super) fn open(&self, path: &str) -> Opened {
         // Some file systems answer EAGAIN to a lookup that raced with a rename.
         for _ in 0..8 {
-            let result = if self.openat2 {
-                sys::open_beneath(&self.directory, path, Effort::Full)
-            } else {
-                sys::open_walking(&self.directory, path)
-            };
-            if let Some(opened) = Opened::from_result(result) {
+            if let Some(opened) = Opened::from_result(self.open_any(path)) {
                 return opened;
             }
         }
         Opened::Forbidden
+    }
+
+    /// Opens whatever is there.
+    pub(super) fn open_any(&self, path: &str) -> io::Result<File> {
+        if self.openat2 {
+            sys::open_beneath(&self.directory, path, Effort::Full)
+        } else {
+            sys::open_walking(&self.directory, path)
+        }
     }
 }
 
@@ -121,7 +105,7 @@ pub(super) enum Job {
 /// Work for the other.
 #[derive(Debug)]
 pub(super) struct HashJob {
-    pub(super) identity: Identity,
+    pub(super) stamp: Stamp,
     pub(super) file: Arc<File>,
 }
 
@@ -137,10 +121,9 @@ pub(super) enum Outcome {
         content: u64,
         result: Result<(), ()>,
     },
-    /// `None`: it cannot be read, or it changed meanwhile.
+    /// What is known of it is with the others ([`Digests`]).
     Hashed {
-        identity: Identity,
-        hash: Option<[u8; 32]>,
+        stamp: Stamp,
     },
 }
 
@@ -160,7 +143,7 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         self.rung.store(true, Ordering::Release);
         if let Err(error) = self.waker.wake() {
             log::error!("the loop cannot be woken: {error}");
@@ -169,11 +152,11 @@ impl Bell {
 }
 
 impl Helpers {
-    pub(super) fn start(bell: &Bell) -> io::Result<Self> {
+    pub(super) fn start(bell: &Bell, digests: &Arc<Digests>, largest: u64) -> io::Result<Self> {
         let (jobs, job_queue) = bounded(JOBS_MAX);
         let (hash_jobs, hash_queue) = bounded(JOBS_MAX);
         // One more than can be under way at a time, so a helper never waits for the loop.
-        let (report, outcomes) = bounded(2 * JOBS_MAX + 2);
+        let (report, outcomes) = bounded(3 * JOBS_MAX + 2);
         let work = {
             let (report, bell) = (report.clone(), bell.clone());
             move || {
@@ -188,13 +171,8 @@ impl Helpers {
                 });
             }
         };
-        let bell = bell.clone();
-        let hash = move || {
-            serve(&hash_queue, &report, &bell, |HashJob { identity, file }| {
-                let hash = hash(&file, identity).unwrap_or_default();
-                Outcome::Hashed { identity, hash }
-            });
-        };
+        let (bell, digests) = (bell.clone(), Arc::clone(digests));
+        let hash = move || hash(&hash_queue, &report, &bell, &digests, largest);
         thread::Builder::new().name("disk".into()).spawn(work)?;
         thread::Builder::new().name("hash".into()).spawn(hash)?;
         Ok(Self { jobs, hash_jobs, outcomes })
@@ -235,27 +213,56 @@ fn fetch(file: &File, offset: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The digest of the whole file, unless it is not `identity` before and after.
-fn hash(file: &File, identity: Identity) -> io::Result<Option<[u8; 32]>> {
-    let age = Clock.wall_nanos().saturating_sub(identity.modified);
-    thread::sleep(SETTLED.saturating_sub(Duration::from_nanos(age)));
-    if Identity::of(&file.metadata()?) != identity {
-        return Ok(None);
-    }
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut at = 0;
-    while at < identity.length {
-        match file.read_at(&mut buffer, at) {
-            Ok(0) => return Ok(None),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                at += read as u64;
+/// The other helper's whole life. A file that came later and is smaller is done first.
+fn hash(
+    jobs: &Receiver<HashJob>,
+    report: &Sender<Outcome>,
+    bell: &Bell,
+    digests: &Digests,
+    largest: u64,
+) {
+    let mut files: Vec<Hashing> = Vec::new();
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let wait = files.iter().map(Hashing::unsettled).min();
+        if files.len() < JOBS_MAX {
+            let received = match wait {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => jobs.recv_timeout(wait),
+            };
+            match received {
+                Ok(HashJob { stamp, file }) => files.push(Hashing::new(stamp, file)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            if wait.is_none_or(|wait| wait > Duration::ZERO) {
+                continue;
+            }
+        } else {
+            thread::sleep(wait.unwrap_or_default());
         }
+        let ready = (0..files.len()).filter(|at| files[*at].unsettled() == Duration::ZERO);
+        let Some(at) = ready.min_by_key(|at| files[*at].left()) else { continue };
+        let file = &mut files[at];
+        let stamp = file.stamp;
+        if stamp.length > largest {
+            digests.learn(stamp, None);
+        } else if digests.get(&stamp).is_none() {
+            match file.step(&mut buffer) {
+                Ok(Step::More(_)) => continue,
+                Ok(Step::Done(hash)) => digests.learn(stamp, Some(hash)),
+                // Whoever asks again asks for the version that is there then.
+                Ok(Step::Changed) => {}
+                Err(error) => {
+                    log::warn!("a file cannot be read: {error}");
+                    digests.learn(stamp, None);
+                }
+            }
+        }
+        files.swap_remove(at);
+        if report.send(Outcome::Hashed { stamp }).is_err() {
+            return;
+        }
+        bell.ring();
     }
-    let same = Identity::of(&file.metadata()?) == identity;
-    Ok(same.then(|| *hasher.finalize().as_bytes()))
 }

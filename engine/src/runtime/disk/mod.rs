@@ -21,12 +21,22 @@
 //! What is open is bounded: beyond `FILES_MAX` the least recently used descriptor is closed and
 //! opened again when it is wanted. That the file is still the one promised is checked with every
 //! read: other bytes than those are never given (I6).
+//!
+//! Two copies are the same if their hashes are. What has been hashed is remembered by version
+//! (`digests`), also across restarts (`cache`); what is there is hashed ahead of the first request
+//! for it (`ahead`), and what is asked for before that, at once (`helper`).
 
+mod ahead;
+mod cache;
+mod digests;
+mod hashing;
 mod helper;
 mod names;
+mod stamp;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
@@ -35,22 +45,24 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use mio::Waker;
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
-use self::helper::{Bell, HashJob, Helpers, Identity, Job, Opened, Outcome, Root};
+use self::ahead::Ahead;
+use self::digests::{Digests, Hash};
+use self::helper::{Bell, HashJob, Helpers, Job, Opened, Outcome, Root};
 use self::names::Names;
+use self::stamp::Stamp;
 use self::sys::Effort;
 use crate::service::store::Comparison;
-use crate::service::{ContentId, Facts, Lookup, Read, Store, Verified};
-use crate::time::Instant;
+use crate::service::{ContentId, Difference, Facts, Lookup, Read, Store, Verified, is_hidden};
+use crate::time::{Duration, Instant};
 
 /// Descriptors kept open.
 const FILES_MAX: usize = 512;
-/// Hashes remembered.
-const HASHES_MAX: usize = 16 << 10;
 /// Answers of the helper kept for someone to ask again; whoever asks too late asks anew.
 const ANSWERS_MAX: usize = 256;
 /// After so many fetches that did not help, the file system is one that never has anything in
@@ -69,6 +81,26 @@ impl DiskNews {
     }
 }
 
+/// One document root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RootSettings {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether what begins with a dot is served, too.
+    pub dotfiles: bool,
+}
+
+/// How much is hashed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HashSettings {
+    /// Bytes read a second to hash ahead; 0: nothing is hashed ahead.
+    pub rate: u64,
+    /// Files that are longer are not hashed.
+    pub largest: u64,
+    /// Where hashes are remembered across restarts.
+    pub cache: Option<PathBuf>,
+}
+
 /// The document roots.
 #[derive(Debug)]
 pub struct DiskStore {
@@ -77,7 +109,7 @@ pub struct DiskStore {
     cached_lookups: bool,
     helpers: Helpers,
     contents: Slab<Content>,
-    by_identity: FxHashMap<Identity, usize>,
+    by_stamp: FxHashMap<Stamp, usize>,
     names: Names,
     /// When the loop's turn began.
     now: Instant,
@@ -91,10 +123,9 @@ pub struct DiskStore {
     asked: Vec<(u16, Box<str>)>,
     /// Lookups that it has answered.
     answers: VecDeque<(u16, Box<str>, Opened)>,
-    hashing: FxHashSet<Identity>,
-    /// `None`: cannot be read.
-    hashes: FxHashMap<Identity, Option<[u8; 32]>>,
-    hashes_by_age: VecDeque<Identity>,
+    /// Versions that the helper hashes.
+    hashing: FxHashSet<Stamp>,
+    digests: Arc<Digests>,
 }
 
 /// One version of one file that someone holds.
@@ -102,7 +133,14 @@ pub struct DiskStore {
 struct Content {
     serial: u32,
     holds: u32,
-    identity: Identity,
+    stamp: Stamp,
+    /// How many names the file has.
+    links: u64,
+    /// Whether its times had settled when it was first held: whatever was written since has moved
+    /// them, and a hash taken later is of what was given out before.
+    settled: bool,
+    /// The hash, once somebody wanted it.
+    hash: Option<Hash>,
     root: u16,
     path: Box<str>,
     file: Option<Arc<File>>,
@@ -129,23 +167,42 @@ enum Place {
     Pending,
 }
 
+/// What became of a content that was just read.
+enum Check {
+    Same,
+    /// Its hash has to tell.
+    Pending,
+    Gone,
+}
+
 impl DiskStore {
     /// Opens the document roots; a root's number is its place in `roots`. `waker` wakes the loop
     /// that asks [`DiskNews`].
-    pub fn open(roots: &[PathBuf], waker: Arc<Waker>) -> io::Result<(Self, DiskNews)> {
+    pub fn open(
+        roots: &[RootSettings],
+        hashing: &HashSettings,
+        waker: Arc<Waker>,
+    ) -> io::Result<(Self, DiskNews)> {
         let bell = Bell { rung: Arc::new(AtomicBool::new(false)), waker };
-        let helpers = Helpers::start(&bell)?;
+        let digests = Arc::new(Digests::default());
+        let helpers = Helpers::start(&bell, &digests, hashing.largest)?;
         let mut cached_lookups = true;
-        let mut open = |path: &PathBuf| {
+        let mut open = |RootSettings { path, dotfiles }: &RootSettings| {
             let directory = File::open(path)?;
             let openat2 = sys::open_beneath(&directory, ".", Effort::Full).is_ok();
             // An old kernel refuses the flag itself; any other answer is one to the question.
             let cached = sys::open_beneath(&directory, ".", Effort::Cached);
             let refused = cached.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL));
             cached_lookups &= openat2 && !refused;
-            Ok(Root { directory: Arc::new(directory), openat2 })
+            Ok(Root { directory: Arc::new(directory), openat2, dotfiles: *dotfiles })
         };
         let roots = roots.iter().map(&mut open).collect::<io::Result<Vec<_>>>()?;
+        if !roots.is_empty() {
+            recall(hashing, &digests);
+            let ahead =
+                Ahead::new(roots.clone(), hashing.clone(), Arc::clone(&digests), bell.clone());
+            thread::Builder::new().name("ahead".into()).spawn(move || ahead.run())?;
+        }
         let store = Self {
             names: Names::new(roots.len()),
             now: Instant::ZERO,
@@ -153,7 +210,7 @@ impl DiskStore {
             cached_lookups,
             helpers,
             contents: Slab::new(),
-            by_identity: FxHashMap::default(),
+            by_stamp: FxHashMap::default(),
             serial: 0,
             open_files: 0,
             files_max: FILES_MAX,
@@ -161,8 +218,7 @@ impl DiskStore {
             asked: Vec::new(),
             answers: VecDeque::new(),
             hashing: FxHashSet::default(),
-            hashes: FxHashMap::default(),
-            hashes_by_age: VecDeque::new(),
+            digests,
         };
         Ok((store, DiskNews(bell.rung)))
     }
@@ -184,20 +240,10 @@ impl DiskStore {
                         self.contents[key].failed |= result.is_err();
                     }
                 }
-                Outcome::Hashed { identity, hash } => self.remember(identity, hash),
+                Outcome::Hashed { stamp } => {
+                    self.hashing.remove(&stamp);
+                }
             }
-        }
-    }
-
-    fn remember(&mut self, identity: Identity, hash: Option<[u8; 32]>) {
-        self.hashing.remove(&identity);
-        if self.hashes.insert(identity, hash).is_none() {
-            self.hashes_by_age.push_back(identity);
-        }
-        if self.hashes_by_age.len() > HASHES_MAX
-            && let Some(oldest) = self.hashes_by_age.pop_front()
-        {
-            self.hashes.remove(&oldest);
         }
     }
 
@@ -236,8 +282,8 @@ impl DiskStore {
             Some(Opened::Directory) => Place::Directory,
             Some(Opened::NotFound) => Place::NotFound,
             Some(Opened::Forbidden) => Place::Forbidden,
-            Some(Opened::File(file, identity)) => {
-                let key = self.admit(root, path, file, identity);
+            Some(Opened::File(file, stamp, links)) => {
+                let key = self.admit(root, path, file, stamp, links);
                 let id = self.hold(key);
                 self.names.add(self.now, root, path, id);
                 self.forget_stale_names();
@@ -255,9 +301,8 @@ impl DiskStore {
         if content.seen_at == self.now {
             return Some(key);
         }
-        let is_current = |metadata: Metadata| {
-            metadata.nlink() > 0 && Identity::of(&metadata) == content.identity
-        };
+        let is_current =
+            |metadata: Metadata| metadata.nlink() > 0 && Stamp::of(&metadata) == content.stamp;
         if content.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(is_current)) {
             self.contents[key].seen_at = self.now;
             return Some(key);
@@ -274,8 +319,11 @@ impl DiskStore {
     }
 
     /// The content of an open file: one that is held already, or a new one that nobody holds yet.
-    fn admit(&mut self, root: u16, path: &str, file: File, identity: Identity) -> usize {
-        if let Some(&key) = self.by_identity.get(&identity) {
+    fn admit(&mut self, root: u16, path: &str, file: File, stamp: Stamp, links: u64) -> usize {
+        let settled = stamp.unsettled() == Duration::ZERO;
+        if let Some(&key) = self.by_stamp.get(&stamp)
+            && (self.contents[key].settled || !settled)
+        {
             if self.contents[key].file.is_none() {
                 self.give_file(key, file);
             }
@@ -285,7 +333,10 @@ impl DiskStore {
         let key = self.contents.insert(Content {
             serial: self.serial,
             holds: 0,
-            identity,
+            stamp,
+            links,
+            settled,
+            hash: None,
             root,
             path: path.into(),
             file: None,
@@ -297,7 +348,7 @@ impl DiskStore {
             plain_reads: false,
             failed: false,
         });
-        self.by_identity.insert(identity, key);
+        self.by_stamp.insert(stamp, key);
         self.give_file(key, file);
         key
     }
@@ -341,28 +392,70 @@ impl DiskStore {
     fn drop_unheld(&mut self, key: usize) {
         if self.contents[key].holds == 0 {
             let content = self.contents.remove(key);
-            self.by_identity.remove(&content.identity);
+            if self.by_stamp.get(&content.stamp) == Some(&key) {
+                self.by_stamp.remove(&content.stamp);
+            }
             self.open_files -= usize::from(content.file.is_some());
         }
     }
 
-    /// Has the hash computed, unless that is done or under way.
-    fn want_hash(&mut self, key: usize) {
-        let Content { identity, file, .. } = &self.contents[key];
-        if self.hashes.contains_key(identity) || self.hashing.contains(identity) {
-            return;
+    /// The hash of this version, if it is known or can be had; has it computed otherwise.
+    fn want_hash(&mut self, stamp: Stamp, file: Option<Arc<File>>) -> Option<Option<Hash>> {
+        let known = self.digests.get(&stamp);
+        if let (None, Some(file)) = (known, file)
+            && !self.hashing.contains(&stamp)
+            && self.helpers.hash_jobs.try_send(HashJob { stamp, file }).is_ok()
+        {
+            self.hashing.insert(stamp);
         }
-        let Some(file) = file else { return };
-        let job = HashJob { identity: *identity, file: Arc::clone(file) };
-        if self.helpers.hash_jobs.try_send(job).is_ok() {
-            self.hashing.insert(*identity);
+        known
+    }
+
+    /// The same of a content that was looked up right now.
+    fn want_content_hash(&mut self, key: usize) -> Option<Option<Hash>> {
+        let Content { stamp, file, .. } = &self.contents[key];
+        let (stamp, file) = (*stamp, file.clone());
+        let known = self.want_hash(stamp, file);
+        if let Some(hash) = known {
+            self.contents[key].hash = hash;
         }
+        known
     }
 
     fn facts(&self, key: usize) -> Facts {
-        let Identity { modified, length, .. } = self.contents[key].identity;
-        let hash = self.hashes.get(&self.contents[key].identity).copied().flatten();
+        let Content { stamp: Stamp { modified, length, .. }, hash, .. } = self.contents[key];
         Facts { length, modified, hash }
+    }
+
+    /// Is the open file still the content, after it was read?
+    ///
+    /// Its time of change moves for other reasons than new bytes. If a name has come or gone, that
+    /// is the reason. If not, the hash has to tell: a writer may have put the time of modification
+    /// back.
+    fn check(&mut self, key: usize, file: &Arc<File>) -> Check {
+        let Ok(metadata) = file.metadata() else { return Check::Gone };
+        let (now, links) = (Stamp::of(&metadata), metadata.nlink());
+        let Content { stamp, links: before, hash, .. } = self.contents[key];
+        if now == stamp {
+            return Check::Same;
+        }
+        if !stamp.is_touched(&now) {
+            return Check::Gone;
+        }
+        if links == before {
+            let Some(hash) = hash else { return Check::Gone };
+            match self.want_hash(now, Some(Arc::clone(file))) {
+                None => return Check::Pending,
+                Some(again) if again == Some(hash) => {}
+                Some(_) => return Check::Gone,
+            }
+        }
+        if self.by_stamp.get(&stamp) == Some(&key) {
+            self.by_stamp.remove(&stamp);
+        }
+        let content = &mut self.contents[key];
+        (content.stamp, content.links) = (now, links);
+        Check::Same
     }
 
     /// The content's descriptor, opened again if it was closed meanwhile.
@@ -373,7 +466,7 @@ impl DiskStore {
         let (root, path) = (self.contents[key].root, self.contents[key].path.clone());
         match self.open_path(root, &path) {
             None => Err(Read::Pending),
-            Some(Opened::File(file, identity)) if identity == self.contents[key].identity => {
+            Some(Opened::File(file, stamp, _)) if self.contents[key].stamp.is_version(&stamp) => {
                 self.give_file(key, file);
                 self.contents[key].file.clone().ok_or(Read::Pending)
             }
@@ -405,9 +498,13 @@ impl Store for DiskStore {
     }
 
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
+        let dotfiles = self.roots.get(usize::from(root)).is_some_and(|root| root.dotfiles);
+        if !dotfiles && is_hidden(path) {
+            return Lookup::NotFound;
+        }
         match self.find(root, path) {
             Place::Content(key) => {
-                self.want_hash(key);
+                self.want_content_hash(key);
                 Lookup::Found(self.facts(key), self.hold(key))
             }
             Place::Directory => Lookup::Directory,
@@ -420,20 +517,18 @@ impl Store for DiskStore {
     fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
         let key = match self.find(root, path) {
             Place::Content(key) => key,
-            Place::Directory | Place::NotFound | Place::Forbidden => return Verified::Differs,
+            Place::Directory | Place::NotFound | Place::Forbidden => {
+                return Verified::Differs(Difference::Missing);
+            }
             Place::Pending => return Verified::Pending,
         };
+        // Also where there is nothing to compare it with yet: that will come.
+        let known = self.want_content_hash(key);
         let verified = match pinned.compare(&self.facts(key)) {
             Comparison::Same => return Verified::Match(self.hold(key)),
-            Comparison::Differs => Verified::Differs,
-            Comparison::Unknown if self.hashes.contains_key(&self.contents[key].identity) => {
-                // It was tried, and it cannot be read.
-                Verified::Differs
-            }
-            Comparison::Unknown => {
-                self.want_hash(key);
-                Verified::Pending
-            }
+            Comparison::Differs(why) => Verified::Differs(why),
+            Comparison::Unknown if known.is_some() => Verified::Differs(Difference::Unhashable),
+            Comparison::Unknown => Verified::Pending,
         };
         self.drop_unheld(key);
         verified
@@ -442,8 +537,7 @@ impl Store for DiskStore {
     fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read {
         self.absorb();
         let Some(key) = self.key(content) else { return Read::Gone };
-        let identity = self.contents[key].identity;
-        let left = identity.length.saturating_sub(offset);
+        let left = self.contents[key].stamp.length.saturating_sub(offset);
         let want = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         if want == 0 {
             return Read::Ready(0);
@@ -463,12 +557,16 @@ impl Store for DiskStore {
             sys::read_cached(&file, offset, into)
         };
         match result {
-            // After the read: what was written before it has moved the time by now.
-            Ok(read) if read > 0 && is_still(&file, identity) => {
-                self.contents[key].fetches = 0;
-                Read::Ready(read)
-            }
-            Ok(_) => Read::Gone,
+            Ok(0) => Read::Gone,
+            // After the read: what was written before it has moved the times by now.
+            Ok(read) => match self.check(key, &file) {
+                Check::Same => {
+                    self.contents[key].fetches = 0;
+                    Read::Ready(read)
+                }
+                Check::Pending => Read::Pending,
+                Check::Gone => Read::Gone,
+            },
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => self.fetch(key, file, offset),
                 Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)
@@ -485,6 +583,12 @@ impl Store for DiskStore {
         }
     }
 
+    fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
+        self.absorb();
+        let key = self.key(content).filter(|key| self.contents[*key].settled)?;
+        self.want_content_hash(key)?
+    }
+
     fn release(&mut self, content: ContentId) {
         let key = self.key(content);
         assert!(key.is_some(), "a hold is released once");
@@ -499,6 +603,13 @@ fn id(key: usize, serial: u32) -> ContentId {
     ContentId(u64::from(serial) << 32 | key as u64)
 }
 
-fn is_still(file: &File, identity: Identity) -> bool {
-    file.metadata().is_ok_and(|metadata| Identity::of(&metadata) == identity)
+/// Reads what an earlier run has hashed.
+fn recall(hashing: &HashSettings, digests: &Digests) {
+    let Some(path) = &hashing.cache else { return };
+    match cache::load(path, digests) {
+        Ok(count) => log::debug!("{count} hashes of files are known from {}", path.display()),
+        Err(error) => {
+            log::warn!("{}: {error}; all files are hashed anew", path.display());
+        }
+    }
 }

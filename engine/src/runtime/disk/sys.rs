@@ -82,6 +82,55 @@ pub(super) fn read_ahead(file: &File, offset: u64, length: u64) {
         unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, length, libc::POSIX_FADV_WILLNEED) };
 }
 
+/// Whose files are ours.
+#[expect(unsafe_code, reason = "the standard library has no geteuid")]
+pub(super) fn user() -> u32 {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Makes the calling thread one that runs, and reads, when nobody else wants to.
+#[expect(unsafe_code, reason = "the standard library has no priorities")]
+pub(super) fn lower_priority() {
+    /// `IOPRIO_WHO_PROCESS` and `IOPRIO_CLASS_IDLE` of `linux/ioprio.h`.
+    const WHO_THREAD: libc::c_int = 1;
+    const IDLE: libc::c_int = 3 << 13;
+    // SAFETY: numbers alone are passed; 0 is the calling thread. That it may fail does not matter.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    // SAFETY: the same.
+    let _ = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, IDLE) };
+}
+
+/// Whether changes to this directory may come from other hosts, or from a process, of which the
+/// kernel here tells nobody.
+#[expect(unsafe_code, reason = "the standard library has no fstatfs")]
+pub(super) fn is_remote(directory: &File) -> bool {
+    /// `linux/magic.h` and the file systems' own: NFS, FUSE, CIFS, SMB2, 9P, Ceph, AFS (two), GFS2,
+    /// OCFS2, Lustre, GPFS, coda, vboxsf.
+    const REMOTE: [u32; 14] = [
+        0x6969,
+        0x6573_5546,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x0102_1997,
+        0x00c3_6400,
+        0x5346_414f,
+        0x6b41_4653,
+        0x0116_1970,
+        0x7461_636f,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x7375_7245,
+        0x786f_4256,
+    ];
+    // SAFETY: `statfs` is a plain structure of integers, for which zero is a valid value.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` is valid, and exclusively borrowed for the call.
+    let result = unsafe { libc::fstatfs(directory.as_raw_fd(), &raw mut about) };
+    // The type is 32 bits of a wider field on some machines.
+    result != 0 || REMOTE.contains(&(about.f_type as u32))
+}
+
 /// The descriptor that a system call returned.
 #[expect(unsafe_code, reason = "a descriptor from a system call has to be claimed once")]
 fn owned(result: i64) -> io::Result<File> {

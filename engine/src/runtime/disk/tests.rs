@@ -16,13 +16,24 @@ struct Disk {
 }
 
 impl Disk {
+    /// Nothing is hashed that nobody asks for.
     fn new(name: &str) -> Self {
-        let root = std::env::temp_dir().join(format!("standin-disk-{}-{name}", std::process::id()));
+        Self::fresh(name, &HashSettings { rate: 0, ..hashing() })
+    }
+
+    fn fresh(name: &str, hashing: &HashSettings) -> Self {
+        let root = place(name);
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(root.join("www/sub")).unwrap();
+        Self::over(root, hashing, false)
+    }
+
+    /// A store over what is there.
+    fn over(root: PathBuf, hashing: &HashSettings, dotfiles: bool) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (store, news) = DiskStore::open(&[root.join("www")], waker).unwrap();
+        let roots = [RootSettings { path: root.join("www"), dotfiles }];
+        let (store, news) = DiskStore::open(&roots, hashing, waker).unwrap();
         Self { poll, news, store, root }
     }
 
@@ -89,6 +100,14 @@ impl Disk {
     }
 }
 
+fn place(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("standin-disk-{}-{name}", std::process::id()))
+}
+
+fn hashing() -> HashSettings {
+    HashSettings { rate: 1 << 40, largest: u64::MAX, cache: None }
+}
+
 fn age(path: &Path, seconds: u64) {
     let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
     fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
@@ -114,7 +133,9 @@ fn a_file_is_found_hashed_and_read() {
         disk.wait();
     }
     let (facts, again) = disk.found("sub/a");
-    assert_eq!((facts.hash, again), (Some(hash), id), "one content, however many hold it");
+    assert_eq!((facts.hash, disk.read(again, 0, 1)), (Some(hash), Ok(content[..1].to_vec())));
+    assert_eq!(disk.found("sub/a").1, again, "one content, however many hold it");
+    disk.store.release(id);
 }
 
 #[test]
@@ -238,22 +259,251 @@ fn changed_bytes_are_never_given() {
 }
 
 #[test]
-fn a_pin_is_verified_by_hash_or_by_time() {
+fn a_pin_is_verified_by_its_hash_and_by_nothing_else() {
     let mut disk = Disk::new("verify");
     disk.put("a", b"content");
     let time = Facts { length: 7, modified: 1_000_000_000_000_000, hash: None };
     let hash = Facts { hash: Some(*blake3::hash(b"content").as_bytes()), modified: 5, ..time };
     let other = Facts { hash: Some(*blake3::hash(b"CONTENT").as_bytes()), ..time };
-    let Verified::Match(first) = disk.verify("a", &time) else { panic!("the time is right") };
-    let Verified::Match(second) = disk.verify("a", &hash) else { panic!("the hash is right") };
-    assert_eq!(first, second);
-    assert_eq!(disk.verify("a", &other), Verified::Differs);
-    assert_eq!(disk.verify("a", &Facts { modified: 5, ..time }), Verified::Differs);
-    assert_eq!(disk.verify("missing", &time), Verified::Differs);
-    disk.store.release(first);
-    disk.store.release(second);
+    let differs = Verified::Differs;
+    let Verified::Match(id) = disk.verify("a", &hash) else { panic!("the hash is right") };
+    assert_eq!(disk.verify("a", &other), differs(Difference::Content));
+    assert_eq!(disk.verify("a", &time), differs(Difference::Unpinned), "at the same time");
+    assert_eq!(disk.verify("a", &Facts { length: 8, ..hash }), differs(Difference::Length));
+    assert_eq!(disk.verify("missing", &hash), differs(Difference::Missing));
+    disk.store.release(id);
     disk.store.on_timer(Instant::from_millis(10));
     assert_eq!(disk.store.contents.len(), 0, "a question leaves no hold");
+}
+
+#[test]
+fn what_is_too_large_is_not_hashed() {
+    let mut disk = Disk::fresh("large", &HashSettings { largest: 6, rate: 0, ..hashing() });
+    disk.put("a", b"content");
+    let pinned = Facts { length: 7, modified: 0, hash: Some(*blake3::hash(b"content").as_bytes()) };
+    assert_eq!(disk.verify("a", &pinned), Verified::Differs(Difference::Unhashable));
+    assert_eq!(disk.found("a").0.hash, None);
+}
+
+/// The hash of what was held before it was hashed.
+fn later(disk: &mut Disk, id: ContentId) -> Option<[u8; 32]> {
+    let asked = disk.store.hash(id);
+    while asked.is_none() && !disk.store.hashing.is_empty() {
+        disk.wait();
+        disk.store.absorb();
+    }
+    disk.store.hash(id)
+}
+
+#[test]
+fn a_hash_that_comes_later_is_of_the_bytes_that_were_given() {
+    let mut disk = Disk::new("later");
+    disk.put("a", b"content");
+    std::thread::sleep(Duration::from_millis(110));
+    let (facts, id) = disk.found("a");
+    assert_eq!(facts.hash, None);
+    assert_eq!(later(&mut disk, id), Some(*blake3::hash(b"content").as_bytes()));
+
+    disk.put("b", b"content");
+    let (_, id) = disk.found("b");
+    assert_eq!(later(&mut disk, id), None, "it may have been written to within the same tick");
+
+    disk.put("c", b"content");
+    std::thread::sleep(Duration::from_millis(110));
+    let (_, id) = disk.found("c");
+    disk.put("c", b"CONTENT");
+    assert_eq!(later(&mut disk, id), None, "and its time was put back");
+}
+
+/// Its times say that it is as it was. They lie.
+#[test]
+fn bytes_that_were_written_behind_a_time_put_back_are_never_given() {
+    for hashed in [false, true] {
+        let mut disk = Disk::new("behind");
+        disk.put("a", b"first");
+        let (mut facts, mut id) = disk.found("a");
+        while hashed && facts.hash.is_none() {
+            disk.wait();
+            (facts, id) = disk.found("a");
+        }
+        assert_eq!(disk.read(id, 0, 5), Ok(b"first".to_vec()));
+        std::thread::sleep(Duration::from_millis(20));
+        disk.put("a", b"FIRST");
+        assert_eq!(disk.read(id, 0, 5), Err(Read::Gone), "hashed {hashed}");
+    }
+}
+
+/// A backup makes a link, somebody changes the mode, a new version is renamed over it.
+#[test]
+fn what_touches_a_file_and_not_its_bytes_ends_no_reply() {
+    let mut disk = Disk::new("touched");
+    disk.put("a", b"first");
+    let (_, id) = disk.found("a");
+    let read = |disk: &mut Disk| disk.read(id, 0, 5);
+    assert_eq!(read(&mut disk), Ok(b"first".to_vec()));
+    fs::hard_link(disk.path("a"), disk.path("b")).unwrap();
+    assert_eq!(read(&mut disk), Ok(b"first".to_vec()), "a link was made");
+    while disk.found("a").0.hash.is_none() {
+        disk.wait();
+    }
+    let (_, id) = disk.found("a");
+    let read = |disk: &mut Disk| disk.read(id, 0, 5);
+    std::thread::sleep(Duration::from_millis(20));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(disk.path("a"), mode).unwrap();
+    assert_eq!(read(&mut disk), Ok(b"first".to_vec()), "hashed again, and the same");
+    disk.put("new", b"other");
+    fs::rename(disk.path("new"), disk.path("a")).unwrap();
+    fs::remove_file(disk.path("b")).unwrap();
+    assert_eq!(read(&mut disk), Ok(b"first".to_vec()), "it has no name any more");
+}
+
+#[test]
+fn what_begins_with_a_dot_is_served_to_who_asks_for_it() {
+    let mut disk = Disk::new("dots");
+    fs::create_dir_all(disk.path(".git")).unwrap();
+    fs::create_dir_all(disk.path(".well-known")).unwrap();
+    let all = [".htpasswd", ".git/config", ".well-known/x"];
+    for path in all {
+        disk.put(path, b"secret");
+    }
+    symlink(".htpasswd", disk.path("open")).unwrap();
+    for path in [".htpasswd", ".git/config", ".git", ".missing"] {
+        assert_eq!(disk.lookup(path), Lookup::NotFound, "{path}");
+    }
+    for path in [".well-known/x", "open"] {
+        assert_eq!(disk.found(path).0.length, 6, "{path}");
+    }
+    let pinned = Facts { length: 6, modified: 0, hash: Some(*blake3::hash(b"secret").as_bytes()) };
+    assert!(matches!(disk.verify(".htpasswd", &pinned), Verified::Match(_)), "the other may");
+    let mut disk = Disk::over(disk.root, &HashSettings { rate: 0, ..hashing() }, true);
+    for path in all {
+        assert_eq!(disk.found(path).0.length, 6, "{path}");
+    }
+}
+
+// ── Hashing ahead ───────────────────────────────────────────────────────────────────────────────
+
+/// Waits until this version of the file is hashed, though nobody has asked for it.
+fn hashed_ahead(disk: &Disk, name: &str) -> Hash {
+    let began = crate::runtime::clock::Clock.now();
+    loop {
+        let stamp = Stamp::of(&fs::metadata(disk.path(name)).unwrap());
+        if let Some(hash) = disk.store.digests.get(&stamp) {
+            return hash.expect("it can be read");
+        }
+        let waited = crate::runtime::clock::Clock.now().since(began);
+        assert!(waited < Duration::from_secs(20), "{name} is not hashed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn hash_of(content: &[u8]) -> Hash {
+    *blake3::hash(content).as_bytes()
+}
+
+#[test]
+fn what_is_there_is_hashed_before_anybody_asks() {
+    let disk = Disk::fresh("ahead", &HashSettings { rate: 0, ..hashing() });
+    disk.put("a", b"one");
+    disk.put("sub/b", b"two");
+    disk.put(".hidden", b"three");
+    fs::create_dir_all(disk.path(".git")).unwrap();
+    disk.put(".git/c", b"four");
+    symlink(".", disk.path("loop")).unwrap();
+    let mut disk = Disk::over(disk.root, &hashing(), false);
+    assert_eq!(hashed_ahead(&disk, "a"), hash_of(b"one"));
+    assert_eq!(hashed_ahead(&disk, "sub/b"), hash_of(b"two"));
+    assert_eq!(disk.found("sub/b").0.hash, Some(hash_of(b"two")), "at the first request");
+    assert_eq!(disk.store.digests.all().len(), 2, "what is not served is not read");
+}
+
+#[test]
+fn what_changes_is_hashed_anew() {
+    let disk = Disk::fresh("changes", &hashing());
+    disk.put("sub/a", b"first");
+    assert_eq!(hashed_ahead(&disk, "sub/a"), hash_of(b"first"));
+    disk.put("sub/a", b"other");
+    assert_eq!(hashed_ahead(&disk, "sub/a"), hash_of(b"other"), "written to, time put back");
+    disk.put("new", b"renamed");
+    fs::rename(disk.path("new"), disk.path("sub/a")).unwrap();
+    assert_eq!(hashed_ahead(&disk, "sub/a"), hash_of(b"renamed"));
+    age(&disk.path("sub/a"), 77);
+    assert_eq!(hashed_ahead(&disk, "sub/a"), hash_of(b"renamed"), "touched");
+
+    // Directories that come later, by whatever way, and what comes into them.
+    fs::create_dir_all(disk.path("later/deep/er")).unwrap();
+    disk.put("later/deep/er/a", b"deep");
+    assert_eq!(hashed_ahead(&disk, "later/deep/er/a"), hash_of(b"deep"));
+    fs::create_dir_all(disk.root.join("outside/x")).unwrap();
+    fs::write(disk.root.join("outside/x/a"), b"moved").unwrap();
+    fs::rename(disk.root.join("outside"), disk.path("moved")).unwrap();
+    assert_eq!(hashed_ahead(&disk, "moved/x/a"), hash_of(b"moved"));
+    fs::rename(disk.path("moved"), disk.path("later/again")).unwrap();
+    disk.put("later/again/x/b", b"again");
+    assert_eq!(hashed_ahead(&disk, "later/again/x/b"), hash_of(b"again"));
+    fs::hard_link(disk.path("later/again/x/b"), disk.path("linked")).unwrap();
+    assert_eq!(hashed_ahead(&disk, "linked"), hash_of(b"again"));
+}
+
+#[test]
+fn a_file_that_is_being_written_is_hashed_when_that_is_over() {
+    use std::io::Write as _;
+    let disk = Disk::fresh("writing", &hashing());
+    let mut file = fs::File::create(disk.path("a")).unwrap();
+    for _ in 0..40 {
+        file.write_all(&[7; 1000]).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(file);
+    assert_eq!(hashed_ahead(&disk, "a"), hash_of(&[7; 40_000]));
+    assert_eq!(disk.store.digests.all().len(), 1, "and no part of it was");
+}
+
+#[test]
+fn a_restart_forgets_nothing() {
+    let settings =
+        HashSettings { cache: Some(place("restart").join("cache/a.digests")), ..hashing() };
+    let disk = Disk::fresh("restart", &settings);
+    disk.put("a", b"content");
+    hashed_ahead(&disk, "a");
+    let cache = settings.cache.clone().unwrap();
+    while !cache.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut disk = Disk::over(disk.root, &HashSettings { rate: 0, ..settings.clone() }, false);
+    assert_eq!(disk.found("a").0.hash, Some(hash_of(b"content")), "at once");
+    disk.put("a", b"CONTENT");
+    disk.store.on_timer(Instant::from_millis(50));
+    assert_eq!(disk.found("a").0.hash, None, "another version");
+    // What was damaged meanwhile is as good as none.
+    let mut bytes = fs::read(&cache).unwrap();
+    bytes[50] ^= 1;
+    fs::write(&cache, bytes).unwrap();
+    let disk = Disk::over(disk.root, &settings, false);
+    assert_eq!(hashed_ahead(&disk, "a"), hash_of(b"CONTENT"));
+}
+
+#[test]
+fn small_files_do_not_wait_for_large_ones() {
+    let disk = Disk::fresh("order", &HashSettings { rate: 0, ..hashing() });
+    disk.put("large", &vec![1; 3 << 20]);
+    for n in 0..50 {
+        disk.put(&format!("{n}"), &[n]);
+    }
+    std::thread::sleep(Duration::from_millis(110));
+    // The large one alone takes three seconds.
+    let disk = Disk::over(disk.root, &HashSettings { rate: 1 << 20, ..hashing() }, false);
+    let began = crate::runtime::clock::Clock.now();
+    for n in 0..50 {
+        hashed_ahead(&disk, &format!("{n}"));
+    }
+    let took = crate::runtime::clock::Clock.now().since(began);
+    let large = Stamp::of(&fs::metadata(disk.path("large")).unwrap());
+    assert_eq!(disk.store.digests.get(&large), None, "after {took:?}");
+    disk.put("late", b"late");
+    hashed_ahead(&disk, "late");
+    assert_eq!(disk.store.digests.get(&large), None, "it gives way in the middle");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::condition::{Part, Validators, Verdict, date};
 use super::request::{Asked, Persist};
 use super::status::Status;
 use super::target::Target;
-use crate::service::pin::{Outcome, Pin};
+use crate::service::pin::{Edition, Outcome, Pin};
 use crate::service::store::Facts;
 use core::fmt::Write;
 use core::ops::Range;
@@ -23,7 +23,7 @@ pub(crate) struct Answer {
 
 /// Answers. `None` when the pin is another request's: the nodes have diverged.
 pub(crate) fn answer(asked: &Asked<'_>, pin: &Pin) -> Option<Answer> {
-    let mut head = Head::new(asked, pin.wall);
+    let mut head = Head::new(asked, pin);
     let body = match (&asked.want, pin.outcome) {
         (Err(status), Outcome::NotAsked) => head.refuse(*status),
         (Ok(target), Outcome::Found(facts)) => head.serve(target, &facts),
@@ -40,16 +40,17 @@ type Body = Option<(Facts, Range<u64>)>;
 struct Head<'a> {
     asked: &'a Asked<'a>,
     wall: u64,
+    edition: Edition,
     out: String,
 }
 
 impl<'a> Head<'a> {
-    fn new(asked: &'a Asked<'a>, wall: u64) -> Self {
+    fn new(asked: &'a Asked<'a>, pin: &Pin) -> Self {
         let mut out = String::with_capacity(384);
         if asked.proceed {
             out.push_str("HTTP/1.1 100 Continue\r\n\r\n");
         }
-        Self { asked, wall, out }
+        Self { asked, wall: pin.wall, edition: pin.edition, out }
     }
 
     fn field(&mut self, name: &str, value: impl core::fmt::Display) {
@@ -106,7 +107,7 @@ impl<'a> Head<'a> {
     }
 
     fn serve(&mut self, target: &Target, facts: &Facts) -> Body {
-        let validators = Validators::of(facts, self.wall);
+        let validators = Validators::of(facts, self.wall, self.edition);
         let fields = &self.asked.fields;
         match validators.judge(fields) {
             Verdict::Failed => return self.refuse(Status::PreconditionFailed),

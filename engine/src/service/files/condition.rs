@@ -1,10 +1,15 @@
 //! Conditional requests, RFC 9110 §13, and ranges, §14.
 //!
-//! A file's validators are functions of its pinned facts: the entity tag is made of modification
-//! time and length, Last-Modified of the time in seconds. Two nodes with the same pin therefore
-//! judge every condition alike.
+//! A file's validators are functions of its pin: the entity tag is made of the content's hash,
+//! Last-Modified of the time in seconds. Two nodes with the same pin therefore judge every
+//! condition alike, and two copies of one content have one tag, whenever they were written.
+//!
+//! Where the hash is not known yet, the tag is made of time and length, and weak: two nodes may
+//! have other bytes of the same time, and a client must not join a part of one to a part of the
+//! other (If-Range takes strong tags alone, §13.1.5).
 
 use super::request::{Fields, is_number};
+use crate::service::pin::Edition;
 use crate::service::store::Facts;
 use arrayvec::ArrayString;
 use core::fmt::Write;
@@ -16,8 +21,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The last second of the year 9999, the end of HTTP's dates.
 const DATE_MAX: u64 = 253_402_300_799;
 
-/// The longest entity tag, in bytes.
-const ETAG_MAX: usize = 35;
+/// The longest entity tag, in bytes: weak, of two numbers of 16 digits.
+const ETAG_MAX: usize = 37;
+
+/// Bytes of the hash in an entity tag.
+const TAG_BYTES: usize = 16;
 
 /// An HTTP date (RFC 9110 §5.6.7) of a time in unix seconds.
 pub(crate) fn date(seconds: u64) -> HttpDate {
@@ -33,6 +41,7 @@ pub(crate) struct Validators {
     pub(crate) modified: u64,
     /// The reply's Date, unix seconds.
     wall: u64,
+    edition: Edition,
 }
 
 /// What the preconditions decide.
@@ -59,12 +68,9 @@ pub(crate) enum Part {
 
 impl Validators {
     /// The validators of a file with `facts` in a reply dated `wall`.
-    pub(crate) fn of(facts: &Facts, wall: u64) -> Self {
-        let mut etag = ArrayString::new();
-        // It fits: two numbers of 16 digits at most.
-        let _ = write!(etag, "\"{:x}-{:x}\"", facts.modified, facts.length);
+    pub(crate) fn of(facts: &Facts, wall: u64, edition: Edition) -> Self {
         let modified = (facts.modified / 1_000_000_000).min(wall).min(DATE_MAX);
-        Self { etag, modified, wall }
+        Self { etag: tag(facts, edition), modified, wall, edition }
     }
 
     /// Preconditions in the order of RFC 9110 §13.2.2.
@@ -107,7 +113,12 @@ impl Validators {
                 None => (rest, false),
             };
             let Some(length) = tag_length(tag) else { return false };
-            if &tag[..length] == self.etag.as_bytes() && (how == Compare::Weak || !weak) {
+            let (own, own_weak) = match self.etag.strip_prefix("W/") {
+                Some(own) => (own, true),
+                None => (self.etag.as_str(), false),
+            };
+            let same = &tag[..length] == own.as_bytes();
+            if same && (how == Compare::Weak || !(weak || own_weak)) {
                 return true;
             }
             rest = &tag[length..];
@@ -118,7 +129,7 @@ impl Validators {
     /// one range is answered with the whole, as §14.2 allows.
     pub(crate) fn part(&self, fields: &Fields<'_>, length: u64) -> Part {
         match fields.text("range") {
-            Some(range) if self.allows_range(fields) => parse_range(range, length),
+            Some(range) if self.allows_range(fields) => parse_range(range, length, self.edition),
             _ => Part::Whole,
         }
     }
@@ -130,8 +141,26 @@ impl Validators {
             let since = date_of(fields, "if-range");
             since == Some(self.modified) && self.modified < self.wall
         };
-        validator == self.etag.as_bytes() || dated()
+        let strong = !self.etag.starts_with("W/");
+        (strong && validator == self.etag.as_bytes()) || dated()
     }
+}
+
+/// The entity tag of a file, with its quotes.
+fn tag(facts: &Facts, edition: Edition) -> ArrayString<ETAG_MAX> {
+    let mut tag = ArrayString::new();
+    // Whatever is written fits.
+    let _ = match (edition, &facts.hash) {
+        (Edition::First, _) => write!(tag, "\"{:x}-{:x}\"", facts.modified, facts.length),
+        (Edition::Second, None) => write!(tag, "W/\"{:x}-{:x}\"", facts.modified, facts.length),
+        (Edition::Second, Some(hash)) => {
+            tag.push('"');
+            let digits = hash[..TAG_BYTES].iter().try_for_each(|byte| write!(tag, "{byte:02x}"));
+            tag.push('"');
+            digits
+        }
+    };
+    tag
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,8 +182,9 @@ fn date_of(fields: &Fields<'_>, name: &'static str) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-/// One range of a file of `length` bytes; anything else counts as no Range at all.
-fn parse_range(text: &str, length: u64) -> Part {
+/// One range of a file of `length` bytes; anything else counts as no Range at all. The last bytes
+/// of an empty file are all of it (RFC 9110 §14.1.2), which no Content-Range can say.
+fn parse_range(text: &str, length: u64, edition: Edition) -> Part {
     let Some((unit, range)) = text.split_once('=') else { return Part::Whole };
     let Some((first, last)) = range.trim().split_once('-') else { return Part::Whole };
     if !unit.eq_ignore_ascii_case("bytes") {
@@ -163,6 +193,9 @@ fn parse_range(text: &str, length: u64) -> Part {
     let range = match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(length),
         (Some(first), None) if last.is_empty() => first..length,
+        (None, Some(1..)) if length == 0 && first.is_empty() && edition > Edition::First => {
+            return Part::Whole;
+        }
         (None, Some(suffix)) if first.is_empty() => length.saturating_sub(suffix)..length,
         _ => return Part::Whole,
     };
@@ -197,14 +230,33 @@ mod tests {
             ("lines=0-4", Part::Whole),
             ("bytes", Part::Whole),
         ] {
-            assert_eq!(parse_range(text, 10), part, "{text}");
+            assert_eq!(parse_range(text, 10, Edition::Second), part, "{text}");
         }
-        assert_eq!(parse_range("bytes=-5", 0), Part::Unsatisfiable);
+    }
+
+    #[test]
+    fn ranges_of_an_empty_file() {
+        for (text, part) in [
+            ("bytes=-500", Part::Whole),
+            ("bytes=-1", Part::Whole),
+            ("bytes=-0", Part::Unsatisfiable),
+            ("bytes=0-", Part::Unsatisfiable),
+            ("bytes=0-0", Part::Unsatisfiable),
+        ] {
+            assert_eq!(parse_range(text, 0, Edition::Second), part, "{text}");
+        }
+        assert_eq!(parse_range("bytes=-5", 0, Edition::First), Part::Unsatisfiable);
     }
 
     #[test]
     fn tags_are_found_in_lists() {
-        let ours = Validators { etag: ArrayString::from("\"a,b\"").unwrap(), modified: 0, wall: 0 };
+        let with = |etag: &str| Validators {
+            etag: ArrayString::from(etag).unwrap(),
+            modified: 0,
+            wall: 0,
+            edition: Edition::Second,
+        };
+        let (ours, weakly) = (with("\"a,b\""), with("W/\"a,b\""));
         for (list, strong, weak) in [
             ("*", true, true),
             ("\"a,b\"", true, true),
@@ -217,7 +269,26 @@ mod tests {
         ] {
             assert_eq!(ours.is_in(list.as_bytes(), Compare::Strong), strong, "{list}");
             assert_eq!(ours.is_in(list.as_bytes(), Compare::Weak), weak, "{list}");
+            assert_eq!(weakly.is_in(list.as_bytes(), Compare::Strong), list == "*", "{list}");
+            assert_eq!(weakly.is_in(list.as_bytes(), Compare::Weak), weak, "{list}");
         }
+    }
+
+    #[test]
+    fn a_tag_is_made_of_the_content_and_says_where_it_is_not() {
+        let facts = Facts { length: 10, modified: 0xabc, hash: Some([0x5a; 32]) };
+        let of = |facts: Facts, edition| tag(&facts, edition).as_str().to_owned();
+        let hashed = of(facts, Edition::Second);
+        assert_eq!(hashed, format!("\"{}\"", "5a".repeat(16)));
+        assert_eq!(
+            of(Facts { modified: 7, ..facts }, Edition::Second),
+            hashed,
+            "whatever the time"
+        );
+        assert_eq!(of(Facts { hash: None, ..facts }, Edition::Second), "W/\"abc-a\"");
+        assert_eq!(of(facts, Edition::First), "\"abc-a\"");
+        let long = Facts { length: u64::MAX, modified: u64::MAX, hash: None };
+        assert_eq!(of(long, Edition::Second).len(), ETAG_MAX);
     }
 
     #[test]

@@ -190,6 +190,38 @@ mod tests {
     }
 
     #[test]
+    fn trailers_are_bounded_all_together() {
+        let limit = usize::from(TRAILER_MAX);
+        // Each line is far shorter than what all of them may be.
+        let lines = |total: usize| {
+            let (full, rest) = (total / 100, total % 100);
+            let mut lines = format!("{}\r\n", "t".repeat(100)).repeat(full);
+            lines.push_str(&"t".repeat(rest));
+            lines.push_str(if rest > 0 { "\r\n" } else { "" });
+            format!("0\r\n{lines}\r\n")
+        };
+        let (taken, refused) = (lines(limit), lines(limit + 1));
+        for size in [1, 7, taken.len()] {
+            assert_eq!(chunked(taken.as_bytes(), size), Some(taken.len()));
+            assert_eq!(chunked(refused.as_bytes(), size), None);
+        }
+    }
+
+    #[test]
+    fn extensions_are_bounded() {
+        // The semicolon counts.
+        let extended = |length: u16| format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(length.into()));
+        let (taken, refused) = (extended(EXTENSION_MAX - 1), extended(EXTENSION_MAX));
+        for size in [1, 7, taken.len()] {
+            assert_eq!(chunked(taken.as_bytes(), size), Some(taken.len()));
+            assert_eq!(chunked(refused.as_bytes(), size), None);
+        }
+        // Of one chunk, not of all.
+        let two = format!("1;{0}\r\nx\r\n1;{0}\r\nx\r\n0\r\n\r\n", "e".repeat(1000));
+        assert_eq!(chunked(two.as_bytes(), 1), Some(two.len()));
+    }
+
+    #[test]
     fn a_length_is_counted_down() {
         assert_eq!(Framing::Length(5).discard(b"abc"), Discard::More(Framing::Length(2)));
         assert_eq!(Framing::Length(2).discard(b"abc"), Discard::Done(2));

@@ -24,8 +24,9 @@ pub(crate) enum Scan {
 
 /// Looks for the end of the head that starts at `input[0]`, from `from` on.
 ///
-/// A single LF ends a line as CR LF does (§2.2 allows it). A CR without LF, and any control
-/// character but the tab, is refused on the spot: that is what other protocols begin with.
+/// A CR without LF, and any control character but the tab, is refused on the spot: that is what
+/// other protocols begin with. A lone LF ends a line here, so that everybody finds the same end;
+/// whether such a head is taken is not decided here ([`has_lone_lf`]).
 pub(crate) fn scan(input: &[u8], from: usize) -> Scan {
     let mut at = from;
     while let Some(&byte) = input.get(at) {
@@ -45,6 +46,12 @@ pub(crate) fn scan(input: &[u8], from: usize) -> Scan {
         at += 1;
     }
     Scan::More(at)
+}
+
+/// Does a line end with an LF alone? §2.2 lets a server take it for a line's end, and two servers
+/// that differ in it see different requests in the same bytes (request smuggling): it is refused.
+pub(crate) fn has_lone_lf(head: &[u8]) -> bool {
+    head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && !head[..at].ends_with(b"\r"))
 }
 
 /// Is there nothing between the LF before `line`'s end (or the beginning) and the end?
@@ -79,6 +86,21 @@ mod tests {
     fn other_protocols_are_refused_at_their_first_byte() {
         assert_eq!(scan(&[0x16, 3, 1, 2, 0], 0), Scan::Bad(Status::BadRequest));
         assert_eq!(scan(b"GET\rX", 0), Scan::Bad(Status::BadRequest));
+    }
+
+    #[test]
+    fn a_line_feed_is_alone_without_a_carriage_return_right_before_it() {
+        for (head, alone) in [
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", false),
+            ("GET / HTTP/1.1\nA: b\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nA: b\n\r\n", true),
+            ("GET / HTTP/1.1\r\nA: b\r\n\n", true),
+            ("\n", true),
+            ("\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(has_lone_lf(head.as_bytes()), alone, "{head:?}");
+        }
     }
 
     #[test]

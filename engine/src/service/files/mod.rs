@@ -29,14 +29,16 @@ mod tests;
 
 use super::codec::{Reader, put_bytes, put_number};
 use super::output::{Body, ENDLESS, Output, OwnCopy};
-use super::pin::{Outcome, Pin, PinError};
+use super::pin::{Edition, Outcome, Pin, PinError, Pinned};
 use super::store::{Lookup, Store};
 use super::{Env, Failure};
 use answer::answer;
 use framing::{Discard, Framing, Place};
-use head::{Scan, scan};
+use head::{Scan, has_lone_lf, scan};
 use request::{Asked, Persist};
+use status::Status;
 use std::collections::VecDeque;
+pub use target::is_hidden;
 pub(crate) use target::is_normal;
 
 /// Pieces of output (heads, bodies) that may wait for acknowledgment before the primary takes the
@@ -147,26 +149,43 @@ impl Files {
                 self.place = At::Head { scanned };
                 return Err(Pause::Starved);
             }
-            Scan::Blank(length) => {
+            Scan::Blank(length) if !has_lone_lf(&input[..length]) => {
                 self.place = At::Head { scanned: 0 };
                 return Ok(length);
             }
-            Scan::Head(length) => length,
+            Scan::Head(length) | Scan::Blank(length) => length,
             Scan::Bad(_) => 0,
         };
-        if !env.lead && self.pins.is_none() {
+        let Some(edition) = self.edition(env) else {
             // Not worth reading yet.
             self.place = At::Head { scanned: length.saturating_sub(1).max(scanned) };
             return Err(Pause::Blocked);
-        }
+        };
+        let head = &input[..length];
         let asked = match found {
             Scan::Bad(status) => Asked::refused(status),
-            Scan::Head(_) | Scan::Blank(_) | Scan::More(_) => Asked::parse(&input[..length]),
+            _ if edition > Edition::First && has_lone_lf(head) => {
+                Asked::refused(Status::BadRequest)
+            }
+            Scan::Blank(_) => {
+                self.place = At::Head { scanned: 0 };
+                return Ok(length);
+            }
+            Scan::Head(_) | Scan::More(_) => Asked::parse(head),
         };
         match self.turn(&asked, output, env) {
             Turn::Answered => Ok(length),
             Turn::Paused(pause) => Err(pause),
         }
+    }
+
+    /// The edition of the next reply: ours when leading, its pin's when following. `None`: that
+    /// pin has not come.
+    fn edition(&self, env: &Env<'_>) -> Option<Edition> {
+        if env.lead {
+            return Some(env.edition);
+        }
+        self.pins.as_ref()?.front().map(|pin| pin.edition)
     }
 
     /// Answers one request and moves on behind its head.
@@ -206,7 +225,7 @@ impl Files {
             Err(_) => (Outcome::NotAsked, OwnCopy::Unknown),
             Ok(target) => look_up(self.root, &target.file(), env.store)?,
         };
-        let pin = Pin { wall: env.wall, outcome };
+        let pin = Pin { edition: env.edition, wall: env.wall, outcome };
         env.pins.push(pin.encode());
         Some((pin, copy))
     }
@@ -220,9 +239,22 @@ impl Files {
         pin
     }
 
-    /// Keeps a pin for the request that it belongs to.
-    pub(crate) fn on_pin(&mut self, bytes: &[u8]) -> Result<(), PinError> {
-        let pin = Pin::decode(bytes)?;
+    /// Keeps a pin for the request that it belongs to. A hash that follows its reply is told to the
+    /// output.
+    pub(crate) fn on_pin(
+        &mut self,
+        bytes: &[u8],
+        output: &mut Output,
+        store: &mut dyn Store,
+    ) -> Result<(), PinError> {
+        match Pinned::decode(bytes)? {
+            Pinned::Reply(pin) => self.keep(pin)?,
+            Pinned::Hash { end, hash } => output.on_hash(end, hash, store),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, pin: Pin) -> Result<(), PinError> {
         let pins = self.pins.get_or_insert_default();
         if pins.len() >= PINS_MAX {
             return Err(PinError::TooMany);
@@ -231,9 +263,10 @@ impl Files {
         Ok(())
     }
 
-    /// From following to leading. A pin whose request never came was never used by anyone.
-    pub(crate) fn lead(&mut self) {
-        self.pins = None;
+    /// From following to leading. A request precedes its pin in the log, so a pin that is left
+    /// means that the dead primary answered something that we did not take for a request (I6).
+    pub(crate) fn lead(&mut self) -> Result<(), Failure> {
+        if self.pins.take().is_some() { Err(Failure::Diverged) } else { Ok(()) }
     }
 
     pub(crate) fn snapshot(&self, out: &mut Vec<u8>) {
@@ -257,7 +290,8 @@ impl Files {
         };
         let mut files = Self { root, place, pins: None };
         for _ in 0..reader.number()? {
-            files.on_pin(reader.bytes()?).ok()?;
+            let Ok(Pinned::Reply(pin)) = Pinned::decode(reader.bytes()?) else { return None };
+            files.keep(pin).ok()?;
         }
         Some(files)
     }

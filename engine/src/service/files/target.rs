@@ -119,6 +119,17 @@ pub(crate) fn is_normal(path: &str) -> bool {
     path.len() <= PATH_LIMIT && path.split('/').all(is_normal_part)
 }
 
+/// Does a component of this path (as [`Target::file`] gives it) begin with a dot? What does is kept
+/// out of listings, and mostly out of the public: `.git`, `.htpasswd`, `.env`. `.well-known` at the
+/// top is there for the public alone (RFC 8615), and is not hidden; what is below it may be.
+pub fn is_hidden(path: &str) -> bool {
+    let rest = match path.strip_prefix(".well-known") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => path,
+    };
+    rest.split('/').any(|part| part.starts_with('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +190,30 @@ mod tests {
         }
         assert_eq!(file("/%252e%252e/x"), Ok("%2e%2e/x".to_owned()), "decoded once");
         assert_eq!(file(&format!("/{}", "x".repeat(5000))), Err(Status::UriTooLong));
+    }
+
+    #[test]
+    fn what_begins_with_a_dot_is_hidden_however_it_is_written() {
+        for (target, hidden) in [
+            ("/.htpasswd", true),
+            ("/%2ehtpasswd", true),
+            ("/%2E%67it/config", true),
+            ("/a/.git/config", true),
+            ("/.git", true),
+            ("/.git/", true),
+            ("/...", true),
+            ("/.well-known/security.txt", false),
+            ("/.well-known/", false),
+            ("/%2Ewell-known/acme-challenge/x", false),
+            ("/.well-known/.x", true),
+            ("/.well-known-not/x", true),
+            ("/a/.well-known/x", true),
+            ("/a.b/c.d.", false),
+            ("/./a", false),
+            ("/", false),
+        ] {
+            assert_eq!(file(target).map(|file| is_hidden(&file)), Ok(hidden), "{target}");
+        }
     }
 
     #[test]

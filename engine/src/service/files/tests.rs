@@ -5,8 +5,8 @@ use crate::service::{App, MemoryStore, Read};
 
 const DATE: &str = "Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
 const MODIFIED: &str = "Wed, 01 Jan 2020 00:00:00 GMT";
-/// The tag of a file of `library` with ten bytes.
-const TAG: &str = "\"15e59a35b98a0005-a\"";
+/// The tag of the ten bytes of `library`'s ten.txt.
+const TAG: &str = "\"f30131fad6a9985195ecb4395aaf7044\"";
 
 /// The whole output for `input` and whether the connection closed behind it by itself.
 fn exchange(input: &[u8]) -> (String, bool) {
@@ -95,6 +95,64 @@ fn ranges() {
     assert!(reply.contains("\r\nContent-Range: bytes 2-4/10\r\n"), "{reply}");
     let (reply, _) = exchange(b"GET /ten.txt HTTP/1.1\r\nHost: h\r\nRange: bytes=99-\r\n\r\n");
     assert!(reply.contains("\r\nContent-Range: bytes */10\r\n"), "{reply}");
+}
+
+/// RFC 9110 §14.1.2: the last 500 bytes of nothing are nothing, and that is all of it.
+#[test]
+fn the_last_bytes_of_an_empty_file_are_the_whole_of_it() {
+    for (range, code) in [("bytes=-500", 200), ("bytes=-0", 416), ("bytes=0-", 416)] {
+        assert_eq!(ask("GET /empty.bin", &[&format!("Range: {range}")]).0, code, "{range}");
+    }
+}
+
+#[test]
+fn of_several_fields_with_lists_any_may_name_the_tag() {
+    let ours = |field: &str| format!("{field}: \"x\", {TAG}");
+    let other = |field: &str| format!("{field}: \"y\"");
+    for (field, listed, unlisted) in [("If-None-Match", 304, 200), ("If-Match", 200, 412)] {
+        let (first, second) = (ours(field), other(field));
+        assert_eq!(ask("GET /ten.txt", &[&first, &second]).0, listed, "the first names it");
+        assert_eq!(ask("GET /ten.txt", &[&second, &first]).0, listed, "the last names it");
+        assert_eq!(ask("GET /ten.txt", &[&second, &second]).0, unlisted, "none names it");
+    }
+}
+
+/// Before the content is hashed the tag is made of the time, which two copies may share: it is no
+/// reason to join a part of one to a part of the other.
+#[test]
+fn a_tag_that_is_not_of_the_content_is_weak() {
+    let mut store = library();
+    store.unhashed = true;
+    let weak = "W/\"15e59a35b98a0005-a\"";
+    for (fields, code) in [
+        (format!("Range: bytes=2-4\r\nIf-Range: {weak}"), "200"),
+        (format!("Range: bytes=2-4\r\nIf-Range: {}", &weak[2..]), "200"),
+        (format!("If-Match: {weak}"), "412"),
+        (format!("If-None-Match: {weak}"), "304"),
+        (format!("If-None-Match: {}", &weak[2..]), "304"),
+    ] {
+        let mut node = Node::new(files(), &store, true, 1000);
+        node.input(format!("GET /ten.txt HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n").as_bytes());
+        let reply = String::from_utf8(node.output(0).expect("readable")).expect("text");
+        assert_eq!(&reply[9..12], code, "{fields}");
+        assert_eq!(reply.contains(&format!("ETag: {weak}\r\n")), code != "412", "{reply}");
+    }
+}
+
+#[test]
+fn a_lone_line_feed_ends_no_line_of_a_request() {
+    for raw in [
+        "GET / HTTP/1.1\nHost: h\n\n",
+        "GET / HTTP/1.1\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\n",
+        "GET / HTTP/1.0\n\n",
+        "\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nX: a\nGET /secret HTTP/1.1\r\n\r\n",
+    ] {
+        assert_eq!(status(raw), (400, true), "{raw:?}");
+    }
+    assert_eq!(status("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), (200, false));
 }
 
 #[test]

@@ -63,7 +63,6 @@ impl Engined {
         mtu: u16,
     ) -> Result<(Self, Instant), SetupError> {
         let mut store = MemoryStore::new();
-        store.hashing = true;
         if let Some(files) = files {
             load(&mut store, files)?;
         }
