@@ -774,7 +774,7 @@ fn who_takes_a_route_away_again_and_again_is_told_of() {
         make_lan();
         let mut watching = Watching::new("fight");
         watching.own();
-        for _ in 0..2 {
+        for _ in 0..4 {
             watching.until("the route", |w| w.routed() == addresses());
             ip("route delete 10.77.0.100");
         }

@@ -1,6 +1,6 @@
 //! How often something is put back that is taken away again.
 //!
-//! Once is an accident, and is mended at once. Whoever takes it away again and again is another
+//! A few times are accidents, and are mended at once. Whoever takes it away again and again is another
 //! manager of this host, and two that fight help nobody: the pauses between the attempts grow. While
 //! something stays as it must not be it is told, and the address may go to the peer.
 
@@ -10,7 +10,10 @@ use super::view::Fault;
 
 /// How long a repair may take to show.
 pub(super) const GRACE: Duration = Duration::from_millis(300);
-/// The pauses after the first, second, and later attempts.
+/// So many attempts come as soon as the one before can have shown.
+const QUICK: u32 = 3;
+const PAUSE_QUICK: Duration = Duration::from_millis(100);
+/// The pauses between the later ones.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Quiet for so long, it begins anew.
@@ -49,15 +52,14 @@ impl Patience {
             if self.entries.len() >= ENTRIES_MAX {
                 return Judgement::Leave;
             }
-            let next_at = now + PAUSE_MIN;
+            let next_at = now + pause_after(1);
             let fault = fault.clone();
             self.entries.push(Entry { fault, tries: 1, tried_at: now, next_at });
             return Judgement::Try(1);
         };
         if now >= entry.next_at {
-            let pause = PAUSE_MIN.saturating_mul(1 << entry.tries.min(16)).min(PAUSE_MAX);
             entry.tries += 1;
-            (entry.tried_at, entry.next_at) = (now, now + pause);
+            (entry.tried_at, entry.next_at) = (now, now + pause_after(entry.tries));
             return Judgement::Try(entry.tries);
         }
         Judgement::Leave
@@ -88,6 +90,13 @@ impl Patience {
     }
 }
 
+fn pause_after(tries: u32) -> Duration {
+    match tries.checked_sub(QUICK) {
+        None => PAUSE_QUICK,
+        Some(later) => PAUSE_MIN.saturating_mul(1 << later.min(16)).min(PAUSE_MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,30 +119,35 @@ mod tests {
         use Judgement::{Leave, Try};
         let mut patience = Patience::default();
         assert_eq!(
-            judged(&mut patience, &[0, 10, 299]),
+            judged(&mut patience, &[0, 10, 99]),
             [(Try(1), false), (Leave, false), (Leave, false)]
         );
-        assert_eq!(patience.deadline(at(10)), Some(at(300)));
+        assert_eq!(patience.deadline(at(10)), Some(at(100)));
+        // Another accident soon after.
+        assert_eq!(judged(&mut patience, &[500, 510]), [(Try(2), false), (Leave, false)]);
     }
 
     #[test]
     fn who_takes_it_away_again_and_again_is_fought_at_growing_intervals_and_told_of() {
         use Judgement::{Leave, Try};
         let mut patience = Patience::default();
-        let times = [0, 300, 999, 1000, 1100, 1400, 2999, 3000, 6999, 7000];
+        let times = [0, 100, 200, 210, 500, 1199, 1200, 1300, 1500, 3199, 3200, 7199, 7200];
         assert_eq!(
             judged(&mut patience, &times),
             [
                 (Try(1), false),
-                (Leave, true),
-                (Leave, true),
                 (Try(2), false),
+                (Try(3), false),
                 (Leave, false),
                 (Leave, true),
                 (Leave, true),
-                (Try(3), false),
-                (Leave, true),
                 (Try(4), false),
+                (Leave, false),
+                (Leave, true),
+                (Leave, true),
+                (Try(5), false),
+                (Leave, true),
+                (Try(6), false),
             ]
         );
         let mut tries = 0;
@@ -158,8 +172,8 @@ mod tests {
     fn two_quiet_minutes_are_forgiveness() {
         let mut patience = Patience::default();
         judged(&mut patience, &[0, 1000]);
-        patience.forget(at(122_999));
-        assert_eq!(patience.judge(at(122_999), &Fault::TunDown), Judgement::Try(3));
+        patience.forget(at(121_099));
+        assert_eq!(patience.judge(at(121_099), &Fault::TunDown), Judgement::Try(3));
         patience.forget(at(500_000));
         assert_eq!(patience.judge(at(500_000), &Fault::TunDown), Judgement::Try(1));
     }
