@@ -2,7 +2,7 @@
 //!
 //! Start with `ARCHITECTURE.md` beside this crate. The map, from the packet up:
 //!
-//! * [`time`], [`ids`]: the values every module shares.
+//! * [`time`], [`ids`]: the values every module shares; [`limiter`]: which log lines may be written.
 //! * [`wire`]: packets to values and back; total, never panics.
 //! * [`tcp`]: one connection's TCP, RFC 9293; knows two horizons and nothing of replication.
 //! * [`service`]: what answers on a port, as a deterministic function of its input.
@@ -19,6 +19,7 @@
 pub mod defects;
 pub mod engine;
 pub mod ids;
+pub mod limiter;
 pub mod neighbour;
 pub mod relay;
 pub mod replica;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("ids", &[]),
+    ("limiter", &["time"]),
     ("wire", &["ids", "time"]),
     ("tcp", &["ids", "time", "wire"]),
     ("service", &["ids", "time"]),
@@ -32,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "defects",
             "ids",
+            "limiter",
             "neighbour",
             "relay",
             "replica",
@@ -42,7 +44,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("runtime", &["engine", "ids", "relay", "replica", "role", "service", "tcp", "time", "wire"]),
+    (
+        "runtime",
+        &["engine", "ids", "limiter", "relay", "replica", "role", "service", "tcp", "time", "wire"],
+    ),
     ("main", &["runtime"]),
 ];
 

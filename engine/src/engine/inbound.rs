@@ -8,7 +8,7 @@ use super::relaying::Passing;
 use super::replicate::append_input;
 use super::settle::Before;
 use super::setup::Level;
-use super::{COMPLAINT_INTERVAL, Engine};
+use super::{Complaint, Engine};
 use crate::ids::ConnId;
 use crate::service::{App, Env};
 use crate::tcp::{self, CloseCause, PathSignal, State, Tcb, Verdict};
@@ -369,10 +369,10 @@ impl Engine {
     /// The table is full: the client may try again.
     fn refuse_for_room(&mut self, now: Instant) {
         self.stats.table_full += 1;
-        if now >= self.full_at {
-            self.full_at = now + COMPLAINT_INTERVAL;
+        if let Some(left_out) = self.complaints.permit(now, Complaint::Full) {
             let count = self.table.len();
-            self.report(Level::Warn, format!("no room for new connections: there are {count}"));
+            let text = format!("no room for new connections: there are {count}{left_out}");
+            self.report(Level::Warn, text);
         }
     }
 

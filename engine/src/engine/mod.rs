@@ -49,6 +49,7 @@ use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use crate::ids::{ConnId, Lsn, SpliceId};
+use crate::limiter::Limiter;
 use crate::neighbour::{self, Neighbour};
 use crate::relay::Relays;
 use crate::replica::{Follower, Heartbeat, Log, Snapshot};
@@ -85,8 +86,14 @@ pub use status::{BackendStatus, PeerStatus, Status};
 const FRAGMENT_MEMORY: usize = 4 * 1024 * 1024;
 const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between two lines about something that anybody on the network can cause.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// What anybody on the network can make the engine complain of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Complaint {
+    /// Somebody announces a service address of ours.
+    Claimed,
+    /// There is no room for another connection.
+    Full,
+}
 
 /// The store, which need not be printable.
 struct Shelf(Box<dyn Store>);
@@ -158,8 +165,7 @@ pub struct Engine {
     /// How many connections the snapshot that is arriving was to have.
     expected: u32,
     /// From when on another claimant, or a full table, is worth a line again.
-    complain_at: Instant,
-    full_at: Instant,
+    complaints: Limiter<Complaint>,
     /// Who answered a probe for the service address.
     holder: Option<(IpAddr, MacAddr)>,
     /// Connections that a takeover would lose (I7): held ones that this node could not continue
@@ -233,8 +239,7 @@ impl Engine {
             progress_due: Instant::ZERO,
             follower: None,
             expected: 0,
-            complain_at: Instant::ZERO,
-            full_at: Instant::ZERO,
+            complaints: Limiter::default(),
             holder: None,
             unprotected: 0,
             doubts: Doubts::default(),
@@ -426,12 +431,11 @@ impl Engine {
         match event {
             None => return,
             Some(neighbour::Event::Claimed { address, mac }) => {
-                if self.owner && now >= self.complain_at {
-                    self.complain_at = now + COMPLAINT_INTERVAL;
-                    self.report(
-                        Level::Warn,
-                        format!("{mac} announced our service address {address}"),
-                    );
+                if self.owner
+                    && let Some(left_out) = self.complaints.permit(now, Complaint::Claimed)
+                {
+                    let text = format!("{mac} announced our service address {address}{left_out}");
+                    self.report(Level::Warn, text);
                 }
                 self.roles.on_claimed(now);
             }

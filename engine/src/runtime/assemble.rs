@@ -1,20 +1,18 @@
 //! From the configuration to an engine on this host: devices opened, host prepared, secrets made.
 //!
 //! The order matters. The control socket comes first, since it finds out whether an engine is
-//! running already. The listener comes before the engine starts to look for its peer. Whatever
-//! fails, what was done before is undone as it is dropped.
+//! running already; then the host is waited for, as far as it is not there yet
+//! ([`readiness`](super::readiness)). The listener comes before the engine starts to look for its
+//! peer. Whatever fails, what was done before is undone as it is dropped.
 
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Poll, Token, Waker};
+use mio::{Interest, Poll, Token};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::arbiter::ArbiterClient;
@@ -27,7 +25,9 @@ use super::host::{self, HostSetup, Plan};
 use super::key::{PairKey, Purpose, random_boot};
 use super::lan::Lan;
 use super::link::{Link, LinkSettings};
+use super::logging::warn_sparingly;
 use super::netlink::{Link as LanLink, Netlink};
+use super::readiness::{Ground, Trouble, describe_absence, is_absent, when_ready};
 use super::report::Report;
 use super::seal::Seal;
 use super::secure::Identity;
@@ -84,18 +84,37 @@ pub(super) struct Assembly {
     pub(super) poll: Poll,
 }
 
-/// Puts an engine together. The error says what failed and what to do about it.
-pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> {
-    let own = config.node(node).ok_or_else(|| format!("node {node} is not configured"))?;
-    let poll = Poll::new().map_err(|error| format!("poll: {error}"))?;
-    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| format!("waker: {error}"))?;
-    let waker = Arc::new(waker);
-    let signals = watch_signals(&poll).map_err(|error| format!("signals: {error}"))?;
-    fs::create_dir_all(&own.state_directory)
-        .map_err(|error| format!("{}: {error}", own.state_directory.display()))?;
-    let control = Control::open(&own.control_socket, Arc::clone(&waker), config.timing.detection)
-        .map_err(|error| format!("{}: {error}", own.control_socket.display()))?;
+/// What is put together once the host has all that is needed.
+struct Built {
+    pair: Option<Pair>,
+    engine: Engine,
+    lan: Lan,
+    watch: Watch,
+    host: HostSetup,
+    tun: Tun,
+    arbiter: Option<ArbiterClient>,
+    news: DiskNews,
+}
 
+/// Puts an engine together, as soon as the host is ready for it. The error says what failed and what to
+/// do about it; `None`: told to stop before.
+pub(super) fn assemble(config: &Config, node: Node) -> Result<Option<Assembly>, String> {
+    let own = config.node(node).ok_or_else(|| format!("node {node} is not configured"))?;
+    let ready = when_ready(config, node, own, |ground| build(config, node, own, ground))?;
+    let Some((built, Ground { poll, waker: _, signals, control })) = ready else { return Ok(None) };
+    let Built { pair, engine, lan, watch, host, tun, arbiter, news } = built;
+    let assembly =
+        Assembly { pair, engine, lan, watch, host, tun, arbiter, control, news, signals, poll };
+    Ok(Some(assembly))
+}
+
+fn build(
+    config: &Config,
+    node: Node,
+    own: &NodeConfig,
+    Ground { poll, waker, .. }: &Ground,
+) -> Result<Built, Trouble> {
+    let key = read_key(config)?;
     let (tun, lan, link, mtu) = open_devices(config, own)?;
     let host = HostSetup::apply(Plan {
         lan: own.lan_interface.clone(),
@@ -113,7 +132,7 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
             replication: config.replication(node).map(|(own, _)| own.ip()),
             port: config.services.first().map_or(0, |service| service.port),
         },
-        Arc::clone(&waker),
+        Arc::clone(waker),
     );
     let watch = watch.map_err(|error| error.to_string())?;
     for (token, fd) in [(TUN, tun.as_raw_fd()), (LAN, lan.as_raw_fd())] {
@@ -121,18 +140,18 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         registered.map_err(|error| format!("poll: {error}"))?;
     }
 
-    let key = read_key(config)?;
     let boot = random_boot().map_err(|error| error.to_string())?;
-    let pair = open_pair(config, node, own, &key, boot, &poll)?;
+    let pair = open_pair(config, node, own, &key, boot, poll)?;
     let roots: Vec<RootSettings> = config.services.iter().filter_map(root).collect();
     let arbiter = config.arbiter.as_ref().map(|arbiter| {
         let name = key.derive(Purpose::Name);
         let name: String = name[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        ArbiterClient::start(arbiter, &name, Arc::clone(&waker))
+        ArbiterClient::start(arbiter, &name, Arc::clone(waker))
     });
     let arbiter = arbiter.transpose()?;
-    let (store, news) = DiskStore::open(&roots, &hashing(&config.files, own, node), waker)
-        .map_err(|error| format!("document root: {error}"))?;
+    let (store, news) =
+        DiskStore::open(&roots, &hashing(&config.files, own, node), Arc::clone(waker))
+            .map_err(|error| format!("document root: {error}"))?;
     let setup = Setup {
         node,
         boot,
@@ -164,24 +183,21 @@ pub(super) fn assemble(config: &Config, node: Node) -> Result<Assembly, String> 
         defect: None,
     };
     let engine = Engine::new(setup, Box::new(store), Clock.now());
-    Ok(Assembly { pair, engine, lan, watch, host, tun, arbiter, control, news, signals, poll })
-}
-
-fn watch_signals(poll: &Poll) -> io::Result<Signals> {
-    // A terminal that goes away is no reason to stop.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-    Ok(signals)
+    Ok(Built { pair, engine, lan, watch, host, tun, arbiter, news })
 }
 
 /// The TUN has the LAN's MTU: then the kernel forwards between the two without ever fragmenting.
-fn open_devices(config: &Config, own: &NodeConfig) -> Result<(Tun, Lan, LanLink, u16), String> {
+fn open_devices(config: &Config, own: &NodeConfig) -> Result<(Tun, Lan, LanLink, u16), Trouble> {
     let name = &own.lan_interface;
     let link = Netlink::open().and_then(|mut netlink| netlink.link(name));
     let link = link.map_err(|error| error.to_string())?;
     let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
     let tun = Tun::open(&own.tun, mtu.into(), config.tcp.offload);
-    let tun = tun.map_err(|error| error.to_string())?;
+    // A process that is dying may still have it.
+    let tun = tun.map_err(|error| match error.errno() {
+        Some(libc::EBUSY) => Trouble::Held(error.to_string()),
+        _ => Trouble::Failed(error.to_string()),
+    })?;
     let lan = Lan::open_on(&link, &config.addresses).map_err(|error| error.to_string())?;
     Ok((tun, lan, link, mtu))
 }
@@ -196,7 +212,11 @@ fn read_key(config: &Config) -> Result<PairKey, String> {
         error => format!("{}: {error}", path.display()),
     })?;
     if let Some(mode) = read.loose_mode {
-        log::warn!("key file {} has mode {mode:04o}, 0600 is wanted", path.display());
+        let file = path.display();
+        warn_sparingly(
+            "key mode",
+            format_args!("key file {file} has mode {mode:04o}, 0600 is wanted"),
+        );
     }
     Ok(read.key)
 }
@@ -208,7 +228,7 @@ fn open_pair(
     key: &PairKey,
     boot: u64,
     poll: &Poll,
-) -> Result<Option<Pair>, String> {
+) -> Result<Option<Pair>, Trouble> {
     let Some(((local, peer), [replication, lan])) =
         config.replication(node).zip(config.heartbeats(node))
     else {
@@ -218,13 +238,23 @@ fn open_pair(
     let user_timeout = (config.timing.detection * 10).max(Duration::from_secs(1));
     let settings = LinkSettings { local, peer, user_timeout, buffer: LINK_BUFFER };
     let link = Link::open(poll.registry(), LINK, identity, settings)
-        .map_err(|error| format!("listen on {local}: {error}"))?;
+        .map_err(|error| Trouble::of(format_args!("listen on {local}"), &error))?;
+    if is_absent(local.ip()) {
+        let why =
+            describe_absence(Netlink::open().ok().as_mut(), local.ip(), "replication-address");
+        warn_sparingly(
+            "replication address",
+            format_args!("nothing will be protected before the peer can be reached: {why}"),
+        );
+    }
     let path =
         |(local, peer): (SocketAddr, SocketAddr), interface| BeatPath { local, peer, interface };
     let paths = [path(replication, None), path(lan, Some(own.lan_interface.clone()))];
     let tokens = [BEAT_REPLICATION, BEAT_LAN];
     let beats = Beats::open(Seal::new(key.clone(), node, boot), &paths, poll.registry(), tokens)
-        .map_err(|error| format!("heartbeats on {} and {}: {error}", replication.0, lan.0))?;
+        .map_err(|error| {
+            Trouble::of(format_args!("heartbeats on {} and {}", replication.0, lan.0), &error)
+        })?;
     Ok(Some(Pair { link, beats }))
 }
 

@@ -13,7 +13,9 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::clock::Clock;
 use super::seal::{BEAT_MAX, NotBelieved, PATHS, SEAL_OVERHEAD, Seal, path_index};
+use crate::limiter::Limiter;
 use crate::role::Path;
 
 /// Datagrams read from one path in one turn of the loop. At 100 beats a second this is plenty; a
@@ -61,8 +63,8 @@ struct PathSocket {
     peer: SocketAddr,
     readable: bool,
     counters: BeatCounters,
-    /// The last reason for not believing, so that the log names each once and not each datagram.
-    complained: Option<NotBelieved>,
+    /// Anyone can send a datagram.
+    complaints: Limiter<core::mem::Discriminant<NotBelieved>>,
 }
 
 impl Beats {
@@ -140,10 +142,16 @@ impl PathSocket {
     fn open(path: &BeatPath) -> io::Result<Self> {
         let domain = Domain::for_address(path.local);
         let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-        socket.set_reuse_address(true)?;
+        // SO_REUSEADDR is left alone: with it, any process on this host could bind the same address and
+        // port later, and the kernel would give the beats to that one.
+        // The address may come later, as that of a cable does whose other end is switched off.
         match path.local.ip() {
-            IpAddr::V4(_) => socket.set_tos_v4(TRAFFIC_CLASS)?,
+            IpAddr::V4(_) => {
+                socket.set_freebind_v4(true)?;
+                socket.set_tos_v4(TRAFFIC_CLASS)?;
+            }
             IpAddr::V6(_) => {
+                socket.set_freebind_v6(true)?;
                 socket.set_only_v6(true)?;
                 socket.set_tclass_v6(TRAFFIC_CLASS)?;
             }
@@ -159,7 +167,7 @@ impl PathSocket {
             peer: path.peer,
             readable: true,
             counters: BeatCounters::default(),
-            complained: None,
+            complaints: Limiter::default(),
         })
     }
 
@@ -182,16 +190,15 @@ impl PathSocket {
 
     fn refuse(&mut self, path: Path, why: NotBelieved) {
         self.counters.refused += 1;
-        if self.complained != Some(why) {
-            self.complained = Some(why);
-            // Lateness is what networks do; the rest wants a look.
-            match why {
-                NotBelieved::Late => log::debug!("{path}: {why}"),
-                NotBelieved::NotStandin
-                | NotBelieved::Version(_)
-                | NotBelieved::OtherPath
-                | NotBelieved::Forged => log::warn!("{path}: {why}, ignored"),
-            }
+        let kind = core::mem::discriminant(&why);
+        let Some(left_out) = self.complaints.permit(Clock.now(), kind) else { return };
+        // Lateness is what networks do; the rest wants a look.
+        match why {
+            NotBelieved::Late => log::debug!("{path}: {why}{left_out}"),
+            NotBelieved::NotStandin
+            | NotBelieved::Version(_)
+            | NotBelieved::OtherPath
+            | NotBelieved::Forged => log::warn!("{path}: {why}, ignored{left_out}"),
         }
     }
 }
@@ -224,6 +231,32 @@ mod tests {
             [Token(base), Token(base + 1)],
         )
         .unwrap()
+    }
+
+    /// Whose process that is does not matter: the kernel gives a port away only if its owner says so.
+    #[test]
+    fn nobody_can_bind_the_port_of_the_beats_too() {
+        let poll = Poll::new().unwrap();
+        let [a0, a1, b0, b1] = free_ports();
+        let _beats = open(&poll, Node::A, [a0, a1], [b0, b1]);
+        for taken in [a0, a1] {
+            for any in [taken, SocketAddr::new([0, 0, 0, 0].into(), taken.port())] {
+                let thief = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+                thief.set_reuse_address(true).unwrap();
+                thief.set_reuse_port(true).unwrap();
+                let bound = thief.bind(&any.into());
+                let error = bound.expect_err("the beats would be the thief's");
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{any}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_may_come_after_the_engine() {
+        for local in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let local = local.parse().unwrap();
+            PathSocket::open(&BeatPath { local, peer: local, interface: None }).unwrap();
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::config::Config;
 use super::control::{self, Answer, Request};
 use super::host;
 use super::key::PairKey;
+use super::readiness;
 use crate::ids::Node;
 use crate::time::Duration;
 
@@ -219,6 +220,7 @@ fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
     config.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
     if let Some(node) = node {
         let mut complaints = config.check_host(node);
+        complaints.extend(readiness::lacking(&config, node));
         if let Some(key_file) = &config.key_file {
             match PairKey::read(key_file) {
                 Err(error) => complaints.push(error.to_string()),

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capture::{self, CaptureSpec};
 use super::clock::Clock;
+use super::logging::warn_sparingly;
 use crate::time::{Duration, Instant};
 
 /// Clients at a time; more are turned away.
@@ -130,11 +131,14 @@ pub enum Command {
 
 /// The snapshot that the loop publishes.
 type Published<S> = Mutex<Option<(Instant, S)>>;
+/// What there is instead as long as there is no loop.
+type Waiting = Mutex<String>;
 
 /// The loop's end. The socket's file goes with it.
 #[derive(Debug)]
 pub struct Control<S> {
     published: Arc<Published<S>>,
+    waiting: Arc<Waiting>,
     commands: Receiver<Command>,
     path: PathBuf,
 }
@@ -147,9 +151,21 @@ impl<S: Serialize + Clone + Send + 'static> Control<S> {
         let listener = listen(path)?;
         let published = Arc::new(Mutex::new(None));
         let (sender, commands) = bounded(COMMANDS_MAX);
-        let office = Office { published: Arc::clone(&published), commands: sender, waker, fresh };
+        let waiting = Arc::new(Mutex::new(String::new()));
+        let office = Office {
+            published: Arc::clone(&published),
+            waiting: Arc::clone(&waiting),
+            commands: sender,
+            waker,
+            fresh,
+        };
         thread::Builder::new().name("control".into()).spawn(move || office.serve(&listener))?;
-        Ok(Self { published, commands, path: path.to_owned() })
+        Ok(Self { published, waiting, commands, path: path.to_owned() })
+    }
+
+    /// There is no engine yet: it waits for what `lacking` says.
+    pub fn wait_for(&self, lacking: &str) {
+        lacking.clone_into(&mut self.waiting.lock());
     }
 
     /// Makes `status` what clients see from now on.
@@ -173,6 +189,7 @@ impl<S> Drop for Control<S> {
 /// The threads' end.
 struct Office<S> {
     published: Arc<Published<S>>,
+    waiting: Arc<Waiting>,
     commands: Sender<Command>,
     waker: Arc<Waker>,
     fresh: Duration,
@@ -183,10 +200,14 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
         let office = Arc::new(self);
         let clients = Arc::new(AtomicUsize::new(0));
         for client in listener.incoming() {
-            let Ok(client) = client else {
-                // Out of descriptors, most likely: waiting is all that helps.
-                thread::sleep(Duration::from_millis(100));
-                continue;
+            let client = match client {
+                Ok(client) => client,
+                Err(error) => {
+                    // Out of descriptors, most likely: waiting is all that helps.
+                    warn_sparingly("control", format_args!("control socket: {error}"));
+                    thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
             };
             if clients.load(Ordering::Relaxed) >= CLIENTS_MAX {
                 let _ = answer(&client, &Answer::refused("too many clients"));
@@ -239,7 +260,7 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
     fn status(&self) -> Answer {
         // Copied out under the lock, written outside of it: the loop publishes into the same.
         let Some((at, status)) = self.published.lock().clone() else {
-            return Answer::refused("no status yet");
+            return self.not_begun().unwrap_or_else(|| Answer::refused("no status yet"));
         };
         match serde_json::to_value(status) {
             Ok(mut status) => {
@@ -252,6 +273,13 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
             }
             Err(error) => Answer::refused(error.to_string()),
         }
+    }
+
+    /// What everybody is told as long as the engine waits for its host.
+    fn not_begun(&self) -> Option<Answer> {
+        let lacking = self.waiting.lock().clone();
+        let waits = !lacking.is_empty() && self.published.lock().is_none();
+        waits.then(|| Answer::refused(format!("the engine has not begun, it waits: {lacking}")))
     }
 
     fn start_capture(&self, file: PathBuf, size: Option<u64>, ring: Option<u32>) -> Answer {
@@ -270,6 +298,9 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
         command: impl FnOnce(Sender<Result<T, String>>) -> Command,
         text: impl FnOnce(T) -> Option<String>,
     ) -> Answer {
+        if let Some(answer) = self.not_begun() {
+            return answer;
+        }
         let (reply, result) = bounded(1);
         if self.commands.try_send(command(reply)).is_err() {
             return Answer::refused("the engine is busy");

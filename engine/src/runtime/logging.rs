@@ -13,11 +13,26 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use env_logger::{Builder, Env, Target};
+use parking_lot::Mutex;
+
+use super::clock::Clock;
+use crate::limiter::Limiter;
 
 /// Lines waiting to be written. More than anyone reads while the terminal stands still.
 const WAITING_MAX: usize = 4096;
 /// How long a program that ends waits for its last words.
 const FLUSH_WAIT: Duration = Duration::from_millis(500);
+
+/// What threads complain of that others can cause.
+static COMPLAINTS: Mutex<Limiter<&'static str>> = Mutex::new(Limiter::new());
+
+/// Logs a warning of `kind`, `what` in full, unless there were such a moment ago: see
+/// [`crate::limiter`]. For threads; who has a place of its own keeps a limiter there.
+pub fn warn_sparingly(kind: &'static str, what: core::fmt::Arguments<'_>) {
+    if let Some(left_out) = COMPLAINTS.lock().permit(Clock.now(), kind) {
+        log::warn!("{what}{left_out}");
+    }
+}
 
 enum Entry {
     Line(Vec<u8>),
@@ -111,8 +126,6 @@ fn write_lines(mut out: impl Write, lines: &Receiver<Entry>, lost: &AtomicU64) {
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Mutex;
-
     use super::*;
 
     /// Stands still while locked, like a terminal after Ctrl-S.

@@ -12,7 +12,8 @@
 //! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
 //! * [`disk`]: files for the `files` service, never waiting for the disk.
 //! * [`control`], [`report`]: the control socket, both ends, and the status that it gives.
-//! * [`run`]: the loop; everything above is assembled there.
+//! * [`run`]: the loop; everything above is assembled there, once the host has what is needed
+//!   (`readiness`).
 //! * [`tun`], [`lan`], [`netlink`], [`host`], `nftables`: the devices, and what is changed on the host
 //!   and put back. [`watch`]: the thread that sees what others change there.
 
@@ -33,6 +34,7 @@ pub mod link;
 pub mod logging;
 pub mod netlink;
 mod nftables;
+mod readiness;
 pub mod report;
 pub mod run;
 pub mod seal;

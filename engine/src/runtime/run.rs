@@ -59,6 +59,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub fn run(config: &Config, node: Node, capture: Option<&CaptureSpec>) -> Result<(), String> {
     let logging = Logging::start().map_err(|error| format!("logging: {error}"))?;
     let result = assemble::assemble(config, node).and_then(|assembly| {
+        let Some(assembly) = assembly else {
+            log::info!("node {node} was told to stop before it began");
+            return Ok(());
+        };
         log::info!("node {node} is up on {}", assembly.tun.name());
         let mut run = Run::new(assembly);
         if let Some(spec) = capture {

@@ -18,8 +18,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 
 use super::config;
+use crate::limiter::Limiter;
 use crate::role::{Ask, Reply};
-use crate::time::{Duration, Instant};
 
 use etcd::Key;
 use http::Transport;
@@ -27,8 +27,6 @@ pub(super) use http::check;
 
 /// Questions and answers under way: one is, and another may have been given up.
 const QUEUE: usize = 8;
-/// From one line about the same failure to the next.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// What came of a question: its number, and the answer if there was one.
 pub(super) type Answer = (u64, Option<Reply>);
@@ -53,7 +51,7 @@ impl ArbiterClient {
         let transport = Transport::new(config)?;
         let (asks, queue) = bounded(QUEUE);
         let (report, answers) = bounded(QUEUE);
-        let clerk = Clerk { key, transport, good: 0, complained: None };
+        let clerk = Clerk { key, transport, good: 0, complaints: Limiter::default() };
         let work = move || clerk.serve(&queue, &report, &waker);
         let spawned = thread::Builder::new().name("arbiter".into()).spawn(work);
         spawned.map_err(|error: io::Error| format!("arbiter: {error}"))?;
@@ -79,8 +77,8 @@ struct Clerk {
     transport: Transport,
     /// The endpoint that answered last.
     good: usize,
-    /// The last failure that was logged, and when.
-    complained: Option<(String, Instant)>,
+    /// By endpoint: several may be dead at a time.
+    complaints: Limiter<usize>,
 }
 
 impl Clerk {
@@ -108,27 +106,18 @@ impl Clerk {
             match body.and_then(|body| self.key.read_answer(&ask.what, &body)) {
                 Ok(reply) => {
                     self.good = endpoint;
-                    self.complained = None;
                     return Some(reply);
                 }
-                Err(why) => self.complain(endpoint, why),
+                Err(why) => self.complain(endpoint, &why),
             }
         }
         None
     }
 
     /// The role machine says that there is no answer; this says why, and not at every question.
-    fn complain(&mut self, endpoint: usize, why: String) {
-        let now = super::clock::Clock.now();
-        let line = format!("arbiter {}: {why}", self.transport.name(endpoint));
-        if self
-            .complained
-            .as_ref()
-            .is_some_and(|(last, at)| *last == line && now.since(*at) < COMPLAIN_EVERY)
-        {
-            return;
+    fn complain(&mut self, endpoint: usize, why: &str) {
+        if let Some(left_out) = self.complaints.permit(super::clock::Clock.now(), endpoint) {
+            log::warn!("arbiter {}: {why}{left_out}", self.transport.name(endpoint));
         }
-        log::warn!("{line}");
-        self.complained = Some((line, now));
     }
 }

@@ -8,6 +8,7 @@ use mio::{Events, Poll, Token};
 use super::*;
 use crate::ids::{Epoch, Node};
 use crate::role::{Inquiry, Record};
+use crate::time::Duration;
 
 const RECORD: Record = Record { owner: Node::A, epoch: Epoch(2), boot: 1 };
 

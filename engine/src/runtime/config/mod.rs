@@ -312,7 +312,8 @@ impl Config {
         Some((self.node(node)?.paths?, self.node(node.peer())?.paths?))
     }
 
-    /// What only the host itself can tell to be wrong: files and directories that `node` needs.
+    /// What is wrong with the configuration as the host sees it, and stays so: there is no such node,
+    /// or a file that it names cannot be used. What a host does not have *yet* is waited for.
     #[must_use]
     pub fn check_host(&self, node: Node) -> Vec<String> {
         let mut complaints = Vec::new();
@@ -321,14 +322,6 @@ impl Config {
         }
         if let Some(Err(why)) = self.arbiter.as_ref().map(super::arbiter::check) {
             complaints.push(format!("arbiter: {why}"));
-        }
-        for service in &self.services {
-            if let ServiceKind::Files { root, .. } = &service.kind
-                && !root.is_dir()
-            {
-                let (port, root) = (service.port, root.display());
-                complaints.push(format!("root of service {port}: {root} is not a directory"));
-            }
         }
         complaints
     }

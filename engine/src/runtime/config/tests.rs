@@ -296,15 +296,6 @@ fn parts_differ_where_the_nodes_would_disagree() {
     assert_eq!(differing("[pair]", "[tcp]\ncongestion = \"newreno\"\n[pair]"), [""; 0]);
 }
 
-#[test]
-fn the_host_is_asked_for_its_directories() {
-    let config = parse(&PAIR.replace("/srv/www", "/nowhere/at/all")).unwrap();
-    assert_eq!(
-        config.check_host(Node::A),
-        ["root of service 80: /nowhere/at/all is not a directory"]
-    );
-}
-
 const ARBITER: &str = r#"[arbiter]
 kind = "etcd"
 endpoints = ["http://192.0.2.9:2379"]

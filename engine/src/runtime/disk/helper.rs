@@ -14,6 +14,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::Waker;
 
+use super::super::logging::warn_sparingly;
 use super::digests::Digests;
 use super::hashing::{Hashing, PIECE, Step};
 use super::stamp::Stamp;
@@ -58,7 +59,7 @@ impl Opened {
                     Self::Forbidden
                 }
                 _ => {
-                    log::warn!("a file cannot be opened: {error}");
+                    warn_sparingly("open", format_args!("a file cannot be opened: {error}"));
                     Self::Forbidden
                 }
             },
@@ -205,7 +206,7 @@ fn fetch(file: &File, offset: u64) -> io::Result<()> {
             Ok(read) => at += read as u64,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                log::warn!("a file cannot be read: {error}");
+                warn_sparingly("read", format_args!("a file cannot be read: {error}"));
                 return Err(error);
             }
         }

@@ -34,6 +34,7 @@ use self::conn::{Conn, Ending};
 use super::secure::{End, Identity, Incompatible};
 use super::sys::{self, Closes};
 use crate::ids::Node;
+use crate::limiter::Limiter;
 use crate::time::{Duration, Instant};
 
 /// Connections at a time: the link, an attempt, and strangers.
@@ -51,8 +52,9 @@ const ACCEPTS: usize = 8;
 const OUTGOING_MAX: usize = 1 << 20;
 /// Two connections opened within this time of one another were dialled at the same moment.
 const CROSSING: Duration = Duration::from_secs(1);
-/// From one complaint about strangers to the next.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+/// How long nobody is accepted after that failed for want of something: it fails at once for as long as
+/// the want lasts, and the listener stays readable.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the link is and how it behaves.
 #[derive(Clone, Debug)]
@@ -110,7 +112,10 @@ pub struct Link {
     dialling: Option<usize>,
     knock: Option<Knock>,
     plain: Vec<u8>,
-    complained_at: Option<Instant>,
+    /// Strangers can connect, and can be refused, as often as they like.
+    complaints: Limiter<Complaint>,
+    /// Out of descriptors, say: when to accept again.
+    accept_at: Option<Instant>,
 }
 
 impl Link {
@@ -141,7 +146,8 @@ impl Link {
             dialling: None,
             knock: None,
             plain: Vec::new(),
-            complained_at: None,
+            complaints: Limiter::default(),
+            accept_at: None,
         })
     }
 
@@ -240,11 +246,16 @@ impl Link {
     /// When [`Link::on_timer`] is to be called next.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.slots.iter().flatten().filter_map(Conn::deadline).min()
+        let proofs = self.slots.iter().flatten().filter_map(Conn::deadline);
+        proofs.chain(self.accept_at).min()
     }
 
     /// Sends away those whose time to prove the key is over.
     pub fn on_timer(&mut self, now: Instant, sink: Sink<'_>) {
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            self.acceptable = true;
+        }
         for slot in 0..SLOTS {
             let late = self.slots[slot].as_ref().and_then(Conn::deadline);
             if late.is_some_and(|deadline| deadline <= now) {
@@ -367,10 +378,9 @@ impl Link {
     fn complain(&mut self, now: Instant, slot: usize, ending: Ending) {
         let Some(conn) = &self.slots[slot] else { return };
         let Ending::Incompatible(why) = ending else { return };
-        let due = self.complained_at.is_none_or(|at| now.since(at) >= COMPLAINT_EVERY);
-        if due {
-            self.complained_at = Some(now);
-            log::warn!("replication connection with {}: {why}", conn.remote());
+        let kind = Complaint::Incompatible(core::mem::discriminant(&why));
+        if let Some(left_out) = self.complaints.permit(now, kind) {
+            log::warn!("replication connection with {}: {why}{left_out}", conn.remote());
         }
     }
 
@@ -387,7 +397,14 @@ impl Link {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.acceptable = false,
-                // One that went away while it waited; or no descriptors left, which passes.
+                Err(error) if lacks_something(&error) => {
+                    self.acceptable = false;
+                    self.accept_at = Some(now + ACCEPT_PAUSE);
+                    if let Some(left_out) = self.complaints.permit(now, Complaint::Accept) {
+                        log::warn!("no replication connection can be accepted: {error}{left_out}");
+                    }
+                }
+                // One that went away while it waited.
                 Err(error) => log::debug!("accept: {error}"),
             }
         }
@@ -453,6 +470,19 @@ impl Link {
     }
 }
 
+/// What is complained of, each for itself: nobody's lines take the place of another's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Complaint {
+    Incompatible(core::mem::Discriminant<Incompatible>),
+    Accept,
+}
+
+/// Whether a failed accept will fail again, until something else gives back what is lacking.
+fn lacks_something(error: &io::Error) -> bool {
+    let lacking = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|error| lacking.contains(&error))
+}
+
 /// A connect that only asks whether it is refused.
 #[derive(Debug)]
 struct Knock {
@@ -467,9 +497,17 @@ struct Knock {
 fn bound(settings: &LinkSettings, local: SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(local);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    // The address may come later, as that of a cable does whose other end is switched off.
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    if local.port() != 0 {
+        // Connections of a process before this one may still be known to the kernel, which is no
+        // reason to fail; whoever listens, it refuses.
+        socket.set_reuse_address(true)?;
     }
     socket.set_recv_buffer_size(settings.buffer)?;
     socket.set_send_buffer_size(settings.buffer)?;

@@ -255,3 +255,11 @@ fn a_knock_tells_a_refusal_and_nothing_else() {
     run(&mut other, &mut b, |_, b| !b.seen.is_empty());
     assert_eq!(b.take(), [Seen::Refused]);
 }
+
+#[test]
+fn an_accept_that_fails_for_want_of_descriptors_is_tried_again_later() {
+    let error = |number| std::io::Error::from_raw_os_error(number);
+    assert!(super::lacks_something(&error(libc::EMFILE)));
+    assert!(super::lacks_something(&error(libc::ENFILE)));
+    assert!(!super::lacks_something(&error(libc::ECONNABORTED)), "the next may be another");
+}
