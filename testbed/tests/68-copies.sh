@@ -6,6 +6,7 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/paths.sh"
 . "$here/lib/common.sh"
 . "$here/lib/scene.sh"
+. "$here/lib/net.sh"
 . "$here/lib/engine.sh"
 
 COPIES=$SCENE/copies
