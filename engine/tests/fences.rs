@@ -90,8 +90,8 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    // The relays are configured.
-    ("relay", &["Backend", "Check", "IDLE", "Settings"]),
+    // The relays are configured, and what they count is shown.
+    ("relay", &["Backend", "CLIENT_MAX", "Check", "Counts", "IDLE", "Settings"]),
     // TCP's settings, and nothing else of it.
     ("tcp", &["Algorithm", "Ecn", "Keepalive", "Settings"]),
     // Progress, to report it; frames, to sum them up in a capture.
