@@ -16,7 +16,10 @@ use crate::pieces::Pieces;
 /// Reads the input as a heartbeat, then plays it against two nodes that seal theirs.
 pub fn run(data: &[u8]) {
     if let Ok(heartbeat) = Heartbeat::decode(data) {
-        assert_eq!(heartbeat.encode(), data[..Heartbeat::LEN], "written as read");
+        // The last byte is not there in version 3, and has bits that this version does not know.
+        let (written, known) = (heartbeat.encode(), Heartbeat::LEN - 1);
+        assert_eq!(written[..known], data[..known], "written as read");
+        assert_eq!(Heartbeat::decode(&written), Ok(heartbeat), "read as written");
     }
     let Ok(key) = PairKey::parse(&[b'7'; 64]) else { unreachable!("64 digits") };
     let mut a = Seal::new(key.clone(), Node::A, 1);
