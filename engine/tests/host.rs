@@ -678,8 +678,9 @@ impl Watching {
 
     /// Nothing is told for as long as two looks take.
     fn is_told_nothing(&mut self) {
-        let start = std::time::Instant::now();
-        self.until("two looks", |_| start.elapsed() > Duration::from_millis(2100));
+        let clock = standin::runtime::clock::Clock;
+        let end = clock.now() + Duration::from_millis(2100);
+        self.until("two looks", |_| clock.now() > end);
         assert_eq!(self.obstacles, []);
     }
 
