@@ -59,7 +59,7 @@ pub fn run(data: &[u8]) {
 
 fn side(end: End, node: Node, key: u8) -> (Side, Vec<u8>) {
     let mut out = Vec::new();
-    let secure = Secure::new(end, Identity { key: [key; 32], node, boot: 3 }, &mut out);
+    let secure = Secure::new(end, Identity { key: [key; 32].into(), node, boot: 3 }, &mut out);
     let (arriving, said, heard) = (Vec::new(), Vec::new(), Vec::new());
     (Side { secure, arriving, said, heard, failed: false }, out)
 }

@@ -166,7 +166,7 @@ fn build(
             paired: config.is_pair(),
             arbiter: config.arbiter.as_ref().map(arbiter_policy),
         },
-        isn_key: half(key.derive(Purpose::Isn)),
+        isn_key: half(*key.derive(Purpose::Isn)),
         table_key: half(random()?),
         parts: config.parts().into_iter().map(|(name, digest)| (name.to_owned(), digest)).collect(),
         mac: lan.mac(),

@@ -4,14 +4,19 @@
 //! has its own key, derived with HKDF-SHA-256 (RFC 5869) under its own label, so that what one use
 //! leaks tells nothing about another. Both nodes derive the same, which is what lets a standby go
 //! on with the primary's initial sequence numbers and SYN cookies (I4).
+//!
+//! Secrets are wiped where they are given back, as far as they are ours (the ciphers of `ring` and
+//! `snow` keep copies of what they were made of), and the process leaves no core dump:
+//! [`sys::forbid_core_dumps`](super::sys::forbid_core_dumps).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ring::hkdf;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::ids::Node;
 
@@ -20,7 +25,7 @@ pub const KEY_LEN: usize = 32;
 
 /// The secret that the two nodes share.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PairKey([u8; KEY_LEN]);
+pub struct PairKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl core::fmt::Debug for PairKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -103,8 +108,8 @@ pub struct KeyFile {
 impl PairKey {
     /// A fresh secret.
     pub fn generate() -> Result<Self, KeyError> {
-        let mut bytes = [0; KEY_LEN];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| KeyError::Random)?;
+        let mut bytes = Zeroizing::new([0; KEY_LEN]);
+        SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| KeyError::Random)?;
         Ok(Self(bytes))
     }
 
@@ -113,8 +118,9 @@ impl PairKey {
         let file_error = |error| KeyError::File { path: path.to_owned(), error };
         let file = File::open(path).map_err(file_error)?;
         let mode = file.metadata().map_err(file_error)?.permissions().mode() & 0o777;
-        let mut text = Vec::new();
-        // A bound, should the path lead to a device or somebody's film.
+        // A bound, should the path lead to a device or somebody's film; and room for all of it, since
+        // what grows leaves copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(2048));
         file.take(1024).read_to_end(&mut text).map_err(file_error)?;
         let key = Self::parse(text.trim_ascii())?;
         Ok(KeyFile { key, loose_mode: (mode & 0o077 != 0).then_some(mode) })
@@ -125,7 +131,7 @@ impl PairKey {
         if digits.len() != 2 * KEY_LEN {
             return Err(KeyError::Length { found: digits.len() });
         }
-        let mut key = [0; KEY_LEN];
+        let mut key = Zeroizing::new([0; KEY_LEN]);
         for (index, &digit) in digits.iter().enumerate() {
             let value = char::from(digit).to_digit(16);
             let Some(value) = value.and_then(|value| u8::try_from(value).ok()) else {
@@ -136,15 +142,20 @@ impl PairKey {
         Ok(Self(key))
     }
 
-    /// Writes a new key file that only its owner can read. An existing file is left alone: the peer
+    /// Writes a new key file that only its owner can read, in a directory that is made, for its owner
+    /// alone, if there is none. An existing file is left alone: the peer
     /// may be running on it.
     pub fn write_new(&self, path: &Path) -> Result<(), KeyError> {
         let file_error = |error| KeyError::File { path: path.to_owned(), error };
-        let mut text = String::with_capacity(2 * KEY_LEN + 1);
-        for byte in self.0 {
+        let mut text = Zeroizing::new(String::with_capacity(2 * KEY_LEN + 1));
+        for byte in self.0.iter() {
             text.push_str(&format!("{byte:02x}"));
         }
         text.push('\n');
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
+        {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file_error)?;
+        }
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(path).map_err(file_error)?;
@@ -153,14 +164,14 @@ impl PairKey {
 
     /// The key for one purpose.
     #[must_use]
-    pub fn derive(&self, purpose: Purpose) -> [u8; KEY_LEN] {
+    pub fn derive(&self, purpose: Purpose) -> Zeroizing<[u8; KEY_LEN]> {
         let label = purpose.label();
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"standin 1");
-        let mut key = [0; KEY_LEN];
+        let mut key = Zeroizing::new([0; KEY_LEN]);
         let filled = salt
-            .extract(&self.0)
+            .extract(self.0.as_slice())
             .expand(&[&label], hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(&mut key));
+            .and_then(|okm| okm.fill(key.as_mut_slice()));
         assert!(filled.is_ok(), "RFC 5869 allows 255 blocks, and one is asked for");
         key
     }
@@ -196,11 +207,13 @@ mod tests {
 
     #[test]
     fn a_written_key_reads_back_and_is_private() {
-        let file = directory("back").join("key");
+        let file = directory("back").join("made/for/it/key");
         let key = PairKey::generate().unwrap();
         key.write_new(&file).unwrap();
         let read = PairKey::read(&file).unwrap();
         assert_eq!((read.key, read.loose_mode), (key.clone(), None));
+        let made = std::fs::metadata(file.parent().unwrap()).unwrap().permissions().mode();
+        assert_eq!(made & 0o777, 0o700, "and so is its directory");
         assert!(key.write_new(&file).is_err(), "an existing key is never overwritten");
     }
 
@@ -227,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_purpose_has_its_own_key() {
-        let key = PairKey([7; KEY_LEN]);
+        let key = PairKey([7; KEY_LEN].into());
         let purposes = [
             Purpose::Link,
             Purpose::Isn,
@@ -237,7 +250,7 @@ mod tests {
         ];
         for (index, &one) in purposes.iter().enumerate() {
             assert_eq!(key.derive(one), key.derive(one), "both nodes derive the same");
-            assert_ne!(key.derive(one), PairKey([8; KEY_LEN]).derive(one));
+            assert_ne!(key.derive(one), PairKey([8; KEY_LEN].into()).derive(one));
             for &other in &purposes[..index] {
                 assert_ne!(key.derive(one), key.derive(other), "{one:?} {other:?}");
             }

@@ -58,6 +58,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// passes from the start.
 pub fn run(config: &Config, node: Node, capture: Option<&CaptureSpec>) -> Result<(), String> {
     let logging = Logging::start().map_err(|error| format!("logging: {error}"))?;
+    if let Err(error) = super::sys::forbid_core_dumps() {
+        log::warn!("a core dump of this process would hold its keys: {error}");
+    }
+    config.warnings().iter().chain(&config.host_warnings()).for_each(|line| log::warn!("{line}"));
     let result = assemble::assemble(config, node).and_then(|assembly| {
         let Some(assembly) = assembly else {
             log::info!("node {node} was told to stop before it began");

@@ -185,7 +185,7 @@ impl Seal {
 
 fn cipher(key: &PairKey, node: Node, boot: u64) -> LessSafeKey {
     let bytes = key.derive(Purpose::Beats { node, boot });
-    match UnboundKey::new(&AES_256_GCM, &bytes) {
+    match UnboundKey::new(&AES_256_GCM, bytes.as_slice()) {
         Ok(key) => LessSafeKey::new(key),
         Err(_) => unreachable!("AES-256 takes 32 bytes"),
     }

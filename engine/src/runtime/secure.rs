@@ -19,6 +19,8 @@
 
 use snow::{Builder, HandshakeState, TransportState};
 
+use zeroize::Zeroizing;
+
 use super::key::{KEY_LEN, node_letter};
 use crate::ids::Node;
 
@@ -104,7 +106,7 @@ impl core::fmt::Display for Refusal {
 #[derive(Clone)]
 pub struct Identity {
     /// The key of [`Purpose::Link`](super::key::Purpose::Link).
-    pub key: [u8; KEY_LEN],
+    pub key: Zeroizing<[u8; KEY_LEN]>,
     /// Which node this is.
     pub node: Node,
     /// Which run of it.
@@ -429,7 +431,7 @@ mod tests {
         fn new(end: End, node: Node, key: [u8; KEY_LEN]) -> Self {
             let mut out = Vec::new();
             let boot = u64::from(node_letter(node));
-            let secure = Secure::new(end, Identity { key, node, boot }, &mut out);
+            let secure = Secure::new(end, Identity { key: key.into(), node, boot }, &mut out);
             Self { secure, out, heard: Vec::new() }
         }
 

@@ -43,7 +43,7 @@ impl Side {
         let poll = Poll::new().unwrap();
         let settings =
             LinkSettings { local, peer, user_timeout: Duration::from_secs(1), buffer: 1 << 20 };
-        let identity = Identity { key, node, boot };
+        let identity = Identity { key: key.into(), node, boot };
         let link = Link::open(poll.registry(), 5, identity, settings).unwrap();
         Self { poll, link, seen: Vec::new(), now: Instant::from_millis(1000) }
     }
