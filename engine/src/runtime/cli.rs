@@ -221,6 +221,8 @@ fn check(file: &Path, node: Option<Node>) -> Result<(), Failure> {
     if let Some(node) = node {
         let mut complaints = config.check_host(node);
         complaints.extend(readiness::lacking(&config, node));
+        complaints.extend(readiness::unfit(&config, node));
+        config.host_warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
         if let Some(key_file) = &config.key_file {
             match PairKey::read(key_file) {
                 Err(error) => complaints.push(error.to_string()),
@@ -267,7 +269,14 @@ fn warn_of_firewall(config: &Config, node: Node) {
 fn make_key(file: &Path) -> Result<(), Failure> {
     PairKey::generate()
         .and_then(|key| key.write_new(file))
-        .map_err(|error| Failure::Failed(error.to_string()))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let file = file.display();
+    say(&format!(
+        "{file}: a new key, for both nodes. Next:\n  copy it to the other host, for example: scp -p \
+         {file} OTHER:{file}\n  name it in the configuration of both, under [pair]: key-file = \"{file}\""
+    ));
+    Ok(())
 }
 
 fn socket(engine: &EngineArgs) -> Result<PathBuf, Failure> {

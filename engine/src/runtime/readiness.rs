@@ -198,6 +198,68 @@ pub(super) fn lacking(config: &Config, node: Node) -> Vec<String> {
     lacking
 }
 
+/// What of `node`'s host would keep it from serving, or from protecting, as it is now, beyond what
+/// [`lacking`] says. An engine that runs watches for these itself.
+pub(super) fn unfit(config: &Config, node: Node) -> Vec<String> {
+    let (Some(own), Ok(mut netlink)) = (config.node(node), Netlink::open()) else {
+        return Vec::new();
+    };
+    let mut unfit = Vec::new();
+    let listed = netlink.addresses().unwrap_or_default();
+    let lan = netlink.link(&own.lan_interface).ok().map(|link| link.index);
+    if let Some(paths) = own.paths {
+        if is_absent(paths.replication) {
+            let why =
+                describe_absence(Some(&mut netlink), paths.replication, "replication-address");
+            unfit.push(why);
+        }
+        let elsewhere = |(address, index): &(IpAddr, u32)| {
+            *address == paths.lan && lan.is_some_and(|lan| lan != *index)
+        };
+        if listed.iter().any(elsewhere) {
+            let name = &own.lan_interface;
+            unfit.push(format!("{} (lan-address) is on another interface than {name}", paths.lan));
+        }
+    }
+    for address in &config.addresses {
+        if listed.iter().any(|(other, _)| other == address) {
+            unfit.push(format!(
+                "service address {address} is on an interface of this host: its kernel would answer \
+                 beside the engine; take it off"
+            ));
+        }
+    }
+    for ipv6 in [false, true] {
+        if !config.addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+            continue;
+        }
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        if ipv6 && let Some(setting) = ipv6_is_off(&own.lan_interface) {
+            unfit.push(format!("IPv6 is disabled on this host ({setting})"));
+        } else if let Some(lan) = lan
+            && !listed.iter().any(|(own, index)| *index == lan && own.is_ipv6() == ipv6)
+        {
+            let name = &own.lan_interface;
+            unfit
+                .push(format!("{name} has no {family} address, and a service address is {family}"));
+        }
+    }
+    unfit
+}
+
+/// The setting that keeps IPv6 from working on the LAN. What new devices get by default does not matter:
+/// the engine sets its own.
+fn ipv6_is_off(lan: &str) -> Option<String> {
+    if !Path::new("/proc/sys/net/ipv6").is_dir() {
+        return Some("the kernel has none".to_owned());
+    }
+    ["all", lan].into_iter().find_map(|place| {
+        let value = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{place}/disable_ipv6"));
+        let off = value.is_ok_and(|value| value.trim() != "0");
+        off.then(|| format!("net.ipv6.conf.{place}.disable_ipv6=1"))
+    })
+}
+
 /// Whether no socket can be bound to `address`: it is on no interface, or not for good yet.
 pub(super) fn is_absent(address: IpAddr) -> bool {
     let bound = UdpSocket::bind(SocketAddr::new(address, 0));

@@ -30,6 +30,7 @@ mod arbiter;
 mod check;
 mod problem;
 mod raw;
+mod read;
 mod service;
 #[cfg(test)]
 mod service_tests;
@@ -39,6 +40,7 @@ mod tests;
 use core::time::Duration;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -268,13 +270,14 @@ impl Config {
 
     /// Reads `text`; `name` stands in front of complaints.
     pub fn parse(name: &str, directory: &Path, text: &str) -> Result<Self, ConfigError> {
-        let file: raw::File = toml::from_str(text).map_err(|error| {
-            let span = error.span().unwrap_or(0..0);
-            // The parser's words go on over several lines; a complaint has one.
-            let message = error.message().trim().replace('\n', ", ");
-            ConfigError::new(name, text, vec![Problem { span, message }])
-        })?;
-        check::check(file, directory).map_err(|problems| ConfigError::new(name, text, problems))
+        let (file, mut problems) = read::read(text);
+        let checked = file.map(|file| check::check(file, directory));
+        match checked {
+            Some(Ok(config)) if problems.is_empty() => return Ok(config),
+            Some(Err(more)) => problems.extend(more),
+            Some(Ok(_)) | None => {}
+        }
+        Err(ConfigError::new(name, text, problems))
     }
 
     /// The host `node`, if it is configured.
@@ -324,6 +327,24 @@ impl Config {
             complaints.push(format!("arbiter: {why}"));
         }
         complaints
+    }
+
+    /// What is not wrong and yet a danger: secrets that others on this host can read.
+    #[must_use]
+    pub fn host_warnings(&self) -> Vec<String> {
+        let arbiter = self.arbiter.iter();
+        let secrets = arbiter.flat_map(|arbiter| {
+            let key = arbiter.identity.as_ref().map(|identity| &identity.private_key_file);
+            let password = arbiter.login.as_ref().map(|login| &login.password_file);
+            [("private-key-file", key), ("password-file", password)]
+        });
+        let loose = secrets.filter_map(|(name, file)| {
+            let mode = fs::metadata(file?).ok()?.permissions().mode() & 0o777;
+            let file = file?.display();
+            (mode & 0o077 != 0)
+                .then(|| format!("{name} {file} has mode {mode:04o}, 0600 is wanted"))
+        });
+        loose.collect()
     }
 
     /// What must be the same on both nodes, digested by part. What concerns one host only is left

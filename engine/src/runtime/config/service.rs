@@ -16,10 +16,22 @@ const BACKENDS_MAX: usize = 256;
 
 impl Config {
     /// What is right as it is written, and hardly what is meant: a service address whose clients a
-    /// relay has to refuse.
+    /// relay has to refuse, a password that anybody on the way can read.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if let Some(arbiter) = &self.arbiter
+            && let Some(login) = &arbiter.login
+        {
+            let plain = |endpoint: &&String| !endpoint.starts_with("https://");
+            warnings.extend(arbiter.endpoints.iter().filter(plain).map(|endpoint| {
+                format!(
+                    "the password of {} goes to the arbiter at {endpoint} in clear: https:// keeps \
+                     it secret",
+                    login.user
+                )
+            }));
+        }
         for Service { port, kind } in &self.services {
             let ServiceKind::Relay { backends, .. } = kind else { continue };
             for (family, is_ipv6) in [("IPv4", false), ("IPv6", true)] {

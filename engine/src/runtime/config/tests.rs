@@ -399,3 +399,37 @@ fn a_pair_agrees_on_its_arbiter_and_each_node_on_its_way_to_it() {
     assert_ne!(one, parts(&ARBITER.replace("stop", "table")));
     assert_eq!(one, parts(&ARBITER.replace("192.0.2.9", "192.0.2.8")));
 }
+
+/// An unknown key hides nothing of what stands behind it.
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let text = PAIR
+        .replace("lost-peer", "lost-pear")
+        .replace("[node.a]\n", "[node.a]\ncolour = \"red\"\n")
+        .replace("port = 7\n", "port = 0\n");
+    let told = parse(&format!("{text}[timing]\ndetection = \"fast\"\nheartbeat = \"1h\"\n"));
+    let told = told.unwrap_err().to_string();
+    for wrong in ["`colour`", "a port is 1 to 65535", "\"fast\" is no duration", "heartbeat"] {
+        assert!(told.contains(wrong), "{wrong}: {told}");
+    }
+    assert_eq!(told.matches("missing field").count(), 0, "{told}");
+}
+
+#[test]
+fn a_password_in_clear_and_secrets_that_others_can_read_are_warned_of() {
+    let file = std::env::temp_dir().join(format!("standin-secret-{}", std::process::id()));
+    std::fs::write(&file, "word").unwrap();
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&file, mode).unwrap();
+    };
+    let login = format!("user = \"standin\"\npassword-file = \"{}\"\n", file.display());
+    let config = parse(&format!("{PAIR}{ARBITER}{login}")).unwrap();
+    assert!(config.warnings().iter().any(|line| line.contains("in clear")), "http://");
+    mode(0o644);
+    let told = config.host_warnings();
+    assert!(told.len() == 1 && told[0].ends_with("has mode 0644, 0600 is wanted"), "{told:?}");
+    mode(0o600);
+    assert_eq!(config.host_warnings(), [""; 0]);
+    let _ = std::fs::remove_file(file);
+}
