@@ -95,6 +95,8 @@ struct World {
     pending: Vec<SpliceId>,
     /// Legs to backends of splices that have ended.
     ended: Vec<FourTuple>,
+    /// Legs of their clients. A question may have been on its way when the splice ended.
+    ended_clients: Vec<FourTuple>,
     /// SYNs that nobody has answered.
     asked: Vec<(FourTuple, SeqNum)>,
     /// How many runs there were: each has a key of its own.
@@ -182,6 +184,7 @@ impl World {
             names: BTreeSet::new(),
             pending: Vec::new(),
             ended: Vec::new(),
+            ended_clients: Vec::new(),
             asked: Vec::new(),
             runs: 2,
         }
@@ -370,12 +373,15 @@ impl World {
                 assert_eq!(self.standby.release(id), Ok(()));
                 let known = self.splices.remove(&id).expect("it ends once");
                 self.ended.push(known.splice.backend);
+                self.ended_clients.push(known.splice.client);
             }
             Event::Health { port, address, up } => self.standby.hold_health(port, address, up),
             Event::Backend { .. } => {}
         }
-        let surplus = self.ended.len().saturating_sub(16);
-        self.ended.drain(..surplus);
+        for ended in [&mut self.ended, &mut self.ended_clients] {
+            let surplus = ended.len().saturating_sub(16);
+            ended.drain(..surplus);
+        }
     }
 
     fn take_headers(&mut self) {
@@ -387,7 +393,9 @@ impl World {
             };
             if header.flags == Flags::ACK {
                 // A question, to an end of a splice.
-                assert!(self.splices.values().any(of), "{header:?}");
+                let mut over = self.ended.iter().chain(&self.ended_clients);
+                let is_over = over.any(|leg| *leg == header.tuple);
+                assert!(is_over || self.splices.values().any(of), "{header:?}");
                 continue;
             }
             assert!(backends.any(|view| view.address == header.tuple.remote));

@@ -23,24 +23,28 @@ pub(super) fn read(text: &str) -> (Option<File>, Vec<Problem>) {
     if !problems.is_empty() {
         return (None, problems);
     }
+    let mut taken = Vec::new();
     while problems.len() < MISTAKES_MAX {
         let error = match File::deserialize(Deserializer::from(tree.clone())) {
             Ok(file) => return (Some(file), problems),
             Err(error) => error,
         };
         let problem = problem(&error);
-        let missing = problem.message.starts_with("missing field");
-        // What was taken out is not missing.
-        let told = missing && problems.iter().any(|known| within(&known.span, &problem.span));
         let place = problem.span.clone();
-        if !told {
+        // What was taken out is not missing.
+        if !missing_field(&problem.message).is_some_and(|field| taken.iter().any(|t| t == field)) {
             problems.push(problem);
         }
-        if place.is_empty() || !take_out(tree.get_mut(), &place) {
+        if place.is_empty() || !take_out(tree.get_mut(), &place, &mut taken) {
             break;
         }
     }
     (None, problems)
+}
+
+/// The field that a complaint calls missing.
+fn missing_field(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.split('`').next()
 }
 
 fn problem(error: &toml::de::Error) -> Problem {
@@ -50,23 +54,24 @@ fn problem(error: &toml::de::Error) -> Problem {
     Problem { span, message }
 }
 
-fn within(inner: &Range<usize>, outer: &Range<usize>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
-}
-
-/// Takes the key or the value at `place` out of `table`, with what belongs to it. Returns whether there
-/// was one.
-fn take_out(table: &mut DeTable<'_>, place: &Range<usize>) -> bool {
+/// Takes the key or the value at `place` out of `table`, with what belongs to it, and adds its name to
+/// `taken`. Returns whether there was one.
+fn take_out(table: &mut DeTable<'_>, place: &Range<usize>, taken: &mut Vec<String>) -> bool {
     let found = table.iter().find(|(key, value)| key.span() == *place || value.span() == *place);
     if let Some(key) = found.map(|(key, _)| key.clone()) {
+        taken.push(key.get_ref().to_string());
         return table.remove(&key).is_some();
     }
-    table.iter_mut().any(|(_, value)| take_out_below(value, place))
+    table.iter_mut().any(|(_, value)| take_out_below(value, place, taken))
 }
 
-fn take_out_below(value: &mut Spanned<DeValue<'_>>, place: &Range<usize>) -> bool {
+fn take_out_below(
+    value: &mut Spanned<DeValue<'_>>,
+    place: &Range<usize>,
+    taken: &mut Vec<String>,
+) -> bool {
     match value.get_mut() {
-        DeValue::Table(table) => take_out(table, place),
+        DeValue::Table(table) => take_out(table, place, taken),
         DeValue::Array(array) => {
             if array.iter().any(|value| value.span() == *place) {
                 let mut rest = DeArray::new();
@@ -75,7 +80,7 @@ fn take_out_below(value: &mut Spanned<DeValue<'_>>, place: &Range<usize>) -> boo
                 *array = rest;
                 return true;
             }
-            array.iter_mut().any(|value| take_out_below(value, place))
+            array.iter_mut().any(|value| take_out_below(value, place, taken))
         }
         DeValue::String(_)
         | DeValue::Integer(_)

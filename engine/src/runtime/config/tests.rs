@@ -171,7 +171,8 @@ fn syntax_and_type_errors_have_a_place() {
     );
     assert_eq!(
         complaint("lan-interface", "lan_interface"),
-        "pair.toml:6:1: unknown field `lan_interface`, expected one of `lan-interface`, \
+        "pair.toml:5:1: missing field `lan-interface`\n\
+         pair.toml:6:1: unknown field `lan_interface`, expected one of `lan-interface`, \
          `lan-address`, `replication-address`, `control-socket`, `state-directory`, `tun`"
     );
     assert_eq!(
