@@ -198,9 +198,11 @@ impl Server {
         self.up && self.weight > 0 && self.address.is_ipv6() == ipv6
     }
 
-    /// Whether it has less to do for its weight than `other`.
+    /// Whether it has less to do for its weight than `other`. Splices that were over a moment ago count:
+    /// an heir may take one that has ended for a living one, and clients that come one by one must not
+    /// all go past that backend for it.
     pub(super) fn is_freer_than(&self, other: &Self) -> bool {
-        let loaded = |one: &Self, by: &Self| u64::from(one.load) * u64::from(by.weight);
+        let loaded = |one: &Self, by: &Self| u64::from(one.kept) * u64::from(by.weight);
         loaded(self, other) < loaded(other, self)
     }
 
