@@ -54,8 +54,8 @@ with
 check "a service address of another engine on the host is refused" \
     refused 1 "is served by another engine on this host (standin0)" "${A[@]}" "$CHANGED"
 with -e 's/eth0/eth9/'
-check "an interface that does not exist is refused" \
-    refused 1 "cannot find interface eth9" "${A[@]}" "$CHANGED"
+check "an interface that does not exist yet is waited for, and named" \
+    refused 124 "node a waits: there is no interface eth9 (lan-interface)" "${A[@]}" "$CHANGED"
 with -e 's/^port = 19/prot = 19/'
 check "an unknown key is refused with its place" \
     refused 2 "changed.toml:32:1: unknown field \`prot\`" "$STANDIN" check "$CHANGED"

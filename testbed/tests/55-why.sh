@@ -30,9 +30,12 @@ status=("$STANDIN" status --config "$CONFIG" --node)
 switchover=("$STANDIN" switchover --config "$CONFIG" --node)
 
 pair_ready
-check "a fresh pair has no malformed packet" told 0 '"malformed": 0' "${status[@]}" a --json
-check "the status names the peer's state" told 0 '"state": "standby"' "${status[@]}" a --json
-check "the standby's log says that it is synchronised" logged b "synchronised: this node would carry on"
+owner=$("$LAB" primary)
+other=$([[ $owner == a ]] && echo b || echo a)
+check "a fresh pair has no malformed packet" told 0 '"malformed": 0' "${status[@]}" "$owner" --json
+check "the status names the peer's state" told 0 '"state": "standby"' "${status[@]}" "$owner" --json
+check "the standby's log says that it is synchronised" \
+    logged "$other" "synchronised: this node would carry on"
 
 "$LAB" freeze a
 check "a stopped engine keeps nobody waiting" told 1 "no answer in 1 s" "${status[@]}" a
