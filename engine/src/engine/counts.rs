@@ -49,7 +49,8 @@ impl Engine {
             let Connection { id, tuple, queued, waiting: waits, progressed, .. } = connection;
             let listed = |list: &BTreeMap<ConnId, usize>| list.get(id).copied().unwrap_or(0);
             let exactly = |what: &str, list, flag: bool| {
-                agree(&format!("{what} of {tuple:?}"), usize::from(flag), listed(list))
+                agree(what, usize::from(flag), listed(list))
+                    .map_err(|why| format!("{tuple:?}: {why}"))
             };
             exactly("entries in ready", &ready, *queued)?;
             exactly("entries in waiting", &waiting, *waits)?;
