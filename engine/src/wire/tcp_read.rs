@@ -232,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn nothing_behind_the_end_of_the_list_is_read() {
+        let options = TcpOptions { window_scale: Some(7), ..TcpOptions::default() };
+        assert_eq!(parse_options(&[3, 3, 7, 0, 2, 4, 0x05, 0xb4]), options);
+        assert_eq!(parse_options(&[0, 3, 3, 7]), TcpOptions::default());
+    }
+
+    #[test]
     fn unknown_options_and_wrong_lengths_are_skipped() {
         let bytes = [253, 4, 1, 2, 2, 3, 5, 8, 4, 1, 1, 5, 2, 5, 9, 0, 0, 0, 0, 0, 0, 0, 3, 3, 9];
         let options = TcpOptions { window_scale: Some(9), ..TcpOptions::default() };

@@ -1,9 +1,10 @@
 //! What `docs/rfc.md` promises and no other story here would miss.
 
-use super::pair::{CLIENT, Pair, SERVER, Start, pattern};
-use crate::tcp::{Keepalive, Settings, State, Verdict};
-use crate::time::Duration;
-use crate::wire::{Flags, Segment, TcpOptions, Timestamps};
+use super::pair::{CLIENT, End, Pair, SERVER, Start, pattern};
+use crate::tcp::{CloseCause, Keepalive, PathSignal, Settings, State, Tcb, Verdict};
+use crate::time::{Duration, Instant};
+use crate::wire::{Flags, Segment, SeqNum, TcpOptions, Timestamps};
+use std::sync::Arc;
 
 const MSS: usize = 1448;
 
@@ -65,6 +66,30 @@ fn a_full_window_opens_by_a_segment_at_least() {
     }
     let opened_at = opened_at.expect("it opens");
     assert!(opened_at >= MSS as u64, "at {opened_at}");
+}
+
+/// MUST-39: nor does an answer that goes out for another reason tell of a crumb.
+#[test]
+fn no_answer_opens_a_full_window_by_a_crumb() {
+    let server = Settings { receive_buffer: 20_000, ..Settings::default() };
+    let mut pair = Pair::established_with(Start { server, ..Start::default() });
+    pair.server().consumes = false;
+    pair.client().write(&pattern(60_000, 1));
+    pair.run_for(ms(1000));
+    let now = pair.now;
+    let again = text(&pair, 0, pair.ends[CLIENT].tcb.ts_value(now), b"x");
+    let mut edge_when = |consumed| {
+        pair.server().tcb.set_consumed(consumed);
+        pair.server().receive(now, &again);
+        let answer = pair.server().poll(now).expect("an answer to what is old").head;
+        let tcb = &pair.ends[SERVER].tcb;
+        tcb.rcv_offset_of(answer.ack) + (i64::from(answer.window) << tcb.rcv_scale)
+    };
+    let full = edge_when(0);
+    for crumb in [1, 100, 700, 1400] {
+        assert_eq!(edge_when(crumb), full, "{crumb} bytes were read");
+    }
+    assert!(edge_when(3000) >= full + MSS as i64);
 }
 
 /// MUST-38, RFC 9293 §3.8.6.2.1: nor does a sender fill a crumb of a window while more is coming.
@@ -181,6 +206,135 @@ fn keepalive_waits_for_two_hours_unless_told_otherwise() {
     assert_eq!(pair.server().take_sent().len(), 0);
     pair.run_for(Duration::from_secs(20));
     assert_eq!(pair.server().take_sent().len(), 1);
+}
+
+/// MUST-29: only as many in a row as were asked for end a connection, and an answer to the last of
+/// them is in time.
+#[test]
+fn one_unanswered_probe_ends_nothing() {
+    let (idle, interval) = (Duration::from_secs(10), Duration::from_secs(1));
+    let keepalive = Some(Keepalive { idle, interval, probes: 3 });
+    let server = Settings { keepalive, ..Settings::default() };
+    let mut pair = Pair::established_with(Start { server, ..Start::default() });
+    pair.server().take_sent();
+    pair.cut[CLIENT] = true;
+    pair.run_for(ms(11_500));
+    assert_eq!(pair.server().take_sent().len(), 2, "both are lost");
+    pair.cut[CLIENT] = false;
+    pair.run_for(ms(5000));
+    assert_eq!(pair.server().tcb.state(), State::Established);
+    assert_eq!(
+        pair.server().take_sent().len(),
+        1,
+        "the third is answered, and idleness begins anew"
+    );
+    pair.client().dead = true;
+    pair.run_until(|pair| pair.ends[SERVER].tcb.closed());
+    assert!(pair.server().verdicts.contains(&Verdict::Closed(CloseCause::KeepaliveTimeout)));
+    let sent = pair.server().take_sent();
+    let probes = sent.iter().filter(|packet| !packet.head.flags.contains(Flags::RST)).count();
+    assert_eq!(probes, 3);
+}
+
+/// MUST-13: whichever way it was entered, and no longer either.
+#[test]
+fn time_wait_lasts_as_long_as_configured() {
+    assert_eq!(Settings::default().time_wait, Duration::from_secs(60));
+    for both_at_once in [false, true] {
+        let server = Settings { time_wait: Duration::from_secs(37), ..Settings::default() };
+        let mut pair = Pair::established_with(Start { server, ..Start::default() });
+        pair.server().tcb.finish();
+        if !both_at_once {
+            pair.run_until(|pair| pair.ends[SERVER].tcb.state() == State::FinWait2);
+        }
+        pair.client().tcb.finish();
+        pair.run_until(|pair| pair.ends[SERVER].tcb.state() == State::TimeWait);
+        let entered = pair.now;
+        pair.run_until(|pair| pair.ends[SERVER].tcb.closed());
+        assert_eq!(pair.now.since(entered), Duration::from_secs(37), "at once: {both_at_once}");
+    }
+}
+
+/// SHLD-27: what was written at once is pushed once, however many segments carry it.
+#[test]
+fn only_the_end_of_what_there_is_is_pushed() {
+    let mut pair = Pair::established();
+    pair.server().take_sent();
+    pair.server().write(&pattern(100_000, 1));
+    pair.run_until(|pair| pair.ends[SERVER].tcb.acked() == 100_000);
+    let sent = pair.server().take_sent();
+    assert!(sent.len() > 2);
+    for packet in sent {
+        let end = pair.ends[SERVER].tcb.offset_of(packet.head.seq) + packet.bytes.len() as i64;
+        let pushed = packet.head.flags.contains(Flags::PSH);
+        assert_eq!(pushed, end == 100_000, "{end}");
+    }
+}
+
+/// RFC 7323 §2.2.
+#[test]
+fn a_window_scale_answers_one_and_only_one() {
+    let (settings, now) = (Arc::new(Settings::default()), Instant::from_millis(5000));
+    for offered in [None, Some(0), Some(7)] {
+        let syn = Segment {
+            seq: SeqNum(100),
+            ack: SeqNum(0),
+            flags: Flags::SYN,
+            window: 60_000,
+            options: TcpOptions { window_scale: offered, ..TcpOptions::default() },
+            marked: false,
+            payload: b"",
+        };
+        let mut end = End::new(Tcb::accept(&settings, now, &syn, SeqNum(5000), 0, 1500, false));
+        let head = end.poll(now).expect("a SYN-ACK").head;
+        assert_eq!(head.window, u16::MAX, "of a buffer of a mebibyte, never scaled in a SYN");
+        let answer = head.options.window_scale;
+        assert_eq!(answer, offered.map(|_| settings.window_scale()));
+        assert_eq!(
+            (end.tcb.snd_scale, end.tcb.rcv_scale),
+            (offered.unwrap_or(0), answer.unwrap_or(0))
+        );
+    }
+}
+
+/// RFC 5681 §4.1, as RFC 2861 has it: each timeout of silence halves the window.
+#[test]
+fn a_window_that_was_not_used_decays_before_it_is_used_again() {
+    let mut pair = Pair::established();
+    let initial = pair.server().tcb.congestion_window();
+    pair.server().write(&pattern(3_000_000, 1));
+    pair.run_until(|pair| pair.ends[SERVER].tcb.acked() == 3_000_000);
+    let grown = pair.server().tcb.congestion_window();
+    assert!(grown > 4 * initial, "{grown}");
+    let server = &pair.ends[SERVER].tcb;
+    let timeout = server.snd.rtt.timeout(&server.settings, 0);
+    let mut after = |pause| {
+        pair.run_for(pause);
+        let now = pair.now;
+        pair.server().write(b"more");
+        assert!(pair.server().poll(now).is_some());
+        pair.server().tcb.congestion_window()
+    };
+    assert_eq!(after(timeout * 3 / 2), grown / 2);
+    assert_eq!(after(Duration::from_secs(60)), initial, "and not below the initial one");
+}
+
+/// RFC 1191 §3, RFC 8201 §4: whatever a router says, or somebody in its name.
+#[test]
+fn no_path_is_believed_to_be_narrower_than_paths_are() {
+    for (ipv6, least, headers) in [(false, 552, 40), (true, 1280, 60)] {
+        for told in [0, 68, least - 1, least, least + 1] {
+            let mut pair = Pair::established();
+            pair.server().tcb.ipv6 = ipv6;
+            pair.server().write(&pattern(30_000, 1));
+            pair.flush();
+            let (now, seq) = (pair.now, pair.ends[SERVER].tcb.seq_of(0));
+            let verdict = pair.server().tcb.on_icmp(now, PathSignal::TooBig { mtu: told }, seq);
+            assert_eq!(verdict, Verdict::Accepted);
+            let expected = told.max(least) - headers - 12;
+            assert_eq!(u32::from(pair.server().tcb.mss()), expected, "ipv6 {ipv6}: {told}");
+        }
+    }
 }
 
 /// MUST-60: nobody waits for more, and nobody for the acknowledgment of what is out.
