@@ -118,7 +118,7 @@ fn carried_connections_reset() {
 
 #[test]
 fn held_connections_forgotten() {
-    bites(Defect::ForgetAtTakeover, Invariant::I4, 60);
+    bites(Defect::ForgetAtTakeover, Invariant::I4, 150);
 }
 
 #[test]

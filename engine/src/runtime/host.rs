@@ -14,7 +14,7 @@
 //! Only what has another value is written: where settings are read-only they may have been given from
 //! outside. Without `forwarding` nothing can be served; of the others the engine only warns. That
 //! forwarding does not show, and does not make a router of this host, is
-//! [`super::nftables`]' business.
+//! `nftables`' business.
 //!
 //! **Strays.** Clients with a stale neighbour cache go on sending to a host that no longer owns the
 //! address, or whose engine died. There is no host route then. IPv4 packets are forwarded back
@@ -24,7 +24,7 @@
 //! primary and standby alike, and outlive a crash of the engine, when the TUN and its routes vanish.
 //!
 //! Everything that outlives the process is in the undo journal before it is done, where other engines
-//! on this host see it: what several need is restored by the last of them ([`super::journal`]).
+//! on this host see it: what several need is restored by the last of them (`journal`).
 //! Undoing after a crash, at the next start, is the same code as undoing at exit.
 
 use std::fs;
@@ -337,7 +337,7 @@ impl HostSetup {
         Ok(())
     }
 
-    /// See [`super::nftables`]. A host without them is served as well as it can be.
+    /// See `nftables`. A host without them is served as well as it can be.
     fn add_packet_rules(&mut self) -> Result<(), HostError> {
         let (live, dead) = self.journal.others()?;
         let others = live.into_iter().chain(dead).flat_map(|user| user.addresses);

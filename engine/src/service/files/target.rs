@@ -119,7 +119,7 @@ pub(crate) fn is_normal(path: &str) -> bool {
     path.len() <= PATH_LIMIT && path.split('/').all(is_normal_part)
 }
 
-/// Does a component of this path (as [`Target::file`] gives it) begin with a dot? What does is kept
+/// Does a component of this path (as `Target::file` gives it) begin with a dot? What does is kept
 /// out of listings, and mostly out of the public: `.git`, `.htpasswd`, `.env`. `.well-known` at the
 /// top is there for the public alone (RFC 8615), and is not hidden; what is below it may be.
 pub fn is_hidden(path: &str) -> bool {
