@@ -321,6 +321,11 @@ fn say_failed(engine: &EngineArgs, socket: &Path, error: &io::Error, patience: D
     match error.kind() {
         io::ErrorKind::NotFound => format!("{who}: {socket} does not exist"),
         io::ErrorKind::ConnectionRefused => format!("{who}: it left {socket} behind"),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => {
+            format!("{who} any more: it ended while it was asked ({socket})")
+        }
         io::ErrorKind::TimedOut => {
             format!("no answer in {} s: the engine stands still ({socket})", patience.as_secs())
         }
@@ -452,6 +457,18 @@ mod tests {
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn an_engine_that_dies_while_it_is_asked_is_a_dead_one() {
+        let engine = EngineArgs { socket: None, config: None, node: parse_node("a").ok() };
+        let told = |kind: io::ErrorKind| {
+            say_failed(&engine, Path::new("a.sock"), &kind.into(), STATUS_PATIENCE)
+        };
+        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+        for kind in [ConnectionRefused, ConnectionReset, BrokenPipe, UnexpectedEof] {
+            assert!(told(kind).contains("no engine runs as node a here"), "{kind}");
+        }
     }
 
     #[test]
