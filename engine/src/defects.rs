@@ -1,6 +1,6 @@
 //! Mistakes to be made on purpose: the proof that the simulator's observer sees them.
 //!
-//! Each breaks one invariant, as a plausible slip in the code would. Built only with the feature
+//! Each breaks one invariant, or a budget, as a plausible slip in the code would. Built only with the feature
 //! `defects`, which no release build can have; `tools/tests/bite.rs` makes each of them in seeded
 //! worlds until it is found out, and `docs/proof.md` says how soon.
 
@@ -16,6 +16,8 @@ pub enum Defect {
     FinNotLogged,
     /// I2: output leaves as soon as it exists.
     OutputBeforeCommit,
+    /// I2: what an event brings about leaves as soon as what was before it is confirmed.
+    EffectBeforeCause,
     /// I2: what a service saw outside its input is not put into the log.
     PinNotLogged,
     /// I1: a splice shows before the standby knows of it.
@@ -42,16 +44,29 @@ pub enum Defect {
     SpeakBeforeAnnounce,
     /// I6: one bit of each segment after a takeover is wrong.
     WrongByteAfterTakeover,
+    /// I6: a server's reply goes on where another one's ended, whatever stood before.
+    GoOnUnverified,
+    /// I6: the end of a server that said too little counts as the end of its reply.
+    EarlyEndIsEnd,
+    /// I2: a standby's sessions do not hear that a server's connection is no more.
+    ServerEndNotFollowed,
+    /// I8: any request may be sent again.
+    SendAgainUnasked,
     /// I7: a primary always says that it is protected.
     AlwaysProtected,
+    /// I7: what is in the way of a host is kept secret.
+    HideObstacles,
+    /// Budget: whoever asks for much is answered all at once.
+    AnswerAtOnce,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::AckBeforeCommit,
         Self::FinNotLogged,
         Self::OutputBeforeCommit,
+        Self::EffectBeforeCause,
         Self::PinNotLogged,
         Self::SpliceBeforeCommit,
         Self::WrongDeltaAfterTakeover,
@@ -65,7 +80,13 @@ impl Defect {
         Self::AnnounceBeforeRoutes,
         Self::SpeakBeforeAnnounce,
         Self::WrongByteAfterTakeover,
+        Self::GoOnUnverified,
+        Self::EarlyEndIsEnd,
+        Self::ServerEndNotFollowed,
+        Self::SendAgainUnasked,
         Self::AlwaysProtected,
+        Self::HideObstacles,
+        Self::AnswerAtOnce,
     ];
 }
 

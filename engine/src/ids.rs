@@ -24,6 +24,22 @@ impl fmt::Debug for SpliceId {
     }
 }
 
+/// One session of several connections for its whole life, on both nodes and in the log. The halves mean
+/// what those of a [`ConnId`] mean.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "j{:x}", self.0)
+    }
+}
+
+/// The name of a service, as records carry it: what it is called stays when others come and go. A number
+/// made of the name in the configuration, where no two may have the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ServiceName(pub u32);
+
 /// A position in the replicated log: the number of the last record included. 0 is "nothing".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Lsn(pub u64);

@@ -1,6 +1,6 @@
 //! Which lines may be written about what others can cause.
 //!
-//! Whoever can make the engine complain can make it fill a disk, so such a line is told apart by its
+//! A stranger that can make the engine complain can make it fill a disk, so such a line is told apart by its
 //! *kind* and not by its words, and each kind has a pause: the first line at once, the next after ten
 //! seconds, and twice as long each time that it goes on, up to ten minutes. What was left out is
 //! counted, and the next line that is written says how much. A kind that has been quiet begins anew.

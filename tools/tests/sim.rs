@@ -6,7 +6,7 @@ use standin_tools::sim::swarm::{Orders, Summary, swarm};
 use standin_tools::sim::{Judge, Nobody, Plan, Tell, run, shrink, verdict};
 
 /// What happens to packets, at every place where something can.
-const OFTEN: [&str; 15] = [
+const OFTEN: [&str; 16] = [
     "packet lost",
     "packet twice",
     "packet late",
@@ -22,9 +22,10 @@ const OFTEN: [&str; 15] = [
     "failure between two outputs",
     "splices",
     "packets relayed",
+    "replies of a server",
 ];
 /// Limits of memory, and moments that are rare.
-const SOMETIMES: [&str; 14] = [
+const SOMETIMES: [&str; 23] = [
     "link ended amid a frame",
     "no room in the table",
     "no room in the log",
@@ -39,6 +40,15 @@ const SOMETIMES: [&str; 14] = [
     "excused by the end of a backend",
     "clients refused for lack of a backend",
     "gated packets of a relay",
+    "packet that a host does not carry",
+    "packet too long for a host",
+    "told of a peer that is no partner",
+    "excused for want of memory",
+    "requests that took too long",
+    "servers that died in a request",
+    "requests that were sent again",
+    "replies of the pair for want of a server",
+    "replies that could not be continued",
 ];
 
 fn swarm_of(start: u64, seeds: u64) -> Summary {

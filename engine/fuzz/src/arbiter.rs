@@ -1,7 +1,7 @@
 //! What the arbiter answers.
 
 use standin::ids::{Epoch, Node};
-use standin::role::{Inquiry, Record};
+use standin::role::{ArbiterRecord, Inquiry};
 use standin::runtime::arbiter::etcd::Key;
 
 /// The input is the body of an answer, to a reading and to a swap. What is believed of a reading is a
@@ -9,7 +9,7 @@ use standin::runtime::arbiter::etcd::Key;
 pub fn run(data: &[u8]) {
     let Ok(body) = str::from_utf8(data) else { return };
     let key = Key::new("/standin/", "k");
-    let record = Record { owner: Node::B, epoch: Epoch(5), boot: 7 };
+    let record = ArbiterRecord { owner: Node::B, epoch: Epoch(5), boot: 7 };
     let swap = Inquiry::Swap { expected: None, revision: None, record };
     if let Ok(reply) = key.read_answer(&Inquiry::Read, body) {
         assert!(!reply.written, "a reading writes nothing");

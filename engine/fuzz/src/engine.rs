@@ -11,14 +11,17 @@ use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use etherparse::PacketBuilder;
-use standin::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
-use standin::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
+use standin::engine::{
+    Action, Engine, LinkInput, Output, PerSource, ServicePort, Setup, Step, Turn,
+};
+use standin::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use standin::relay::{self, Backend, CLIENT_MAX, Check, IDLE, Relays, Splice, Stage};
 use standin::replica::{
-    Follower, Frame, FrameReader, Heartbeat, Hello, Log, Part, Record, Refusal, Versions,
+    Follower, Frame, FrameReader, Heartbeat, Hello, Log, Part, Record, Refusal, ServiceRef,
+    Versions,
 };
 use standin::role::{BeatRole, Path, Policy, Role, Timing};
-use standin::service::{Kind, Limits, MemoryStore};
+use standin::service::{Kind, Limits, MemoryStore, Patience};
 use standin::tcp::Settings;
 use standin::time::{Duration, Instant};
 use standin::wire::{
@@ -36,9 +39,8 @@ const OPS_MAX: usize = 200;
 const LINK_MAX: usize = (1 << 20) + 4 * BACKLOG_MAX + (1 << 18);
 const BACKLOG_MAX: usize = 64 << 10;
 const CONNECTIONS_MAX: usize = 40;
-/// Actions and packets that one event can cause.
-const ACTIONS_MAX: usize = 500;
-const PACKETS_MAX: usize = 20_000;
+/// Steps of one turn.
+const STEPS_MAX: usize = 20_000;
 /// Turns in which everything that is due must get done.
 const TURNS_MAX: usize = 2_000;
 
@@ -262,7 +264,7 @@ struct World {
     /// Which of them the engine has sent a SYN on last.
     asked: Option<(u16, Endpoint)>,
     peer: Peer,
-    buffer: Vec<u8>,
+    turn: Turn,
 }
 
 /// The disk, which the harness can make busy while the engine owns it.
@@ -308,6 +310,15 @@ impl standin::service::Store for Disk {
         self.store.pending = self.busy.get();
         self.store.hash(content)
     }
+
+    fn question(&mut self) -> standin::service::Question {
+        self.store.question()
+    }
+
+    fn answered(&mut self) -> Option<standin::service::Question> {
+        self.store.pending = self.busy.get();
+        self.store.answered()
+    }
 }
 
 fn address(v6: bool, last: u8) -> IpAddr {
@@ -317,8 +328,12 @@ fn address(v6: bool, last: u8) -> IpAddr {
     }
 }
 
-const PORTS: [(u16, Kind); 4] =
-    [(7, Kind::Echo), (9, Kind::Discard), (19, Kind::Chargen), (80, Kind::Files { root: 0 })];
+const PORTS: [(u16, Kind); 4] = [
+    (7, Kind::Echo),
+    (9, Kind::Discard),
+    (19, Kind::Chargen),
+    (80, Kind::Files { root: 0, patience: Patience::ENDLESS }),
+];
 const BOOT: u64 = 10;
 const RELAY: u16 = 8080;
 
@@ -332,6 +347,7 @@ fn relay_settings() -> relay::Settings {
     ];
     relay::Settings {
         port: RELAY,
+        mode: relay::Mode::Splice,
         backends,
         check: Check::default(),
         idle: IDLE,
@@ -357,7 +373,7 @@ fn setup() -> Setup {
         boot: BOOT,
         addresses: vec![address(false, 100), address(true, 100)],
         relays: vec![relay_settings()],
-        services: PORTS.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
+        services: PORTS.map(|(port, kind)| ServicePort::at(port, kind)).to_vec(),
         tcp: Arc::new(Settings { receive_buffer: 32 << 10, ..Settings::default() }),
         limits: Limits { output_buffer: 32 << 10 },
         timing: Timing::default(),
@@ -365,6 +381,7 @@ fn setup() -> Setup {
         isn_key: [7; 16],
         table_key: [9; 16],
         parts: vec![("services".to_owned(), 1)],
+        parts_3: vec![("services".to_owned(), 3)],
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
         router: true,
         mtu: 1500,
@@ -374,6 +391,8 @@ fn setup() -> Setup {
         connections_max: CONNECTIONS_MAX,
         live_max: 0,
         backlog_bytes_max: BACKLOG_MAX,
+        memory_max: 256 << 20,
+        per_source: PerSource { connections: 1 << 20, rate: 1_000_000 },
     }
 }
 
@@ -392,13 +411,13 @@ impl World {
             reader: FrameReader::new(),
             follower: None,
             relays: held_splices(),
-            log: Log::new(),
+            log: Log::starting_at(Lsn(1)),
             deaf: false,
         };
-        let buffer = vec![0; PACKET_BUFFER];
+        let turn = Turn::new();
         let (clients, legs) = (BTreeMap::new(), BTreeMap::new());
         let (exited, asked) = (false, None);
-        let mut world = Self { now, engine, store, exited, clients, legs, asked, peer, buffer };
+        let mut world = Self { now, engine, store, exited, clients, legs, asked, peer, turn };
         world.begin(start);
         world
     }
@@ -462,9 +481,9 @@ impl World {
             Op::Error { leg, kind, mtu, seq } => self.router_says(leg, kind, mtu, seq),
             Op::Packet { flags, bytes } => {
                 let vnet = VnetHeader { flags: flags & 3, ..VnetHeader::PLAIN };
-                self.packet_in(vnet, &mut bytes.to_vec());
+                self.packet_in(vnet, bytes);
             }
-            Op::Ping { v6, data } => self.packet_in(VnetHeader::PLAIN, &mut ping(v6, data)),
+            Op::Ping { v6, data } => self.packet_in(VnetHeader::PLAIN, &ping(v6, data)),
             Op::Frame(frame) => self.engine.on_frame(now, frame),
             Op::Arp { claim, mac } => {
                 let (mac, service) = (MacAddr([2, 0, 0, 0, 1, mac]), [10, 77, 0, 100].into());
@@ -507,15 +526,8 @@ impl World {
             if self.exited {
                 return;
             }
-            let due = self.engine.deadline() <= self.now;
-            if due {
-                self.engine.on_timer(self.now);
-            }
-            self.carry_out();
-            self.take_link();
-            self.take_packets();
-            // Who may announce at last has relays' checks to make.
-            if !due && self.engine.deadline() > self.now {
+            let more = self.turn();
+            if !more && self.engine.deadline() > self.now {
                 return self.check_status();
             }
             // As a clock would, it has moved a little.
@@ -524,52 +536,63 @@ impl World {
         panic!("it turns in place: {:?}", self.engine.status(self.now));
     }
 
-    fn carry_out(&mut self) {
-        for _ in 0..ACTIONS_MAX {
-            let Some(action) = self.engine.poll_action(self.now) else { return };
-            match action {
-                Action::SendFrame { frame, claims } => {
-                    assert!(
-                        NeighbourFrame::parse(&frame).is_ok_and(|f| f != NeighbourFrame::Other)
-                    );
-                    assert!(!claims || self.is_primary(), "I3: a claim of who does not own it");
-                }
-                Action::SendBeat { bytes, .. } => {
-                    let beat = Heartbeat::decode(&bytes).expect("our own heartbeat");
-                    assert_eq!((beat.node, beat.boot), (Node::A, BOOT));
-                    self.peer.heard = Some(beat);
-                }
-                Action::HangUp => self.peer.hang_up(),
-                Action::Ask(ask) => panic!("there is no arbiter to ask: {ask:?}"),
-                Action::Report(_, line) => assert!(line.len() < 2_000, "a line for a person"),
-                Action::Exit(_) => self.exited = true,
-                Action::Dial | Action::Knock | Action::InstallRoutes | Action::RemoveRoutes => {}
+    /// A turn in which nothing comes. Whether there is more to do at once.
+    fn turn(&mut self) -> bool {
+        for _ in 0..STEPS_MAX {
+            match self.turn.next(&mut self.engine, self.now) {
+                Step::Output => self.let_out(),
+                Step::Done { more } => return more,
+                Step::Beats | Step::News | Step::Link | Step::Frame | Step::Packet => {}
             }
         }
-        panic!("actions without end");
+        panic!("a turn without end");
     }
 
-    fn take_link(&mut self) {
-        let output = self.engine.link_output(self.now);
-        assert!(output.len() <= LINK_MAX, "{} bytes wait for the peer", output.len());
-        if !self.peer.connected {
-            output.clear();
-        } else if !self.peer.deaf {
-            let bytes = core::mem::take(output);
-            self.peer.read(&bytes);
-        }
-    }
-
-    fn take_packets(&mut self) {
+    fn let_out(&mut self) {
         let may = self.is_primary();
-        for _ in 0..PACKETS_MAX {
-            let Some(range) = self.engine.poll_packet(self.now, &mut self.buffer) else { return };
-            assert!(may, "I3: a packet of who does not own the address");
-            assert!(VnetHeader::parse(&self.buffer[range.clone()]).is_some());
-            let packet = self.buffer[range][VnetHeader::LEN..].to_vec();
-            self.learn(&packet);
+        match self.turn.release(&self.engine, self.now) {
+            None => {}
+            Some(Output::Packet(packet)) => {
+                assert!(may, "I3: a packet of who does not own the address");
+                assert!(VnetHeader::parse(packet).is_some());
+                let packet = packet[VnetHeader::LEN..].to_vec();
+                self.learn(&packet);
+            }
+            Some(Output::Link(bytes)) => self.take_link(bytes),
+            Some(Output::Action(action)) => self.act(action),
         }
-        panic!("packets without end");
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::SendFrame { frame, claims } => {
+                assert!(NeighbourFrame::parse(&frame).is_ok_and(|f| f != NeighbourFrame::Other));
+                assert!(!claims || self.is_primary(), "I3: a claim of who does not own it");
+            }
+            Action::SendBeat { bytes, .. } => {
+                let beat = Heartbeat::decode(&bytes).expect("our own heartbeat");
+                assert_eq!((beat.node, beat.boot), (Node::A, BOOT));
+                self.peer.heard = Some(beat);
+            }
+            Action::HangUp => self.peer.hang_up(),
+            Action::Ask(ask) => panic!("there is no arbiter to ask: {ask:?}"),
+            Action::Report(notice) => {
+                assert!(notice.to_string().len() < 2_000, "a line for a person");
+            }
+            Action::Exit(_) => self.exited = true,
+            Action::Dial | Action::Knock | Action::InstallRoutes | Action::RemoveRoutes => {}
+        }
+    }
+
+    fn take_link(&mut self, mut bytes: Vec<u8>) {
+        assert!(bytes.len() <= LINK_MAX, "{} bytes wait for the peer", bytes.len());
+        if !self.peer.connected {
+            bytes.clear();
+        } else if !self.peer.deaf {
+            self.peer.read(&bytes);
+            bytes.clear();
+        }
+        self.turn.put_back(&mut self.engine, self.now, bytes);
     }
 
     /// What a packet of the engine's tells whoever gets it.
@@ -625,12 +648,22 @@ impl World {
     }
 
     /// A packet from the TUN, which may go on to the other leg of a splice at once.
-    fn packet_in(&mut self, vnet: VnetHeader, packet: &mut [u8]) {
+    fn packet_in(&mut self, vnet: VnetHeader, packet: &[u8]) {
         let known = packet.to_vec();
-        let Some(relayed) = self.engine.on_packet(self.now, vnet, packet) else { return };
+        let Self { turn, engine, now, .. } = self;
+        let length = turn.put(vnet, packet);
+        turn.on_packet(engine, *now, length);
+        if turn.next(engine, *now) != Step::Output {
+            return;
+        }
+        let Some(Output::Packet(relayed)) = turn.release(engine, *now) else { return };
+        let relayed = relayed.to_vec();
+        let (Some(passed), packet) = (VnetHeader::parse(&relayed), &relayed[VnetHeader::LEN..])
+        else {
+            panic!("a packet without a virtio header");
+        };
         assert!(self.is_primary(), "I3: a packet of who does not own the address");
-        assert_eq!(relayed.vnet.flags & !VnetHeader::NEEDS_CSUM, 0);
-        let packet = &packet[..relayed.length];
+        assert_eq!(passed.flags & !VnetHeader::NEEDS_CSUM, 0);
         let (before, after) =
             (parse_ip(&known).expect("it was parsed"), parse_ip(packet).expect("it was written"));
         assert_eq!(before.payload.len(), after.payload.len());
@@ -664,7 +697,7 @@ impl World {
         let error = IcmpError { kind, tuple, seq: SeqNum(seq), quoted_len: 1500 };
         let mut packet = Vec::new();
         write_icmp_error(&error, address(remote.is_ipv6(), 254), 64, 1, &mut packet);
-        self.packet_in(VnetHeader::PLAIN, &mut packet);
+        self.packet_in(VnetHeader::PLAIN, &packet);
     }
 
     fn check_status(&self) {
@@ -728,7 +761,7 @@ impl World {
         let mut packet = vec![0; header.len()];
         packet.extend_from_slice(payload);
         let _: VnetHeader = header.write(&mut packet, payload.len(), Offload::Full);
-        self.packet_in(VnetHeader::PLAIN, &mut packet);
+        self.packet_in(VnetHeader::PLAIN, &packet);
     }
 
     fn beat(&mut self, lan: bool, role: u8, synced: bool, epoch: i8, boot: i8, echo: bool) {
@@ -840,7 +873,7 @@ impl Peer {
         self.reader = FrameReader::new();
         self.follower = None;
         self.relays.forget();
-        self.log = Log::new();
+        self.log = Log::starting_at(Lsn(1));
     }
 
     /// What the engine wrote must be a stream that a standby can follow.
@@ -881,6 +914,7 @@ impl Peer {
             role,
             epoch: Epoch(known.saturating_add_signed(epoch.into())),
             config: vec![Part::new("services", digest)],
+            config_3: vec![Part::new("services", digest + 2)],
         }))
     }
 
@@ -903,14 +937,16 @@ impl Told<'_> {
             Told::Begin(count) => Record::SnapshotBegin { connections: count.into() },
             Told::End => Record::SnapshotEnd,
             Told::Opened { conn: name, service, snapshot, hard, app } => {
-                let (tuple, kind) = (tuple(name, service), u16::from(service % 5));
-                Record::Opened { conn: conn(name), tuple, kind, snapshot, hard, app }
+                let (tuple, service) =
+                    (tuple(name, service), ServiceRef::Index((service % 5).into()));
+                Record::Opened { conn: conn(name), tuple, service, snapshot, hard, app }
             }
             Told::Fresh { conn: name, service } => {
                 hard().encode(&mut fresh);
-                let (tuple, kind) = (tuple(name, service), u16::from(service % 4));
-                let (hard, app) = (&fresh[..], &[][..]);
-                Record::Opened { conn: conn(name), tuple, kind, snapshot: false, hard, app }
+                let port = PORTS[usize::from(service % 4)].0;
+                let (tuple, service) = (tuple(name, service), ServiceName(port.into()));
+                let (hard, app, service) = (&fresh[..], &[][..], ServiceRef::Name(service));
+                Record::Opened { conn: conn(name), tuple, service, snapshot: false, hard, app }
             }
             Told::Input { conn: name, offset, bytes } => {
                 Record::Input { conn: conn(name), offset: offset.into(), ts_recent: 0, bytes }

@@ -4,12 +4,12 @@
 //! the cuts, the snapshots and the moment of the takeover: the client gets the bytes that one
 //! instance gives that was handed everything at once.
 
-use standin::service::{App, Edition, Env, Kind, Limits, MemoryStore, PinBytes, Read};
+use standin::service::{App, Edition, Env, Kind, Limits, MemoryStore, Patience, PinBytes, Read};
 
 use crate::library::{WALL, library};
 use crate::pieces::Pieces;
 
-const KIND: Kind = Kind::Files { root: 0 };
+const KIND: Kind = Kind::Files { root: 0, patience: Patience::ENDLESS };
 
 /// One node's instance and what it is given.
 struct Node {
@@ -122,7 +122,7 @@ impl Pair<'_> {
             }
             6 => {
                 self.primary.store.pending = value & 1 != 0;
-                self.primary.call(App::on_content)
+                self.primary.call(App::go_on)
             }
             7 => {
                 let snapshot = self.standby.snapshot();

@@ -1,6 +1,6 @@
 //! HTTP requests, as a client of the `files` service sends them.
 
-use standin::service::{App, Edition, Env, Kind, Limits, Read};
+use standin::service::{App, Edition, Env, Kind, Limits, Patience, Read};
 
 use crate::library::{WALL, library};
 
@@ -15,7 +15,10 @@ pub fn run(data: &[u8]) {
         wall: WALL,
         edition: Edition::Second,
     };
-    let mut app = App::new(Kind::Files { root: 0 }, &Limits { output_buffer: u32::MAX });
+    let mut app = App::new(
+        Kind::Files { root: 0, patience: Patience::ENDLESS },
+        &Limits { output_buffer: u32::MAX },
+    );
     app.on_input(data, &mut env);
     app.on_peer_finished(&mut env);
     assert!(app.finished(), "the client's end is the end");

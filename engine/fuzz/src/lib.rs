@@ -15,6 +15,7 @@
 //! | [`link`] | orders to a network | out of the encrypted stream comes a prefix of what went in |
 //! | [`control`] | a line | written as read |
 //! | [`http`] | requests | sound responses, an end, no hold left |
+//! | [`framing`] | a stream of requests, or of replies | what a plain parser of the whole finds, whatever the cuts |
 //! | [`files`] | orders to a pair of instances, requests | the bytes of one instance, whatever the cuts |
 //! | [`config`] | a file | places in complaints; promises of what is accepted |
 //! | [`arbiter`] | an answer of etcd's | records that could have been written; a write only where one was asked |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod files;
+pub mod framing;
 pub mod heartbeat;
 pub mod http;
 pub mod link;
@@ -50,7 +52,7 @@ mod segments;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("packets", packets::run),
     ("options", options::run),
     ("neighbour", neighbour::run),
@@ -59,6 +61,7 @@ pub const TARGETS: [Target; 16] = [
     ("link", link::run),
     ("control", control::run),
     ("http", http::run),
+    ("framing", framing::run),
     ("files", files::run),
     ("config", config::run),
     ("arbiter", arbiter::run),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arbitrary::{Arbitrary, Unstructured};
 use standin::ids::SpliceId;
 use standin::relay::{
-    Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Numbers, Relays, Settings, Splice,
+    Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Mode, Numbers, Relays, Settings, Splice,
     Stage, View,
 };
 use standin::time::{Duration, Instant};
@@ -116,12 +116,20 @@ fn settings() -> Vec<Settings> {
         check,
         idle: IDLE,
         client_max: CLIENT_MAX,
+        mode: Mode::Splice,
     };
     let backends = vec![backend("10.77.0.21:80", 1), backend("10.77.0.23:80", 0)];
     let check = Check { interval: Duration::ZERO, ..check };
     vec![
         first,
-        Settings { port: PORTS[1], backends, check, idle: Duration::from_secs(100), client_max: 3 },
+        Settings {
+            port: PORTS[1],
+            backends,
+            check,
+            idle: Duration::from_secs(100),
+            client_max: 3,
+            mode: Mode::Splice,
+        },
     ]
 }
 

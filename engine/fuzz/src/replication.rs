@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use standin::ids::Epoch;
-use standin::replica::{Follower, Frame, FrameReader, Record, Violation};
-use standin::service::{App, Edition, Env, Kind, Limits, Read};
+use standin::replica::{Follower, Frame, FrameReader, Record, ServiceRef, Violation};
+use standin::service::{App, Edition, Env, Kind, Limits, Patience, Read};
 use standin::tcp::{Hard, Horizon, Settings, Tcb};
 use standin::time::Instant;
 
@@ -70,16 +70,25 @@ fn follow(
         assert!(lsn > before, "positions grow");
         before = lsn;
         check_record(&record);
-        if let Record::Opened { kind, hard, app, .. } = record {
+        if let Record::Opened { service, hard, app, .. } = record {
+            let number = match service {
+                ServiceRef::Index(index) => index.into(),
+                ServiceRef::Name(name) => name.0 as usize,
+            };
             check_hard(hard);
-            check_app(KINDS[usize::from(kind) % KINDS.len()], app);
+            check_app(KINDS[number % KINDS.len()], app);
         }
     }
     assert_eq!(follower.applied(), before);
     Ok(())
 }
 
-const KINDS: [Kind; 4] = [Kind::Echo, Kind::Discard, Kind::Chargen, Kind::Files { root: 0 }];
+const KINDS: [Kind; 4] = [
+    Kind::Echo,
+    Kind::Discard,
+    Kind::Chargen,
+    Kind::Files { root: 0, patience: Patience::ENDLESS },
+];
 
 fn check_record(record: &Record<'_>) {
     let mut bytes = Vec::new();

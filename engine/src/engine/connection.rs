@@ -2,8 +2,9 @@
 
 use crate::ids::ConnId;
 use crate::replica::Pending;
-use crate::service::App;
-use crate::tcp::{Hard, Horizon, Parked, Tcb};
+use crate::service::{App, Kind, Place};
+use crate::session::CLIENT;
+use crate::tcp::{Hard, Horizon, Parked, State, Tcb};
 use crate::time::Instant;
 use crate::wire::FourTuple;
 
@@ -72,6 +73,37 @@ impl Alarm {
     }
 }
 
+/// Something that is put down about a connection, a bit each: there are very many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mark {
+    /// It stands in the list of those in TIME-WAIT.
+    Waits = 1,
+    /// It stands in the list of those whose client may have gone.
+    Deserted = 2,
+    /// It counts for its client's address.
+    Counts = 4,
+}
+
+/// Some of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    pub(super) const fn has(self, mark: Mark) -> bool {
+        self.0 & mark as u8 != 0
+    }
+
+    /// Puts it down, or takes it back. Whether that changes something.
+    pub(super) const fn set(&mut self, mark: Mark, holds: bool) -> bool {
+        let changes = self.has(mark) != holds;
+        if changes {
+            self.0 ^= mark as u8;
+        }
+        changes
+    }
+}
+
 /// A connection and everything that belongs to it.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -87,28 +119,32 @@ pub(super) struct Connection {
     pub(super) body: Body,
     /// Its last record in the log.
     pub(super) pending: Pending,
-    /// For whose sake the next four were set: see [`Connection::renew`].
-    pub(super) session: u32,
+    /// For the sake of which standby the next four were set: see [`Connection::renew`].
+    pub(super) era: u32,
     /// Whether the standby has been told of it: from then on everything it does is.
     pub(super) replicated: bool,
     /// Whether the application has been told that the peer finished.
     pub(super) peer_finished: bool,
     /// Whether it stands in the queue of those with something to send.
     pub(super) queued: bool,
-    /// Whether it stands in the list of those that wait for the content store.
-    pub(super) waiting: bool,
+    /// Whether it stands in the queue of those whose application is to be called again.
+    pub(super) again: bool,
     /// Held: this node could not continue it byte for byte, and that is counted (I7).
     pub(super) exposed: bool,
     /// Whether its progress changed since the last progress record.
     pub(super) progressed: bool,
-    /// Whether it stands in the list of those in TIME-WAIT.
-    pub(super) lingers: bool,
+    /// What `engine::lingering` and `engine::greed` have put down about it.
+    pub(super) marks: Marks,
     /// Whether the log says that its handshake is done.
     pub(super) handshake_logged: bool,
     /// Whether the log says that our FIN was acknowledged.
     pub(super) fin_logged: bool,
     /// Its entries in the timer wheel.
     pub(super) alarm: Alarm,
+    /// KiB of memory that it was last found to hold.
+    pub(super) holds: u16,
+    /// In which lists of `engine::memory` it stands, one bit each.
+    pub(super) lists: u16,
     /// Held: in which period it was last put down as one of the [`Recent`](super::wake::Recent).
     pub(super) noted: u32,
 }
@@ -123,33 +159,45 @@ impl Connection {
             app,
             body,
             pending: Pending::default(),
-            session: 0,
+            era: 0,
             replicated: false,
             peer_finished: false,
             queued: false,
-            waiting: false,
+            again: false,
             exposed: false,
             progressed: false,
-            lingers: false,
+            marks: Marks::default(),
             handshake_logged: false,
             fin_logged: false,
             alarm: Alarm::default(),
+            holds: 0,
+            lists: 0,
             noted: 0,
         }
     }
 
     /// What holds for one standby alone does not hold for the next one, nor for none. Standbys
     /// come and go without a walk over all connections: each sees it when it is next looked at.
-    pub(super) fn renew(&mut self, session: u32) {
-        if self.session == session {
+    pub(super) fn renew(&mut self, era: u32) {
+        if self.era == era {
             return;
         }
-        self.session = session;
+        self.era = era;
         self.replicated = false;
         self.progressed = false;
         self.exposed = false;
         self.pending = Pending::default();
         self.set_horizon(Horizon::OPEN);
+    }
+
+    /// Which leg of which session it is, if its session has several.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.app.place()
+    }
+
+    /// Whether its client has not answered our SYN.
+    pub(super) fn is_half_open(&self) -> bool {
+        !self.handshake_logged && self.place().is_none_or(|place| place.leg == CLIENT)
     }
 
     /// Takes less room if nothing is under way. Whether it does.
@@ -178,6 +226,15 @@ impl Connection {
         }
     }
 
+    /// When something is due by itself: TCP's timers, and the application's, which runs while it has
+    /// a peer to wait for, and is not to be called anyway.
+    pub(super) fn deadline(&mut self, now: Instant, kind: Kind) -> Option<Instant> {
+        let Body::Live(tcb) = &self.body else { return None };
+        let waits = is_open(tcb) && !self.again;
+        let app = waits.then(|| self.app.deadline(now, kind)).flatten();
+        [tcb.deadline(), app].into_iter().flatten().min()
+    }
+
     /// Says what the connection may reveal.
     pub(super) fn set_horizon(&mut self, horizon: Horizon) {
         if let Body::Live(tcb) = &mut self.body {
@@ -194,4 +251,9 @@ impl Connection {
             tcb.finish();
         }
     }
+}
+
+/// Whether an application has a peer to wait for: the handshake is done, and not both ends are.
+pub(super) fn is_open(tcb: &Tcb) -> bool {
+    tcb.established() && tcb.state() != State::TimeWait
 }

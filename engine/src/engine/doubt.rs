@@ -5,8 +5,9 @@
 //! named once in a while, and only so many are in one period. What is left out is counted.
 
 use super::Engine;
+use super::notice::{Fate, FileNotice, Notice};
 use super::questions::Question;
-use super::setup::{Action, Level};
+use super::setup::Action;
 use crate::ids::ConnId;
 use crate::service::{Difference, Doubt, Edition};
 use crate::tcp::{CloseCause, Transmit, farewell};
@@ -18,9 +19,6 @@ const PERIOD: Duration = Duration::from_secs(10);
 const NAMED_MAX: usize = 8;
 /// A copy that is being compared is worth a line once it has taken so long: mostly it is done sooner.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// What is said of a file. Of one that a takeover cannot go on with, both.
-const EXPOSED: &str = "not protected";
-const FAILED: &str = "a connection was reset, because it cannot be continued";
 /// From this version of the log on, replies are of the second edition.
 const VERSION_EDITION: u16 = 4;
 
@@ -35,7 +33,7 @@ pub(super) struct Doubts {
 /// One file, and what was, or will be, said of it.
 #[derive(Debug)]
 struct Named {
-    what: &'static str,
+    fate: Fate,
     root: u16,
     path: Box<str>,
     why: Option<Difference>,
@@ -45,7 +43,7 @@ struct Named {
 
 impl Doubts {
     /// Whether this is worth a line now. The number is of lines left out in the period before.
-    fn admits(&mut self, now: Instant, what: &'static str, doubt: &Doubt<'_>) -> Option<u64> {
+    fn admits(&mut self, now: Instant, fate: Fate, doubt: &Doubt<'_>) -> Option<u64> {
         let mut left_out = 0;
         if now.since(self.since) >= PERIOD {
             self.since = now;
@@ -54,7 +52,7 @@ impl Doubts {
         }
         let Doubt { root, path, why } = *doubt;
         let is_it = |named: &Named| {
-            (named.what, named.root, &*named.path, named.why) == (what, root, path, why)
+            (named.fate, named.root, &*named.path, named.why) == (fate, root, path, why)
         };
         if let Some(named) = self.named.iter_mut().find(|named| is_it(named)) {
             let due = named.due <= now;
@@ -68,7 +66,7 @@ impl Doubts {
             return None;
         }
         let due = if why.is_some() { Instant::NEVER } else { now + PATIENCE };
-        self.named.push(Named { what, root, path: path.into(), why, due });
+        self.named.push(Named { fate, root, path: path.into(), why, due });
         why.map(|_| left_out)
     }
 }
@@ -76,7 +74,7 @@ impl Doubts {
 impl Engine {
     /// By which rules replies are made: those that the standby knows, too.
     pub(super) fn edition(&self) -> Edition {
-        match self.attached && !self.link.speaks(VERSION_EDITION) {
+        match self.is_attached() && !self.link.speaks(VERSION_EDITION) {
             true => Edition::First,
             false => Edition::Second,
         }
@@ -84,45 +82,51 @@ impl Engine {
 
     /// A held connection could not be continued from the files here: says so.
     pub(super) fn doubt(&mut self, now: Instant, id: ConnId) {
-        self.tell(now, id, EXPOSED);
+        self.tell(now, id, Fate::Exposed);
     }
 
     /// I6: a stream that cannot be continued exactly is reset, counted, and told of.
+    pub(super) fn fail(&mut self, now: Instant, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        if connection.tcb_mut().is_none_or(|tcb| tcb.closed()) {
+            return;
+        }
+        self.stats.not_continued += 1;
+        self.tell(now, id, Fate::Reset);
+        self.break_off(now, id);
+    }
+
+    /// Resets a connection.
     ///
     /// After a takeover the client may have had more than we know of. It would not believe a reset
     /// with our number (RFC 5961 §3.2), and who only listens would wait for ever. So it is asked
     /// where it is, and reset for its answer.
-    pub(super) fn fail(&mut self, now: Instant, id: ConnId) {
+    pub(super) fn break_off(&mut self, now: Instant, id: ConnId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let tuple = connection.tuple;
         let Some(tcb) = connection.tcb_mut().filter(|tcb| !tcb.closed()) else { return };
         let question = tcb.is_resumed().then(|| farewell(&self.setup.tcp, &tcb.hard(), now));
         tcb.abort(now);
-        self.stats.not_continued += 1;
-        self.tell(now, id, FAILED);
         match question {
             Some(Transmit { seq, ack, window, options, .. }) => {
                 let timestamps = options.timestamps;
                 let question = Question { tuple, seq, ack, window, timestamps, blind: false };
-                self.questions.ask(question);
-                self.end(id, CloseCause::Aborted);
+                self.ask(question);
+                self.end(now, id, CloseCause::Aborted);
             }
             None => self.touch(now, id),
         }
     }
 
-    fn tell(&mut self, now: Instant, id: ConnId, what: &'static str) {
+    fn tell(&mut self, now: Instant, id: ConnId, fate: Fate) {
         let Self { table, doubts, actions, .. } = self;
         let Some(doubt) = table.get_mut(id).and_then(|connection| connection.app.doubt()) else {
             return;
         };
-        let Some(left_out) = doubts.admits(now, what, &doubt) else { return };
-        let level = if doubt.why.is_some() { Level::Warn } else { Level::Info };
-        let more = match left_out {
-            0 => String::new(),
-            count => format!("; {count} such lines were left out before"),
-        };
-        actions.push_back(Action::Report(level, format!("{what}: file {doubt}{more}")));
+        let Some(left_out) = doubts.admits(now, fate, &doubt) else { return };
+        let Doubt { root, path, why } = doubt;
+        let file = FileNotice { fate, root, path: path.into(), why, left_out };
+        actions.push_back(Action::Report(Notice::File(file)));
     }
 }
 
@@ -135,13 +139,18 @@ mod tests {
         let mut doubts = Doubts::default();
         let at = Instant::from_millis;
         let of = |path| Doubt { root: 0, path, why: Some(Difference::Content) };
-        assert_eq!(doubts.admits(at(20_000), EXPOSED, &of("a")), Some(0));
-        assert_eq!(doubts.admits(at(20_001), EXPOSED, &of("a")), None);
+        assert_eq!(doubts.admits(at(20_000), Fate::Exposed, &of("a")), Some(0));
+        assert_eq!(doubts.admits(at(20_001), Fate::Exposed, &of("a")), None);
         let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
-        let told =
-            names.iter().filter(|name| doubts.admits(at(20_002), EXPOSED, &of(name)).is_some());
+        let told = names
+            .iter()
+            .filter(|name| doubts.admits(at(20_002), Fate::Exposed, &of(name)).is_some());
         assert_eq!(told.count(), NAMED_MAX - 1);
-        assert_eq!(doubts.admits(at(30_000), EXPOSED, &of("a")), Some(13), "so many were left out");
+        assert_eq!(
+            doubts.admits(at(30_000), Fate::Exposed, &of("a")),
+            Some(13),
+            "so many were left out"
+        );
     }
 
     #[test]
@@ -149,9 +158,9 @@ mod tests {
         let mut doubts = Doubts::default();
         let at = Instant::from_millis;
         let of = Doubt { root: 0, path: "a", why: None };
-        assert_eq!(doubts.admits(at(20_000), EXPOSED, &of), None);
-        assert_eq!(doubts.admits(at(20_099), EXPOSED, &of), None);
-        assert_eq!(doubts.admits(at(20_100), EXPOSED, &of), Some(0));
-        assert_eq!(doubts.admits(at(20_200), EXPOSED, &of), None);
+        assert_eq!(doubts.admits(at(20_000), Fate::Exposed, &of), None);
+        assert_eq!(doubts.admits(at(20_099), Fate::Exposed, &of), None);
+        assert_eq!(doubts.admits(at(20_100), Fate::Exposed, &of), Some(0));
+        assert_eq!(doubts.admits(at(20_200), Fate::Exposed, &of), None);
     }
 }

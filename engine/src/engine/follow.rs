@@ -2,12 +2,14 @@
 
 use super::Engine;
 use super::connection::{Body, Connection};
+use super::setup::ServicePort;
 use crate::ids::{ConnId, Epoch, Lsn};
 use crate::relay::{Splice, Stage};
-use crate::replica::{Record, Violation};
+use crate::replica::{Record, ServiceRef, Violation};
 use crate::service::output::ENDLESS;
-use crate::service::{App, Edition, Env, PinBytes, Store};
-use crate::tcp::Hard;
+use crate::service::{App, Edition, Env, PinBytes, Place, Store};
+use crate::session::{CLIENT, Event, Membership};
+use crate::tcp::{CloseCause, Hard};
 use crate::time::Instant;
 
 /// Why a record that decodes cannot be true here.
@@ -22,10 +24,12 @@ impl Engine {
         lsn: Lsn,
         record: &Record<'_>,
     ) -> Result<(), Violation> {
+        self.work += 1;
         self.apply_record(now, epoch, record)
             .map_err(|why| Violation::Contradiction { lsn, why })?;
         if let Some(id) = record.conn() {
             self.note_exposure(now, id);
+            self.note_memory(id);
             self.note_life(now, id, record);
         }
         Ok(())
@@ -41,31 +45,45 @@ impl Engine {
         }
         if exposed || connection.app.awaits_store() {
             self.doubt(now, id);
-            self.await_content(id);
         }
     }
 
     /// Keeps what a takeover wants to know at once: who was heard lately, and how many are in the
     /// handshake.
     fn note_life(&mut self, now: Instant, id: ConnId, record: &Record<'_>) {
-        let Some(connection) = self.table.get_mut(id) else { return };
+        let Self { table, duty, .. } = self;
+        let Some(connection) = table.get_mut(id) else { return };
         let Body::Held(hard) = &connection.body else { return };
-        if hard.handshake_done && !connection.handshake_logged {
+        let stands = hard.handshake_done && !connection.handshake_logged;
+        if stands {
+            self.half_open -= usize::from(connection.is_half_open());
             connection.handshake_logged = true;
-            self.half_open -= 1;
         }
         // A snapshot says nothing of when.
-        if !matches!(record, Record::Opened { snapshot: true, .. }) {
-            self.recent.note(now, id, &mut connection.noted);
+        if let Some(following) = duty.following_mut()
+            && !matches!(record, Record::Opened { snapshot: true, .. })
+        {
+            following.recent.note(now, id, &mut connection.noted);
         }
+        let place = connection.place();
         self.note_lingering(id);
+        self.note_source(id);
+        if let Some(Place { slot, .. }) = place {
+            let event =
+                if matches!(record, Record::Tick { .. }) { Event::Tick } else { Event::Moved };
+            self.call_session(now, slot, event, None, None);
+        }
+        if stands {
+            self.on_stands(now, id);
+        }
     }
 
     fn apply_record(&mut self, now: Instant, epoch: Epoch, record: &Record<'_>) -> Result<(), Why> {
         match *record {
-            Record::Opened { conn, snapshot: _, tuple, kind, hard, app } => {
+            Record::Opened { conn, snapshot: _, tuple, service, hard, app } => {
+                let service = self.service_of(service).ok_or("service is unknown")?;
                 let hard = Hard::decode(hard).map_err(|_| "connection state does not decode")?;
-                self.apply_opened(conn, tuple, kind, hard, app)
+                self.apply_opened(conn, tuple, service, hard, app)
             }
             Record::Input { conn, offset, ts_recent, bytes } => {
                 let Held { app, hard, mut env, .. } = self.held(conn)?;
@@ -97,6 +115,21 @@ impl Engine {
                 let Held { app, mut env, .. } = self.held(conn)?;
                 app.on_pin(bytes, &mut env).map_err(|_| "pin does not decode")
             }
+            Record::Stood { conn, hard: stood } => {
+                let stood = Hard::decode(stood).map_err(|_| "connection state does not decode")?;
+                let Held { hard, .. } = self.held(conn)?;
+                let same = (stood.iss, stood.ts_offset, stood.active_open, stood.received);
+                if same != (hard.iss, hard.ts_offset, true, hard.received) || !stood.handshake_done
+                {
+                    return Err("what stands is not what was dialled");
+                }
+                *hard = stood;
+                Ok(())
+            }
+            Record::Tick { conn } => {
+                let Held { app, .. } = self.held(conn)?;
+                app.place().map(|_| ()).ok_or("tick of a connection that wants none")
+            }
             Record::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
                 let Held { app, hard, mut env, .. } = self.held(conn)?;
                 if acked > ENDLESS {
@@ -112,18 +145,23 @@ impl Engine {
                 app.on_acked(hard.acked, &mut env);
                 Ok(())
             }
-            Record::Closed { conn, cause: _ } => {
-                let connection =
-                    self.table.remove_held(conn).ok_or("closed connection is unknown")?;
+            Record::Closed { conn, cause } => {
+                let mut connection =
+                    self.table.remove(conn).ok_or("closed connection is unknown")?;
                 self.unprotected -= u32::from(connection.exposed);
-                self.half_open -= usize::from(!connection.handshake_logged);
+                self.half_open -= usize::from(connection.is_half_open());
+                self.memory.release(connection.holds);
+                self.uncount_source(&connection);
+                // One that a later version gives is none that ended in order.
+                let orderly = cause == CloseCause::Done.code();
+                let cause = if orderly { CloseCause::Done } else { CloseCause::Aborted };
+                self.leave_session(now, &mut connection, cause, None);
                 let mut app = connection.app;
-                app.close(self.store.as_mut());
+                self.store.close(conn, &mut app);
                 Ok(())
             }
-            Record::SnapshotBegin { connections } => {
+            Record::SnapshotBegin { connections: _ } => {
                 self.forget_connections(now);
-                self.expected = connections;
                 Ok(())
             }
             Record::Spliced { splice, client, backend, seq, ts } => {
@@ -147,6 +185,18 @@ impl Engine {
         }
     }
 
+    /// Which of the configured services a record speaks of.
+    fn service_of(&self, service: ServiceRef) -> Option<u16> {
+        let services = &self.setup.services;
+        match service {
+            ServiceRef::Index(index) => services.get(usize::from(index)).map(|_| index),
+            ServiceRef::Name(name) => {
+                let place = services.iter().position(|service| service.name == name)?;
+                u16::try_from(place).ok()
+            }
+        }
+    }
+
     fn apply_opened(
         &mut self,
         id: ConnId,
@@ -155,15 +205,22 @@ impl Engine {
         hard: Hard,
         app: &[u8],
     ) -> Result<(), Why> {
-        let port = self.setup.services.get(usize::from(service)).ok_or("service is unknown")?;
+        let ServicePort { kind, port, .. } = self.setup.services[usize::from(service)];
+        let (place, app) = if kind.has_sessions() {
+            let (membership, app) = Membership::decode(app).ok_or("leg does not decode")?;
+            (Some(self.hold_leg(id, tuple, service, &membership)?), app)
+        } else {
+            (None, app)
+        };
+        let accepted = place.is_none_or(|place| place.leg == CLIENT);
         let ours = self.setup.addresses.contains(&tuple.local.ip())
-            && tuple.local.port() == port.port
+            && (!accepted || tuple.local.port() == port)
             && tuple.local.is_ipv6() == tuple.remote.is_ipv6();
         if !ours {
             return Err("connection is not one of the service's");
         }
-        let mut env = following(self.store.as_mut(), &mut self.pins, self.wall);
-        let app = App::restore(port.kind, &self.setup.limits, app, &mut env)
+        let mut env = following(self.store.of(id), &mut self.pins, self.wall);
+        let app = App::restore(kind, &self.setup.limits, app, &mut env)
             .map_err(|_| "application state does not decode")?;
         let mut connection =
             Box::new(Connection::new(id, tuple, service, app, Body::Held(Box::new(hard))));
@@ -172,9 +229,12 @@ impl Engine {
             connection.handshake_logged = hard.handshake_done;
             connection.fin_logged = hard.fin_acked;
         }
-        let half_open = usize::from(!connection.handshake_logged);
+        if let Some(place) = place {
+            connection.app.take_place(place);
+        }
+        let half_open = usize::from(connection.is_half_open());
         self.table.insert(connection).map_err(|mut refused| {
-            refused.app.close(self.store.as_mut());
+            refused.app.close(&mut self.store);
             "connection's place is taken"
         })?;
         self.half_open += half_open;
@@ -187,7 +247,7 @@ impl Engine {
         let connection = table.get_mut(id).ok_or("record of an unknown connection")?;
         let Connection { app, body, peer_finished, .. } = connection;
         let Body::Held(hard) = body else { return Err("record of a connection that is ours") };
-        let env = following(store.as_mut(), pins, *wall);
+        let env = following(store.of(id), pins, *wall);
         Ok(Held { app, hard, peer_finished, env })
     }
 }

@@ -4,8 +4,8 @@
 //! what would make a takeover lose connections makes the standby no protection (I7).
 
 use super::Engine;
+use super::notice::Notice;
 use super::obstacle::{self, Obstacle};
-use super::setup::Level;
 use crate::ids::Node;
 use crate::replica::{Frame, HostFacts, HostWord, VERSION};
 use crate::time::Instant;
@@ -76,11 +76,10 @@ impl Engine {
         let (old, new) = (in_its_way(&before), in_its_way(&self.peer_host));
         if old != new {
             let peer = self.setup.node.peer();
-            let (level, line) = match new.is_empty() {
-                true => (Level::Info, format!("node {peer} can carry the service again")),
-                false => (Level::Warn, format!("node {peer} cannot carry the service: {new}")),
-            };
-            self.report(level, line);
+            self.report(match new.is_empty() {
+                true => Notice::PeerFit { peer },
+                false => Notice::PeerObstacles { peer, obstacles: new },
+            });
         }
         self.compare_hosts(now);
     }
@@ -89,22 +88,16 @@ impl Engine {
     pub(super) fn compare_hosts(&mut self, now: Instant) {
         let bars = self.barring_differences();
         self.roles.on_peer_host(now, bars.is_empty());
-        let (mut told, level) =
-            match bars.is_empty() && self.barring_differences_of_heir().is_empty() {
-                true => (self.other_differences(), Level::Info),
-                false => (self.differences_in_mtu_and_families(), Level::Warn),
-            };
-        if level == Level::Warn {
-            told.extend(self.other_differences());
-        }
+        let costs = !bars.is_empty() || !self.barring_differences_of_heir().is_empty();
+        let mut told = if costs { self.differences_in_mtu_and_families() } else { Vec::new() };
+        told.extend(self.other_differences());
         let told = told.join("; ");
         if told != self.differences {
             self.differences.clone_from(&told);
-            let line = match told.is_empty() {
-                true => "the hosts of the two nodes no longer differ".to_owned(),
-                false => format!("the hosts of the two nodes differ: {told}"),
-            };
-            self.report(if told.is_empty() { Level::Info } else { level }, line);
+            self.report(match told.is_empty() {
+                true => Notice::HostsAlike,
+                false => Notice::HostsDiffer { differences: told, costs },
+            });
         }
     }
 

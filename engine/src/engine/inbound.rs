@@ -3,11 +3,11 @@
 use core::net::IpAddr;
 
 use super::connection::{Body, Connection};
+use super::notice::Notice;
 use super::outbox::{Kind, Loose, Relayed};
 use super::relaying::Passing;
 use super::replicate::append_input;
 use super::settle::Before;
-use super::setup::Level;
 use super::{Complaint, Engine};
 use crate::ids::ConnId;
 use crate::service::{App, Env};
@@ -30,14 +30,15 @@ impl Engine {
     ///
     /// What a relay forwards is rewritten where it lies, and returned: the host puts it on the wire
     /// at once, if the engine may still speak ([`Self::speak_until`]).
-    pub fn on_packet(
+    pub(crate) fn on_packet(
         &mut self,
         now: Instant,
         vnet: VnetHeader,
         bytes: &mut [u8],
     ) -> Option<Relayed> {
         self.stats.packets_in += 1;
-        if !self.owner {
+        self.work += 1;
+        if !self.owns() {
             // Until a connection's state is known its packets are dropped, never refused (I5).
             self.stats.not_owner += 1;
             return None;
@@ -61,7 +62,8 @@ impl Engine {
             let passing = self.on_datagram(now, &ip, check)?;
             return self.pass_on(vnet, bytes, &passing);
         }
-        match self.reassembler.insert(now, &ip) {
+        let owner = self.duty.owner_mut()?;
+        match owner.reassembler.insert(now, &ip) {
             Ok(Some(whole)) => match whole.packet() {
                 Ok(ip) => {
                     if let Some(passing) = self.on_datagram(now, &ip, ChecksumState::Verify) {
@@ -105,7 +107,7 @@ impl Engine {
     }
 
     fn answer_ping(&mut self, request: &IpPacket<'_>) {
-        if self.outbox.room(Kind::Echo) == 0 {
+        if self.room(Kind::Echo) == 0 {
             return;
         }
         self.ip_id = self.ip_id.wrapping_add(1);
@@ -122,13 +124,13 @@ impl Engine {
     pub(super) fn push_in_pieces(&mut self, kind: Kind, packet: &[u8]) {
         // The longest headers, and a length that is a multiple of 8.
         let text = usize::from(self.setup.mtu).saturating_sub(48 + 7).max(8);
-        if self.outbox.room(kind) < packet.len().div_ceil(text) {
+        if self.room(kind) < packet.len().div_ceil(text) {
             return;
         }
         let mut fragments = Fragments::of(packet, self.setup.mtu.into(), self.ip_id.into());
         let mut piece = vec![0; usize::from(self.setup.mtu).max(IPV6_MTU_MIN)];
         while let Some(length) = fragments.write_next(&mut piece) {
-            self.outbox.push(kind, Loose::Packet(piece[..length].to_vec()));
+            self.push(kind, Loose::Packet(piece[..length].to_vec()));
         }
     }
 
@@ -167,7 +169,7 @@ impl Engine {
         let Some(id) = self.table.find(tuple) else { return self.on_stranger(now, tuple, segment) };
         self.wake(now, id);
         if let Some(facts) = self.cookie_beside(now, id, &tuple, segment) {
-            self.end(id, CloseCause::Aborted);
+            self.end(now, id, CloseCause::Aborted);
             return self.open_from_cookie(now, tuple, segment, &facts);
         }
         let is_syn = segment.flags.contains(Flags::SYN)
@@ -185,7 +187,10 @@ impl Engine {
                 self.stats.backlog_dropped += 1;
                 return;
             }
-            self.end(id, CloseCause::Done);
+            if !self.may_begin(now, &tuple) {
+                return;
+            }
+            self.end(now, id, CloseCause::Done);
             return self.open(now, tuple, segment, Some(least));
         }
         self.feed(now, id, segment);
@@ -241,14 +246,15 @@ impl Engine {
         }
         if let Some(reset) = tcp::reset_for(segment) {
             self.stats.refused += 1;
-            self.outbox.push(Kind::Reset, Loose::Segment(tuple, reset));
+            self.push(Kind::Reset, Loose::Segment(tuple, reset));
         }
     }
 
     /// Whether the end of `tuple` is asked where it is, and goes on being asked: its answer is to be
     /// refused, and the reset may be lost.
     fn hear_answer(&mut self, tuple: &FourTuple, segment: &Segment<'_>) -> bool {
-        let Some(question) = self.questions.find(tuple) else { return false };
+        let Some(owner) = self.duty.owner_mut() else { return false };
+        let Some(question) = owner.questions.find(tuple) else { return false };
         let over = match segment.flags.intersection(Flags::SYN | Flags::ACK | Flags::RST) {
             // Nobody is there: that is how a question of this number is answered then.
             Flags::RST => segment.seq == question.ack,
@@ -257,7 +263,7 @@ impl Engine {
             _ => false,
         };
         if over {
-            self.questions.forget(tuple);
+            owner.questions.forget(tuple);
         }
         !over
     }
@@ -292,7 +298,18 @@ impl Engine {
     fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, least: Option<SeqNum>) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let clock = self.clock.at(now);
-        if !self.has_room() {
+        if self.lacks_backend(service, &tuple) {
+            // As a port where nobody listens.
+            self.stats.refused += 1;
+            if let Some(reset) = tcp::reset_for(syn) {
+                self.push(Kind::Reset, Loose::Segment(tuple, reset));
+            }
+            return;
+        }
+        if !self.may_begin(now, &tuple) {
+            return;
+        }
+        if !self.has_room(now) {
             // Nor a cookie: its client would take the connection for open, and wait in vain.
             return self.refuse_for_room(now);
         }
@@ -311,7 +328,7 @@ impl Engine {
                 self.setup.mtu,
                 self.cookies.layout(),
             );
-            return self.outbox.push(Kind::Cookie, Loose::Segment(tuple, answer));
+            return self.push(Kind::Cookie, Loose::Segment(tuple, answer));
         }
         if self.is_crowded() {
             // A SYN costs a record, too.
@@ -319,7 +336,7 @@ impl Engine {
             return;
         }
         let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
-        let Some(id) = self.make_room() else {
+        let Some(id) = self.make_room(now) else {
             self.refuse_for_room(now);
             return;
         };
@@ -342,7 +359,10 @@ impl Engine {
         facts: &tcp::cookie::Facts,
     ) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
-        let Some(id) = self.make_room() else {
+        if !self.may_begin(now, &tuple) {
+            return;
+        }
+        let Some(id) = self.make_room(now) else {
             self.refuse_for_room(now);
             return;
         };
@@ -363,16 +383,14 @@ impl Engine {
 
     /// Whether the standby is so far behind that clients have to wait and resend.
     pub(super) fn is_crowded(&self) -> bool {
-        self.log.backlog_bytes() > self.setup.backlog_bytes_max as u64
+        self.backlog_bytes() > self.setup.backlog_bytes_max as u64
     }
 
     /// The table is full: the client may try again.
     fn refuse_for_room(&mut self, now: Instant) {
         self.stats.table_full += 1;
         if let Some(left_out) = self.complaints.permit(now, Complaint::Full) {
-            let count = self.table.len();
-            let text = format!("no room for new connections: there are {count}{left_out}");
-            self.report(Level::Warn, text);
+            self.report(Notice::Full { connections: self.table.len(), left_out });
         }
     }
 
@@ -382,21 +400,27 @@ impl Engine {
         let mut connection =
             Box::new(Connection::new(id, tuple, service, app, Body::Live(Box::new(tcb))));
         connection.handshake_logged = connection.tcb_mut().is_some_and(|tcb| tcb.established());
-        let half_open = usize::from(!connection.handshake_logged);
+        let stands = connection.handshake_logged;
         if self.table.insert(connection).is_err() {
             self.refuse_for_room(now);
             return;
         }
-        self.half_open += half_open;
+        self.half_open += usize::from(!stands);
         self.stats.opened += 1;
-        self.replicate_opened(id);
+        self.pay(now, &tuple);
+        self.begin_session(id);
+        self.note_source(id);
+        self.replicate_opened(now, id);
+        if stands {
+            self.on_stands(now, id);
+        }
         self.touch(now, id);
     }
 
     /// Hands a segment to its connection, its bytes to the log and to the application.
     fn feed(&mut self, now: Instant, id: ConnId, segment: &Segment<'_>) {
         let (crowded, edition) = (self.is_crowded(), self.edition());
-        let Self { table, log, store, pins, stats, wall, .. } = self;
+        let Self { table, duty, store, pins, stats, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Live(tcb) = &mut connection.body else { return };
         if crowded && connection.replicated && !segment.payload.is_empty() {
@@ -407,14 +431,15 @@ impl Engine {
         let mut offset = before.received;
         let ts_recent = segment.options.timestamps.map_or(0, |timestamps| timestamps.val);
         let (app, replicated) = (&mut connection.app, connection.replicated);
+        let mut standby = duty.standby_mut().filter(|_| replicated);
         let mut last = None;
         let verdict = tcb.on_segment(now, segment, &mut |bytes| {
-            if replicated {
-                last = append_input(log, id, offset, ts_recent, bytes).or(last);
+            if let Some(standby) = &mut standby {
+                last = append_input(&mut standby.log, id, offset, ts_recent, bytes).or(last);
             }
             offset += bytes.len() as u64;
             stats.bytes_in += bytes.len() as u64;
-            let store = store.as_mut();
+            let store = store.of(id);
             app.on_input(bytes, &mut Env { store, lead: true, pins, wall: *wall, edition });
         });
         self.settle(now, id, before, last, verdict);

@@ -4,7 +4,7 @@
 //! intervals.
 
 use super::Engine;
-use super::setup::Level;
+use super::notice::Notice;
 use crate::time::{Duration, Instant};
 
 /// Between the first line and the second, and at most.
@@ -41,9 +41,8 @@ impl Incompatible {
 impl Engine {
     /// The peer, or whoever is at its address, cannot be worked with.
     pub(super) fn on_incompatible(&mut self, now: Instant, why: String) {
-        let line = format!("the peer is not compatible: {why}");
-        if self.incompatible.note(now, why) {
-            self.report(Level::Warn, line);
+        if self.incompatible.note(now, why.clone()) {
+            self.report(Notice::Incompatible { why });
         }
     }
 }

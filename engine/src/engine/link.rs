@@ -2,7 +2,8 @@
 
 use super::Engine;
 use super::hosts::VERSION_HOSTS;
-use super::setup::{Action, Level, LinkInput};
+use super::notice::{Breach, Notice};
+use super::setup::{Action, LinkInput};
 use crate::ids::{Epoch, Lsn};
 use crate::replica::{Follower, Frame, FrameReader, Heartbeat, Hello, Part, Refusal, Versions};
 use crate::role::{Beat, BeatRole, Echo, LinkEvent, Path, Role};
@@ -83,16 +84,18 @@ impl Engine {
 
     /// Closes the open batch and gives the bytes that the peer shall have. The host takes from the
     /// front what it could write.
-    pub fn link_output(&mut self, now: Instant) -> &mut Vec<u8> {
+    pub(crate) fn link_output(&mut self, now: Instant) -> &mut Vec<u8> {
         self.flush_log(now);
         self.tell_exposure();
         &mut self.link.output
     }
 
     pub(super) fn flush_log(&mut self, now: Instant) {
-        if self.attached && self.link.carries_log {
+        if let Some(standby) = self.duty.standby_mut()
+            && self.link.carries_log
+        {
             let clock = self.clock.at(now).as_nanos();
-            self.log.flush(self.roles.epoch(), clock, &mut self.link.output);
+            standby.log.flush(self.roles.epoch(), clock, &mut self.link.output);
         }
     }
 
@@ -110,12 +113,8 @@ impl Engine {
             boot: self.setup.boot,
             role: self.roles.beat_role().to_u8(),
             epoch: self.roles.epoch(),
-            config: self
-                .setup
-                .parts
-                .iter()
-                .map(|(name, digest)| Part::new(name, *digest))
-                .collect(),
+            config: parts(&self.setup.parts),
+            config_3: parts(&self.setup.parts_3),
         }
     }
 
@@ -138,7 +137,7 @@ impl Engine {
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(violation) => break Err(violation.to_string()),
+                Err(violation) => break Err(violation.into()),
             }
         };
         if self.link.stage != Stage::Down {
@@ -146,18 +145,18 @@ impl Engine {
         }
         match result {
             Ok(()) => self.confirm(),
-            Err(why) => self.break_link(now, &why),
+            Err(breach) => self.break_link(now, breach),
         }
     }
 
-    fn on_link_frame(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), String> {
+    fn on_link_frame(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), Breach> {
         match (self.link.stage, frame) {
             (Stage::Greeting, Frame::Hello(hello)) => self.on_hello(now, hello),
-            (Stage::Up, Frame::Log { first, epoch, clock, records }) => self
-                .on_log(now, *first, *epoch, *clock, records)
-                .map_err(|violation| violation.to_string()),
+            (Stage::Up, Frame::Log { first, epoch, clock, records }) => {
+                Ok(self.on_log(now, *first, *epoch, *clock, records)?)
+            }
             (Stage::Up, Frame::Confirm { lsn, unprotected })
-                if self.attached && self.link.carries_log =>
+                if self.is_attached() && self.link.carries_log =>
             {
                 self.link.told = Some((*lsn, *unprotected));
                 self.on_confirm(now, *lsn);
@@ -182,13 +181,13 @@ impl Engine {
                 self.on_peer_host(now, word);
                 Ok(())
             }
-            (Stage::Greeting, _) => Err("expected a greeting".to_owned()),
-            (_, Frame::Hello(_)) => Err("a second greeting".to_owned()),
-            (Stage::Down, _) => Err("a frame on a closed link".to_owned()),
+            (Stage::Greeting, _) => Err(Breach::NoGreeting),
+            (_, Frame::Hello(_)) => Err(Breach::SecondGreeting),
+            (Stage::Down, _) => Err(Breach::AfterEnd),
         }
     }
 
-    fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), String> {
+    fn on_hello(&mut self, now: Instant, hello: &Hello) -> Result<(), Breach> {
         let compared = self.hello().compare(hello);
         if let Ok(version) = compared {
             self.cookies.note_version(now, version);
@@ -203,9 +202,9 @@ impl Engine {
             return Ok(());
         }
         (self.link.stage, self.link.version) = (Stage::Up, compared.unwrap_or_default());
-        let role = BeatRole::from_u8(hello.role).ok_or("the peer has an unknown role")?;
+        let role = BeatRole::from_u8(hello.role).ok_or(Breach::UnknownRole)?;
         self.roles.on_link(now, LinkEvent::Up { boot: hello.boot, epoch: hello.epoch, role });
-        let owned_before = self.owner;
+        let owned_before = self.owns();
         self.follow_roles(now);
         self.incompatible.clear();
         self.meet_host(now);
@@ -214,7 +213,12 @@ impl Engine {
             // may take over with what it had, until the role machine knows that it will not.
             Role::Primary { duplex: false } if owned_before => self.attach_if_trusted(now),
             // Each stream carries a log of its own.
-            Role::Standby { .. } => self.follower = Some(Follower::new(self.roles.epoch())),
+            Role::Standby { .. } => {
+                let epoch = self.roles.epoch();
+                if let Some(following) = self.duty.following_mut() {
+                    following.follower = Some(Follower::new(epoch));
+                }
+            }
             Role::Primary { .. } | Role::Joining | Role::Silent => {}
         }
         Ok(())
@@ -232,7 +236,10 @@ impl Engine {
         if epoch < self.roles.epoch() {
             return Ok(());
         }
-        let Some(mut follower) = self.follower.take() else { return Ok(()) };
+        let following = self.duty.following_mut();
+        let Some(mut follower) = following.and_then(|of| of.follower.take()) else {
+            return Ok(());
+        };
         let fresh = follower.applied() == Lsn::ZERO;
         follower.on_log(first, epoch)?;
         self.clock.heard(now, clock, fresh);
@@ -240,23 +247,30 @@ impl Engine {
         while let Some((lsn, record)) = follower.next(&mut records)? {
             self.apply(now, epoch, lsn, &record)?;
         }
-        self.follower = Some(follower);
+        if let Some(following) = self.duty.following_mut() {
+            following.follower = Some(follower);
+        }
         self.follow_roles(now);
         Ok(())
     }
 
-    fn on_handover(&mut self, now: Instant, epoch: Epoch, lsn: Lsn) -> Result<(), String> {
+    fn on_handover(&mut self, now: Instant, epoch: Epoch, lsn: Lsn) -> Result<(), Breach> {
         // One that crossed a change of role offers an epoch that has begun without it.
         if epoch <= self.roles.epoch() {
             return Ok(());
         }
-        let Some(follower) = &self.follower else { return Ok(()) };
+        let Some(follower) = self.follower() else { return Ok(()) };
         if follower.applied() != lsn {
-            return Err("hand-over without its last records".to_owned());
+            return Err(Breach::EarlyHandover);
         }
         self.roles.on_handover(now);
         self.follow_roles(now);
         Ok(())
+    }
+
+    /// The peer's log, as far as it is followed.
+    fn follower(&self) -> Option<&Follower> {
+        self.duty.following()?.follower.as_ref()
     }
 
     /// One confirmation for everything that arrived together.
@@ -265,7 +279,8 @@ impl Engine {
             // A peer that does not read is told later: confirmations are cumulative.
             return;
         }
-        if let Some(lsn) = self.follower.as_mut().and_then(Follower::confirm) {
+        let following = self.duty.following_mut();
+        if let Some(lsn) = following.and_then(|of| of.follower.as_mut()?.confirm()) {
             let unprotected = self.unprotected;
             Frame::Confirm { lsn, unprotected }.encode(&mut self.link.output);
             self.link.told = Some((lsn, unprotected));
@@ -276,7 +291,7 @@ impl Engine {
     /// primary is told at once. Up to version 3 it learns by the next heartbeat.
     fn tell_exposure(&mut self) {
         let unprotected = self.unprotected;
-        let Some(lsn) = self.follower.as_ref().map(Follower::applied) else { return };
+        let Some(lsn) = self.follower().map(Follower::applied) else { return };
         let news = self.link.told.is_some_and(|(_, told)| told != unprotected);
         if news && self.link.speaks(VERSION_HOSTS) && self.link.output.len() <= PINGS_MAX {
             Frame::Confirm { lsn, unprotected }.encode(&mut self.link.output);
@@ -296,8 +311,8 @@ impl Engine {
     }
 
     /// The peer broke the protocol: the stream ends, and says why.
-    pub(super) fn break_link(&mut self, now: Instant, why: &str) {
-        self.report(Level::Warn, format!("the peer broke the replication protocol: {why}"));
+    pub(super) fn break_link(&mut self, now: Instant, breach: Breach) {
+        self.report(Notice::PeerBroke(breach));
         self.hang_up(now);
         self.roles.on_link(now, LinkEvent::Lost);
         self.follow_roles(now);
@@ -314,7 +329,7 @@ impl Engine {
     /// The stream is gone. In duplex the role machine decides what becomes of the connections; a
     /// newcomer that never got so far is simply forgotten.
     fn unattended(&mut self, now: Instant) {
-        if self.attached && self.roles.role() == (Role::Primary { duplex: false }) {
+        if self.is_attached() && self.roles.role() == (Role::Primary { duplex: false }) {
             self.detach_standby(now);
         }
     }
@@ -333,7 +348,7 @@ impl Engine {
         let beat = self.taken_as_answer(now, beat);
         // What nobody answers for may be a recording: its clock, too, is of another time.
         if self.roles.on_heartbeat(now, path, &beat) {
-            if !self.owner && heartbeat.clock != 0 {
+            if !self.owns() && heartbeat.clock != 0 {
                 self.clock.heard(now, heartbeat.clock, false);
             }
             self.peer = Some(heartbeat);
@@ -371,8 +386,8 @@ impl Engine {
             sent,
             echo: echo.sent,
             echo_boot: echo.boot,
-            applied: self.follower.as_ref().map_or(Lsn::ZERO, Follower::applied),
-            clock: if self.owner { self.clock.at(now).as_nanos() } else { 0 },
+            applied: self.follower().map_or(Lsn::ZERO, Follower::applied),
+            clock: if self.owns() { self.clock.at(now).as_nanos() } else { 0 },
             unprotected: self.unprotected.max(unfit),
             fit,
             hears_lan,
@@ -415,4 +430,8 @@ fn beat_of(heartbeat: &Heartbeat) -> Option<Beat> {
         fit,
         hears_lan,
     })
+}
+
+fn parts(of: &[(String, u64)]) -> Vec<Part> {
+    of.iter().map(|(name, digest)| Part::new(name, *digest)).collect()
 }

@@ -23,6 +23,16 @@ pub(super) fn mistaken_horizon(setup: &Setup, mut horizon: Horizon) -> Horizon {
     horizon
 }
 
+/// Where output ended before a record, as an engine sees it that looks when it has been made.
+pub(super) fn mistaken_before(setup: &Setup, before: u64, now: u64) -> u64 {
+    if setup.has(Defect::EffectBeforeCause) { now } else { before }
+}
+
+/// How many applications are called in one turn, by an engine that does not look how long that takes.
+pub(super) fn mistaken_share(setup: &Setup, share: usize) -> usize {
+    if setup.has(Defect::AnswerAtOnce) { usize::MAX } else { share }
+}
+
 /// What a connection is carried on with.
 pub(super) fn err_in_state(setup: &Setup, hard: &mut Hard) {
     if setup.has(Defect::TimestampRegression) {
@@ -62,8 +72,9 @@ impl Engine {
             self.forget_connections(now);
         }
         if self.setup.has(Defect::AnnounceBeforeRoutes) {
-            self.owner = true;
-            self.announced = false;
+            if let Some(owner) = self.duty.owner_mut() {
+                (owner.speaks, owner.announced) = (true, false);
+            }
             self.queue_frames_and_beats(now);
         }
     }
@@ -89,7 +100,7 @@ impl Engine {
     /// When everything is in place.
     pub(super) fn err_in_takeover(&mut self) {
         if self.setup.has(Defect::SpeakBeforeAnnounce) {
-            self.announced = true;
+            self.duty.owner_mut().into_iter().for_each(|owner| owner.announced = true);
         }
     }
 }

@@ -8,78 +8,87 @@
 //!   time ─────► on_timer ──┘                        └─► speak_until (the write gate, I3)
 //! ```
 //!
-//! The host calls an `on_` function for whatever happened, then carries out every
-//! [`Engine::poll_action`] in order, then writes what [`Engine::link_output`] holds, then puts
-//! [`Engine::poll_packet`] on the wire, each packet only while a fresh clock shows less than
-//! [`Engine::speak_until`]. That order is I5: state, route, gate, announcement, nudge.
+//! In which order a host calls an `on_` function for what has happened and lets out what follows is
+//! [`Turn`]'s to say.
 
+mod again;
 mod connection;
 mod cookies;
 mod counts;
 mod doubt;
 mod follow;
+mod graveyard;
+mod greed;
 mod hosts;
 mod inbound;
 mod incompatible;
 mod lingering;
 mod link;
+mod memory;
 #[cfg(feature = "defects")]
 mod mistakes;
+mod notice;
 mod obstacle;
 mod outbox;
 mod output;
+mod owner;
 mod questions;
 mod relaying;
 mod replicate;
 mod rota;
+mod sessions;
 mod settle;
 mod setup;
+mod shelf;
 mod stats;
 mod status;
 mod table;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod unserved;
 mod wake;
 mod why;
 
-use core::fmt;
 use core::net::IpAddr;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::ids::{ConnId, Lsn, SpliceId};
+use crate::ids::{ConnId, Lsn};
 use crate::limiter::Limiter;
 use crate::neighbour::{self, Neighbour};
 use crate::relay::Relays;
-use crate::replica::{Follower, Heartbeat, Log, Snapshot};
+use crate::replica::Heartbeat;
 use crate::role::{Path, Reply, Roles, Timing};
 use crate::service::{PinBytes, Store};
-use crate::tcp::isn::Secret;
-use crate::tcp::wheel::Wheel;
+use crate::sources::Sources;
+use crate::tcp::{self, isn::Secret};
 use crate::time::{Duration, Instant};
-use crate::wire::{MacAddr, Reassembler};
+use crate::wire::MacAddr;
 
 use cookies::Cookies;
 use doubt::Doubts;
+use graveyard::Graveyard;
 use hosts::PeerHost;
 use incompatible::Incompatible;
 use lingering::Lingering;
 use link::Link;
-use outbox::Outbox;
-use questions::Questions;
-use replicate::{SnapshotEnd, Stall};
-use rota::Rota;
+use memory::Memory;
+use owner::{Duty, Owner};
+use sessions::Sessions;
 use setup::PairClock;
+use shelf::Shelf;
 use table::Table;
-use wake::{Recent, Walk};
 
+pub use greed::{Greed, PerSource};
+pub use notice::{Breach, Fate, FileNotice, Level, Notice};
 pub use obstacle::{OBSTACLES_MAX, Obstacle};
-pub use outbox::Relayed;
-pub use output::PACKET_BUFFER;
-pub use setup::{Action, ExitReason, Level, LinkInput, ServicePort, Setup};
-pub use stats::Stats;
+pub(crate) use output::PACKET_BUFFER;
+pub use setup::{Action, ExitReason, LinkInput, ServicePort, Setup};
+pub use stats::{Exchanges, Stats};
 pub use status::{BackendStatus, PeerStatus, Status};
+pub use turn::{Gated, Output, Step, Turn};
 
 /// Memory for fragments of packets to the service address, and how long one may wait (RFC 1122
 /// §3.3.2 asks for 60 s at least between hosts that lose; 30 s is what Linux uses).
@@ -93,27 +102,20 @@ enum Complaint {
     Claimed,
     /// There is no room for another connection.
     Full,
-}
-
-/// The store, which need not be printable.
-struct Shelf(Box<dyn Store>);
-
-impl Shelf {
-    fn as_mut(&mut self) -> &mut dyn Store {
-        self.0.as_mut()
-    }
-}
-
-impl fmt::Debug for Shelf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("store")
-    }
+    /// The memory budget is used up.
+    Memory,
+    /// An address has as many connections as it may.
+    Crowd,
+    /// An address begins more in a second than it may.
+    Haste,
 }
 
 /// One node of a pair.
 #[derive(Debug)]
 pub struct Engine {
     setup: Setup,
+    /// TCP's settings for connections that sessions have dialled.
+    dialled_tcp: Arc<tcp::Settings>,
     store: Shelf,
     roles: Roles,
     neighbour: Neighbour,
@@ -122,48 +124,26 @@ pub struct Engine {
     /// Unix time in seconds, as last told.
     wall: u64,
 
-    /// Whether this engine answers for the service address.
-    owner: bool,
-    /// Whether it has said so on the LAN, with the write gate open since.
-    announced: bool,
+    /// What it has because of its role.
+    duty: Duty,
+    /// Where its last log ended: no position has two meanings.
+    position: Lsn,
     table: Table,
     half_open: usize,
+    memory: Memory,
+    /// What each client's address has of the connections, and how fast it begins more.
+    sources: Sources,
     cookies: Cookies,
     lingering: Lingering,
-    /// Connections that may have something to send, each once.
-    ready: VecDeque<ConnId>,
-    /// Connections that only have to say that the path is good.
-    quiet: VecDeque<ConnId>,
-    wheel: Wheel<ConnId>,
-    /// Standby: the connections of the last seconds. Owner: those that are to wake.
-    recent: Recent,
-    walk: Walk,
-    /// Connections that wait for the content store, each once.
-    waiting: Vec<ConnId>,
-    outbox: Outbox,
-    questions: Questions,
-    rota: Rota,
+    /// Connections whose applications are to be called again, each once.
+    again: VecDeque<ConnId>,
     relays: Relays,
-    /// Splices that the standby has been told of and has not confirmed, in the log's order.
-    unconfirmed: VecDeque<(Lsn, SpliceId)>,
-    reassembler: Reassembler,
+    sessions: Sessions,
+    /// What was dropped, to be taken apart.
+    graveyard: Graveyard,
     ip_id: u16,
 
     link: Link,
-    /// Whether records go to a standby.
-    attached: bool,
-    log: Log,
-    snapshot: Snapshot,
-    /// The same for splices, which follow the connections.
-    splices: Snapshot,
-    snapshot_end: SnapshotEnd,
-    stall: Stall,
-    /// Connections whose progress the standby does not know yet.
-    progress: Vec<ConnId>,
-    progress_due: Instant,
-    follower: Option<Follower>,
-    /// How many connections the snapshot that is arriving was to have.
-    expected: u32,
     /// From when on another claimant, or a full table, is worth a line again.
     complaints: Limiter<Complaint>,
     /// Who answered a probe for the service address.
@@ -186,6 +166,7 @@ pub struct Engine {
     /// Whether the interface of the replication address has a carrier.
     cable: bool,
 
+    work: u64,
     actions: VecDeque<Action>,
     pins: Vec<PinBytes>,
     scratch: Vec<u8>,
@@ -203,42 +184,26 @@ impl Engine {
             router: setup.router,
         });
         let mut engine = Self {
-            store: Shelf(store),
+            store: Shelf::new(store),
             roles,
             neighbour,
             secret: Secret { key: setup.isn_key },
             clock: PairClock::starting_at(setup.clock_origin),
             wall: 0,
-            owner: false,
-            announced: false,
+            duty: Duty::Idle,
+            position: Lsn::ZERO,
             table: Table::new(setup.table_key, setup.connections_max, setup.live_max),
             half_open: 0,
+            memory: Memory::new(setup.memory_max),
+            sources: Sources::new(setup.table_key),
             cookies: Cookies::default(),
             lingering: Lingering::default(),
-            ready: VecDeque::new(),
-            quiet: VecDeque::new(),
-            wheel: Wheel::new(now),
-            recent: Recent::default(),
-            walk: Walk::default(),
-            waiting: Vec::new(),
-            outbox: Outbox::default(),
-            questions: Questions::new(setup.table_key),
-            rota: Rota::default(),
+            again: VecDeque::new(),
             relays: relaying::relays(&setup),
-            unconfirmed: VecDeque::new(),
-            reassembler: Reassembler::new(FRAGMENT_MEMORY, FRAGMENT_TIMEOUT),
+            sessions: Sessions::default(),
+            graveyard: Graveyard::default(),
             ip_id: 0,
             link: Link::default(),
-            attached: false,
-            log: Log::new(),
-            snapshot: Snapshot::new(),
-            splices: Snapshot::new(),
-            snapshot_end: SnapshotEnd::None,
-            stall: Stall::new(now),
-            progress: Vec::new(),
-            progress_due: Instant::ZERO,
-            follower: None,
-            expected: 0,
             complaints: Limiter::default(),
             holder: None,
             unprotected: 0,
@@ -249,10 +214,12 @@ impl Engine {
             differences: String::new(),
             incompatible: Incompatible::default(),
             cable: true,
+            work: 0,
             actions: VecDeque::new(),
             pins: Vec::new(),
             scratch: Vec::new(),
             stats: Stats::default(),
+            dialled_tcp: sessions::dialled_tcp(&setup.tcp),
             setup,
         };
         engine.follow_roles(now);
@@ -271,7 +238,7 @@ impl Engine {
 
     /// An ARP or neighbour discovery frame arrived on the LAN.
     pub fn on_frame(&mut self, now: Instant, frame: &[u8]) {
-        let event = self.neighbour.on_frame(now, frame, self.owner);
+        let event = self.neighbour.on_frame(now, frame, self.owns());
         self.follow_neighbour(now, event);
     }
 
@@ -284,20 +251,9 @@ impl Engine {
     /// The LAN interface has another hardware address: whoever knows the old one is told.
     pub fn on_lan_mac(&mut self, now: Instant, mac: MacAddr) {
         if mac != self.setup.mac {
-            let line = format!(
-                "the LAN interface has MAC address {mac} now, no longer {}",
-                self.setup.mac
-            );
-            self.report(Level::Info, line);
+            self.report(Notice::LanMac { before: self.setup.mac, now: mac });
             self.setup.mac = mac;
             self.neighbour.on_mac(now, mac);
-        }
-    }
-
-    /// The content store has news for some connection that waits for it.
-    pub fn on_content(&mut self, now: Instant) {
-        for id in core::mem::take(&mut self.waiting) {
-            self.on_content_for(now, id);
         }
     }
 
@@ -336,18 +292,25 @@ impl Engine {
 
     /// Time has passed.
     pub fn on_timer(&mut self, now: Instant) {
-        self.store.as_mut().on_timer(now);
+        self.store.on_timer(now);
         self.roles.on_timer(now);
         self.follow_roles(now);
         let event = self.neighbour.on_timer(now);
         self.follow_neighbour(now, event);
-        if self.owner {
+        self.advance_again(now);
+        if self.owns() {
+            self.advance_commits(now);
             self.on_alarms(now);
             self.relay_timer(now);
-            self.reassembler.expire(now);
+            self.commit_splices(now);
             self.flush_progress(now, false);
             self.advance_waking(now);
-            self.questions.on_timer(now);
+            if let Some(owner) = self.duty.owner_mut() {
+                owner.reassembler.expire(now);
+                owner.questions.on_timer(now);
+            }
+            self.advance_memory(now);
+            self.sources.expire(now);
             self.table.park_surplus();
             self.advance_snapshot(now);
             self.ask_for_duplex(now);
@@ -355,39 +318,55 @@ impl Engine {
             self.check_stall(now);
             self.attach_if_trusted(now);
         }
+        self.bury(now);
     }
 
     /// When to call [`Self::on_timer`] at the latest.
     pub fn deadline(&self) -> Instant {
-        let mut deadline =
-            self.roles.deadline().min(self.neighbour.deadline().unwrap_or(Instant::NEVER));
-        if self.owner {
-            let alarms = self.wheel.next().unwrap_or(Instant::NEVER);
-            let progress =
-                if self.progress.is_empty() { Instant::NEVER } else { self.progress_due };
-            let fragments = self.reassembler.deadline().unwrap_or(Instant::NEVER);
-            // A snapshot that waits for confirmations goes on when they come.
-            let due = self.snapshot_due() || self.waking_due();
-            let snapshot = if due { Instant::ZERO } else { Instant::NEVER };
-            let relays = if self.announced { self.relays.deadline() } else { Instant::NEVER };
-            let others = fragments.min(snapshot).min(relays).min(self.questions.deadline());
-            deadline = deadline.min(alarms).min(progress).min(others);
+        if self.again_due() || !self.graveyard.is_empty() {
+            return Instant::ZERO;
         }
-        deadline
+        let deadline =
+            self.roles.deadline().min(self.neighbour.deadline().unwrap_or(Instant::NEVER));
+        match self.duty.owner() {
+            Some(owner) if owner.speaks => deadline.min(self.owners_deadline(owner)),
+            Some(_) | None => deadline,
+        }
+    }
+
+    fn owners_deadline(&self, owner: &Owner) -> Instant {
+        // A snapshot that waits for confirmations goes on when they come.
+        let commits = self.commits_due() || self.splices_due();
+        if self.snapshot_due() || self.waking_due() || commits || self.memory_due() {
+            return Instant::ZERO;
+        }
+        let relays = if owner.announced { self.relays.deadline() } else { Instant::NEVER };
+        let progress = owner.standby.as_ref().map_or(Instant::NEVER, |standby| standby.deadline());
+        let alarms = owner.queues.wheel.next().unwrap_or(Instant::NEVER);
+        let fragments = owner.reassembler.deadline().unwrap_or(Instant::NEVER);
+        [relays, progress, alarms, fragments]
+            .into_iter()
+            .fold(owner.questions.deadline(), Instant::min)
+    }
+
+    /// How much it has done so far: packets, records, replies, connections looked at, each of which
+    /// costs about as much. A [`Turn`] counts by it, and so does whoever checks that none is too long.
+    pub const fn work(&self) -> u64 {
+        self.work
     }
 
     /// Until when this engine may put packets and announcements of the service address on the wire
     /// (I3). The host compares it with a fresh clock before each one.
     pub fn speak_until(&self) -> Instant {
         #[cfg(feature = "defects")]
-        if self.owner && self.setup.has(crate::defects::Defect::SpeakAfterLease) {
+        if self.owns() && self.setup.has(crate::defects::Defect::SpeakAfterLease) {
             return Instant::NEVER;
         }
-        if self.owner { self.roles.speak_until() } else { Instant::ZERO }
+        if self.owns() { self.roles.speak_until() } else { Instant::ZERO }
     }
 
     /// What the host has to do, oldest first.
-    pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
+    pub(crate) fn poll_action(&mut self, now: Instant) -> Option<Action> {
         if self.actions.is_empty() {
             self.queue_frames_and_beats(now);
         }
@@ -397,7 +376,7 @@ impl Engine {
     fn queue_frames_and_beats(&mut self, now: Instant) {
         self.announce_when_heard(now);
         while let Some(frame) = self.neighbour.poll_frame(now) {
-            let claims = self.owner;
+            let claims = self.owns();
             self.actions.push_back(Action::SendFrame { frame: frame.to_vec(), claims });
         }
         while let Some(beat) = self.roles.poll_beat(now) {
@@ -413,16 +392,13 @@ impl Engine {
     /// Who finds its gate closed later has perhaps slept with an announcement in its hands, and
     /// announces again.
     fn announce_when_heard(&mut self, now: Instant) {
-        if !self.owner {
-            return;
-        }
         let heard = now < self.speak_until();
-        if heard && !self.announced {
-            self.announced = true;
+        let Some(owner) = self.duty.owner_mut().filter(|owner| owner.speaks) else { return };
+        let begins = heard && !owner.announced;
+        owner.announced = heard;
+        if begins {
             self.neighbour.silence();
             self.neighbour.announce(now);
-        } else if !heard {
-            self.announced = false;
         }
     }
 
@@ -431,11 +407,10 @@ impl Engine {
         match event {
             None => return,
             Some(neighbour::Event::Claimed { address, mac }) => {
-                if self.owner
+                if self.owns()
                     && let Some(left_out) = self.complaints.permit(now, Complaint::Claimed)
                 {
-                    let text = format!("{mac} announced our service address {address}{left_out}");
-                    self.report(Level::Warn, text);
+                    self.report(Notice::Claimed { address, mac, left_out });
                 }
                 self.roles.on_claimed(now);
             }
@@ -446,43 +421,5 @@ impl Engine {
             }
         }
         self.follow_roles(now);
-    }
-
-    fn on_content_for(&mut self, now: Instant, id: ConnId) {
-        use crate::service::Env;
-        use crate::tcp::Verdict;
-        use connection::Body;
-        if self.owner {
-            self.wake(now, id);
-        }
-        let edition = self.edition();
-        let Self { table, store, pins, wall, .. } = self;
-        let Some(connection) = table.get_mut(id) else { return };
-        connection.waiting = false;
-        if let Body::Live(tcb) = &mut connection.body {
-            let before = settle::Before::of(tcb, &connection.app);
-            let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall, edition };
-            connection.app.on_content(&mut env);
-            tcb.unblock();
-            self.settle(now, id, before, None, Verdict::Accepted);
-        } else {
-            connection.app.on_content(&mut follow::following(store.as_mut(), pins, *wall));
-            self.note_exposure(now, id);
-        }
-    }
-
-    /// Remembers that a connection waits for the content store.
-    fn await_content(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get_mut(id) else { return };
-        if connection.waiting {
-            return;
-        }
-        connection.waiting = true;
-        if self.waiting.len() > 2 * self.table.len() + 64 {
-            // Most of those that waited have ended, and the store had no news since.
-            let Self { waiting, table, .. } = self;
-            waiting.retain(|id| table.get_mut(*id).is_some());
-        }
-        self.waiting.push(id);
     }
 }

@@ -8,7 +8,8 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::Engine;
-use super::setup::Level;
+use super::notice::Notice;
+use super::setup::Action;
 use crate::time::Instant;
 
 /// The most obstacles that are kept, and told of.
@@ -125,15 +126,18 @@ impl Engine {
     /// if nothing does. To be called at the start and whenever that changes.
     pub fn on_host(&mut self, now: Instant, mut obstacles: Vec<Obstacle>) {
         obstacles.truncate(OBSTACLES_MAX);
+        #[cfg(feature = "defects")]
+        if self.setup.has(crate::defects::Defect::HideObstacles) {
+            obstacles.clear();
+        }
         if obstacles == self.obstacles {
             return;
         }
-        for obstacle in obstacles.iter().filter(|new| !self.obstacles.contains(new)) {
-            let line = format!("this host cannot carry the service: {obstacle}");
-            self.actions.push_back(super::Action::Report(Level::Warn, line));
-        }
+        let Self { obstacles: known, actions, .. } = self;
+        let new = obstacles.iter().filter(|obstacle| !known.contains(obstacle));
+        actions.extend(new.map(|new| Action::Report(Notice::Obstacle(new.clone()))));
         if obstacles.is_empty() {
-            self.report(Level::Info, "this host can carry the service again".to_owned());
+            self.report(Notice::Fit);
         }
         self.obstacles = obstacles;
         self.roles.on_host(now, self.obstacles.is_empty());

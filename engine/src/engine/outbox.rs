@@ -48,11 +48,11 @@ pub(super) enum Loose {
 
 /// A packet of one leg that has become one of the other, where it lay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Relayed {
+pub(crate) struct Relayed {
     /// What goes before it.
-    pub vnet: VnetHeader,
+    pub(crate) vnet: VnetHeader,
     /// Its length, which is that of what came less any padding.
-    pub length: usize,
+    pub(crate) length: usize,
 }
 
 /// Bounded queues of loose packets.

@@ -6,6 +6,7 @@ use core::ops::Range;
 use super::Engine;
 use super::connection::Body;
 use super::outbox::Loose;
+use super::owner::{Owner, Queues};
 use super::rota::{Rota, Sender};
 use crate::ids::ConnId;
 use crate::service::{self, App};
@@ -16,31 +17,43 @@ use crate::wire::{FourTuple, Offload, TcpHeader, VnetHeader};
 /// Where a packet's payload begins in the buffer; the headers end right before it.
 const HEADROOM: usize = 128;
 
+/// Connections of one queue that are looked at for one that has something to say: many may have queued
+/// for nothing, such as those that wait for the content store.
+const LOOKS: usize = 64;
+
 /// The buffer that [`Engine::poll_packet`] needs, in bytes.
-pub const PACKET_BUFFER: usize = HEADROOM + 65_536;
+pub(crate) const PACKET_BUFFER: usize = HEADROOM + 65_536;
 
 impl Engine {
     /// The next packet for the TUN: virtio header and IP packet lie at the returned range of
-    /// `buffer`, which must be [`PACKET_BUFFER`] long. `None`: nothing more to send now.
-    pub fn poll_packet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
-        if !self.owner {
-            return None;
-        }
+    /// `buffer`, which must be [`PACKET_BUFFER`] long. `None`: nothing more to send, or nothing found
+    /// in a reasonable time, which [`Self::has_packets`] tells apart.
+    pub(crate) fn poll_packet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
         for _ in 0..Rota::SENDERS {
-            if let Some(range) = self.poll_sender(now, self.rota.sender(), buffer) {
+            let sender = self.speaker()?.rota.sender();
+            let range = self.poll_sender(now, sender, buffer);
+            let rota = &mut self.duty.owner_mut()?.rota;
+            if let Some(range) = range {
+                rota.note_sent(range.end - range.start);
                 self.stats.packets_out += 1;
-                self.rota.note_sent(range.end - range.start);
                 return Some(range);
             }
-            self.rota.pass();
+            rota.pass();
         }
         None
     }
 
     /// Whether [`Self::poll_packet`] has something to look at.
-    pub fn has_packets(&self) -> bool {
-        let quiet = self.outbox.is_empty() && self.ready.is_empty() && self.quiet.is_empty();
-        self.owner && (!quiet || self.questions.is_due() || self.relays.has_headers())
+    pub(crate) fn has_packets(&self) -> bool {
+        let Some(owner) = self.duty.owner().filter(|owner| owner.speaks) else { return false };
+        let Queues { ready, quiet, .. } = &owner.queues;
+        let none = owner.outbox.is_empty() && ready.is_empty() && quiet.is_empty();
+        !none || owner.questions.is_due() || self.relays.has_headers()
+    }
+
+    /// What it has to speak with, if it may.
+    fn speaker(&mut self) -> Option<&mut Owner> {
+        self.duty.owner_mut().filter(|owner| owner.speaks)
     }
 
     fn poll_sender(
@@ -51,7 +64,7 @@ impl Engine {
     ) -> Option<Range<usize>> {
         match sender {
             Sender::Loose => {
-                let loose = self.outbox.pop()?;
+                let loose = self.speaker()?.outbox.pop()?;
                 Some(self.write_loose(&loose, buffer))
             }
             Sender::Relays => {
@@ -67,12 +80,15 @@ impl Engine {
     /// The connection that is first in the queue, if it has something to say, else the next. It goes
     /// to the end of the queue: everyone gets a turn.
     fn poll_ready(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
-        while let Some(id) = self.ready.front().copied() {
-            if let Some((tuple, transmit)) = self.poll_connection(now, id, buffer) {
-                self.ready.rotate_left(1);
+        for _ in 0..LOOKS {
+            let id = self.speaker()?.queues.ready.front().copied()?;
+            let said = self.poll_connection(now, id, buffer);
+            let ready = &mut self.speaker()?.queues.ready;
+            ready.pop_front();
+            if let Some((tuple, transmit)) = said {
+                ready.push_back(id);
                 return Some(self.write_segment(tuple, &transmit, buffer));
             }
-            self.ready.pop_front();
             self.arm(now, id);
         }
         None
@@ -80,7 +96,8 @@ impl Engine {
 
     /// A connection that only has to say that the path is good, unless it has come to say more.
     fn poll_quiet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
-        while let Some(id) = self.quiet.pop_front() {
+        for _ in 0..LOOKS {
+            let id = self.speaker()?.queues.quiet.pop_front()?;
             if self.table.get_mut(id).is_none_or(|connection| connection.queued) {
                 continue;
             }
@@ -94,12 +111,13 @@ impl Engine {
     }
 
     fn poll_question(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Range<usize>> {
-        while let Some((tuple, question)) = self.questions.poll(now) {
+        for _ in 0..LOOKS {
+            let (tuple, question) = self.speaker()?.questions.poll(now)?;
             if self.table.find(tuple).is_none() && !self.relays.has_leg(&tuple) {
                 return Some(self.write_segment(tuple, &question, buffer));
             }
             // Its end has connected anew meanwhile.
-            self.questions.forget(&tuple);
+            self.speaker()?.questions.forget(&tuple);
         }
         None
     }
@@ -110,17 +128,16 @@ impl Engine {
         id: ConnId,
         buffer: &mut [u8],
     ) -> Option<(FourTuple, Transmit)> {
-        let Self { table, store, .. } = self;
+        let Self { table, store, work, .. } = self;
+        *work += 1;
         let connection = table.get_mut(id)?;
         let Body::Live(tcb) = &mut connection.body else { return None };
-        let (app, mut gone, mut pending) = (&mut connection.app, false, false);
+        let (app, mut gone) = (&mut connection.app, false);
         let room = &mut buffer[HEADROOM..];
-        let mut fetch = |range: Range<u64>| match fetch(app, range, room, store.as_mut()) {
+        let mut fetch = |range: Range<u64>| match fetch(app, range, room, store.of(id)) {
             service::Read::Ready(count) => count,
-            service::Read::Pending => {
-                pending = true;
-                0
-            }
+            // The store will tell.
+            service::Read::Pending => 0,
             service::Read::Gone => {
                 gone = true;
                 0
@@ -136,11 +153,8 @@ impl Engine {
             // The content changed under the reply, or is not what the last owner sent.
             self.fail(now, id);
         }
-        if pending {
-            self.await_content(id);
-        }
         if closed {
-            self.end(id, CloseCause::Aborted);
+            self.end(now, id, CloseCause::Aborted);
         }
         let transmit = transmit?;
         self.stats.bytes_out += transmit.payload as u64;

@@ -13,10 +13,7 @@
 //! There are never more questions than connections were dropped, and of those no more than fit; each
 //! is asked [`ROUNDS`] times at most.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashTable;
-
+use crate::slots::{Places, Queue, Slots};
 use crate::tcp::{Transmit, inquiry};
 use crate::time::{Duration, Instant};
 use crate::wire::{FourTuple, SeqNum, Timestamps};
@@ -28,7 +25,7 @@ const ROUNDS: u8 = 6;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Ends beyond this are not asked; they are reset when they next speak.
 const LIMIT: usize = 1 << 20;
-/// Questions that become due in one turn.
+/// Questions that become due in one turn; and those that are looked at for one that is still to be asked.
 const SHARE: usize = 512;
 
 /// What is asked, and whom.
@@ -58,32 +55,21 @@ struct Asked {
 /// Those who are asked.
 #[derive(Debug)]
 pub(super) struct Questions {
-    slots: Vec<Option<Asked>>,
-    /// Slots in none of the queues. All others are in one, once.
-    free: Vec<u32>,
-    by_tuple: HashTable<(u32, u32)>,
+    /// Each is in one of the queues, once; those of which nobody is asked any more, too.
+    slots: Slots<Option<Asked>>,
+    by_tuple: Places,
     key: [u8; 16],
     /// To ask now.
-    due: VecDeque<u32>,
+    due: Queue<u32>,
     /// To ask again, and when: a queue for each number of times that was asked.
-    later: [VecDeque<(Instant, u32)>; ROUNDS as usize - 1],
-}
-
-const fn spread(hash: u32) -> u64 {
-    (hash as u64) << 32 | hash as u64
+    later: [Queue<(Instant, u32)>; ROUNDS as usize - 1],
 }
 
 impl Questions {
     /// Nobody is asked. `key` is a secret of this run.
     pub(super) fn new(key: [u8; 16]) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            by_tuple: HashTable::new(),
-            key,
-            due: VecDeque::new(),
-            later: Default::default(),
-        }
+        let (slots, by_tuple, due) = (Slots::default(), Places::default(), Queue::new());
+        Self { slots, by_tuple, key, due, later: Default::default() }
     }
 
     /// Asks from now on.
@@ -91,20 +77,11 @@ impl Questions {
         if self.find(&question.tuple).is_some() || self.by_tuple.len() >= LIMIT {
             return;
         }
-        let asked = Some(Asked { question, times: 0 });
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = asked;
-                slot
-            }
-            None => {
-                self.slots.push(asked);
-                (self.slots.len() - 1) as u32
-            }
-        };
-        let hash = question.tuple.keyed_hash(&self.key);
-        self.by_tuple.insert_unique(spread(hash), (hash, slot), |(hash, _)| spread(*hash));
-        self.due.push_back(slot);
+        let slot = self.slots.vacant();
+        if self.slots.insert(slot, Some(Asked { question, times: 0 })).is_ok() {
+            self.by_tuple.insert(question.tuple.keyed_hash(&self.key), slot as u32);
+            self.due.push_back(slot as u32);
+        }
     }
 
     /// The question that the end of `tuple` is asked.
@@ -113,10 +90,8 @@ impl Questions {
             return None;
         }
         let hash = tuple.keyed_hash(&self.key);
-        let found = self.by_tuple.find(spread(hash), |(known, slot)| {
-            *known == hash && self.question(*slot).is_some_and(|found| found.tuple == *tuple)
-        });
-        self.question(found?.1)
+        let is_it = |slot| self.question(slot).is_some_and(|found| found.tuple == *tuple);
+        self.question(self.by_tuple.find(hash, is_it)?)
     }
 
     fn question(&self, slot: u32) -> Option<&Question> {
@@ -128,12 +103,11 @@ impl Questions {
         let hash = tuple.keyed_hash(&self.key);
         let Self { by_tuple, slots, .. } = self;
         let about = |slot: u32| slots.get(slot as usize).and_then(Option::as_ref);
-        let found = by_tuple.find_entry(spread(hash), |(known, slot)| {
-            *known == hash && about(*slot).is_some_and(|asked| asked.question.tuple == *tuple)
-        });
-        if let Ok(place) = found {
-            let ((_, slot), _) = place.remove();
-            slots[slot as usize] = None;
+        let is_it = |slot| about(slot).is_some_and(|asked| asked.question.tuple == *tuple);
+        if let Some(slot) = by_tuple.remove(hash, is_it)
+            && let Some(asked) = slots.get_mut(slot as usize)
+        {
+            *asked = None;
         }
     }
 
@@ -144,7 +118,7 @@ impl Questions {
         for queue in later {
             while left > 0 && queue.front().is_some_and(|(at, _)| *at <= now) {
                 left -= 1;
-                due.extend(queue.pop_front().map(|(_, slot)| slot));
+                queue.pop_front().into_iter().for_each(|(_, slot)| due.push_back(slot));
             }
         }
     }
@@ -162,10 +136,10 @@ impl Questions {
 
     /// The next question.
     pub(super) fn poll(&mut self, now: Instant) -> Option<(FourTuple, Transmit)> {
-        loop {
+        for _ in 0..SHARE {
             let slot = self.due.pop_front()?;
-            let Some(asked) = &mut self.slots[slot as usize] else {
-                self.free.push(slot);
+            let Some(Some(asked)) = self.slots.get_mut(slot as usize) else {
+                self.slots.remove(slot as usize);
                 continue;
             };
             let Question { tuple, seq, ack, window, timestamps, blind } = asked.question;
@@ -178,15 +152,25 @@ impl Questions {
                 queue.push_back((now + again, slot));
             } else {
                 self.forget(&tuple);
-                self.free.push(slot);
+                self.slots.remove(slot as usize);
             }
             return Some((tuple, inquiry(seq, ack, window, timestamps)));
         }
+        None
     }
 
-    /// Asks nobody any more.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(self.key);
+    /// How many are asked.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_tuple.len()
+    }
+
+    /// Drops a piece of it. `false`: there was none left.
+    pub(super) fn pop_piece(&mut self) -> bool {
+        self.slots.pop_piece().is_some()
+            || self.by_tuple.pop_piece()
+            || self.due.pop_piece()
+            || self.later.iter_mut().any(Queue::pop_piece)
     }
 }
 
@@ -230,7 +214,7 @@ mod tests {
         let numbers = [SeqNum(7), far, SeqNum(7), far, SeqNum(7), far];
         assert_eq!(times, expected.into_iter().zip(numbers).collect::<Vec<_>>());
         assert_eq!(questions.find(&question(1).tuple), None);
-        assert_eq!(questions.free.len(), questions.slots.len(), "and nothing is left of it");
+        assert!(questions.slots.is_empty(), "and nothing is left of it");
     }
 
     #[test]
@@ -249,7 +233,7 @@ mod tests {
             now = now + PATIENCE;
             assert_eq!(asked(&mut questions, now), [], "round {round}");
         }
-        assert!(questions.slots.len() <= 100, "{}", questions.slots.len());
+        assert!(questions.slots.end() <= 100, "{}", questions.slots.end());
     }
 
     #[test]

@@ -7,22 +7,25 @@
 //! ```
 
 use super::Engine;
+use super::notice::Notice;
 use super::outbox::{Kind, Loose, Relayed};
-use super::questions::Question;
 use super::replicate::SNAPSHOT_BUDGET;
-use super::setup::{Level, Setup};
+use super::setup::Setup;
 use crate::ids::{Lsn, SpliceId};
 use crate::relay::{Event, Fate, Limits, Numbers, OPENING_MOST, Relays, Splice, Stage, TooBig};
-use crate::replica::{Record, SnapshotProgress};
+use crate::replica::Record;
 use crate::tcp;
 use crate::time::Instant;
 use crate::wire::{
     ChecksumField, Cut, Endpoint, Flags, FourTuple, IcmpError, IcmpKind, IpPacket, Reassembled,
-    Rewrite, Segment, Timestamps, VnetHeader, write_icmp_error,
+    Rewrite, Segment, VnetHeader, write_icmp_error,
 };
 
 /// The version of the protocol that knows [`Record::Backend`].
 const VERSION_BACKENDS: u16 = 4;
+
+/// Splices that go on in one turn, with a SYN to their backend each.
+const COMMITS: usize = 512;
 
 /// A packet that goes on to the other leg.
 #[derive(Debug, Clone, Copy)]
@@ -58,24 +61,30 @@ impl Engine {
         ip: &IpPacket<'_>,
         segment: &Segment<'_>,
     ) -> Option<Option<Passing>> {
-        if !self.announced {
+        if !self.has_announced() {
             // I5: whoever has not announced says nothing yet, to nobody.
             return self.relays.knows(&leg).then_some(None);
         }
-        if segment.flags.contains(Flags::SYN)
-            && !segment.flags.contains(Flags::ACK)
-            && self.is_crowded()
-            && self.relays.serves(leg.local.port())
-        {
+        let is_syn = segment.flags.intersection(Flags::SYN | Flags::ACK) == Flags::SYN;
+        if is_syn && self.is_crowded() && self.relays.serves(leg.local.port()) {
             // A splice costs a record, too.
             self.stats.backlog_dropped += 1;
             return Some(None);
         }
+        if is_syn && self.relays.would_begin(&leg) && !self.may_begin(now, &leg) {
+            return Some(None);
+        }
+        let begun = self.relays.counts().spliced;
         let Self { relays, secret, clock, .. } = self;
         let clock = clock.at(now);
         let fate = relays.on_segment(now, leg, segment, &|leg| numbers(secret, leg, clock));
+        if self.relays.counts().spliced > begun {
+            self.pay(now, &leg);
+        }
+        let away = self.turn_splice_away(now);
         self.follow_relays(now);
         match fate {
+            _ if away => None,
             Fate::Foreign => None,
             Fate::Taken => Some(None),
             Fate::Forward { rewrite, mtu } => {
@@ -113,7 +122,7 @@ impl Engine {
     }
 
     fn push_cut(&mut self, cut: &Cut, packet: &[u8]) {
-        cut.pieces(packet).for_each(|piece| self.outbox.push(Kind::Piece, Loose::Packet(piece)));
+        cut.pieces(packet).for_each(|piece| self.push(Kind::Piece, Loose::Packet(piece)));
     }
 
     /// Passes on what came in fragments, in fragments if it has to be.
@@ -146,7 +155,7 @@ impl Engine {
     /// was too big stays here: it holds for this one client, and the other end would believe it of all
     /// that has our address.
     pub(super) fn relay_error(&mut self, now: Instant, error: &IcmpError) {
-        if !self.announced {
+        if !self.has_announced() {
             return;
         }
         if let IcmpKind::TooBig { mtu } = error.kind {
@@ -157,7 +166,7 @@ impl Engine {
             return;
         }
         let Some((tuple, seq)) = self.relays.origin_of(&error.tuple, error.seq) else { return };
-        if !self.outbox.allows_error(now) {
+        if !self.may_send_error(now) {
             return;
         }
         let error = IcmpError { tuple, seq, ..*error };
@@ -165,12 +174,12 @@ impl Engine {
         let mut packet = Vec::new();
         write_icmp_error(&error, tuple.remote.ip(), tcp::HOP_LIMIT, self.ip_id, &mut packet);
         if !packet.is_empty() {
-            self.outbox.push(Kind::Error, Loose::Packet(packet));
+            self.push(Kind::Error, Loose::Packet(packet));
         }
     }
 
     pub(super) fn relay_timer(&mut self, now: Instant) {
-        if self.relays.is_empty() || !self.announced {
+        if self.relays.is_empty() || !self.has_announced() {
             return;
         }
         let Self { relays, secret, clock, .. } = self;
@@ -179,7 +188,7 @@ impl Engine {
         self.follow_relays(now);
     }
 
-    fn follow_relays(&mut self, now: Instant) {
+    pub(super) fn follow_relays(&mut self, now: Instant) {
         while let Some(event) = self.relays.poll_event() {
             match event {
                 Event::Spliced(id) => self.replicate_spliced(now, id),
@@ -187,9 +196,7 @@ impl Engine {
                 Event::Unspliced(id) => self.replicate_unspliced(id),
                 Event::Health { port, address, up } => self.replicate_health(port, address, up),
                 Event::Backend { port, address, up } => {
-                    let (level, state) =
-                        if up { (Level::Info, "up") } else { (Level::Warn, "down") };
-                    self.report(level, format!("relay {port}: backend {address} is {state}"));
+                    self.report(Notice::Backend { port, address, up });
                 }
             }
         }
@@ -197,12 +204,12 @@ impl Engine {
 
     /// Tells the standby of a splice, new or gone on to another backend.
     fn replicate_spliced(&mut self, now: Instant, id: SpliceId) {
-        if !self.attached {
-            return self.relays.commit(now, id);
-        }
-        self.splices.on_opened(Relays::slot_of(id));
-        if let Some(lsn) = self.append_spliced(id) {
-            self.unconfirmed.push_back((lsn, id));
+        let Some(standby) = self.duty.standby_mut() else { return self.relays.commit(now, id) };
+        standby.splices.on_opened(Relays::slot_of(id));
+        if let Some(lsn) = self.append_spliced(id)
+            && let Some(standby) = self.duty.standby_mut()
+        {
+            standby.unconfirmed.push_back((lsn, id));
         }
         #[cfg(feature = "defects")]
         if self.setup.has(crate::defects::Defect::SpliceBeforeCommit) {
@@ -222,26 +229,26 @@ impl Engine {
     }
 
     pub(super) fn replicate_stage(&mut self, splice: SpliceId, stage: Stage) {
-        if self.attached && self.splices.is_told(Relays::slot_of(splice)) {
+        let slot = Relays::slot_of(splice);
+        if self.duty.standby().is_some_and(|standby| standby.splices.is_told(slot)) {
             self.append(&Record::SpliceStage { splice, over: stage == Stage::Over });
         }
     }
 
     fn replicate_unspliced(&mut self, splice: SpliceId) {
-        if !self.attached {
-            return;
-        }
         let slot = Relays::slot_of(splice);
-        if self.splices.is_told(slot) {
+        let Some(standby) = self.duty.standby_mut() else { return };
+        let is_told = standby.splices.is_told(slot);
+        standby.splices.on_closed(slot);
+        if is_told {
             self.append(&Record::Unspliced { splice });
         }
-        self.splices.on_closed(slot);
     }
 
     /// Tells the standby what a backend is, if it knows the word: it need not find out after a takeover,
     /// at the expense of those who connect then.
     fn replicate_health(&mut self, port: u16, address: Endpoint, up: bool) {
-        if self.attached && self.link.speaks(VERSION_BACKENDS) {
+        if self.is_attached() && self.link.speaks(VERSION_BACKENDS) {
             self.append(&Record::Backend { port, address, up });
         }
     }
@@ -255,57 +262,33 @@ impl Engine {
         }
     }
 
-    /// Lets go on what the standby has confirmed, or what no standby has to confirm.
+    /// Lets go on what the standby has confirmed, or what no standby has to confirm: a turn's share.
     pub(super) fn commit_splices(&mut self, now: Instant) {
-        while let Some(&(lsn, id)) = self.unconfirmed.front()
-            && (lsn <= self.log.confirmed() || !self.attached)
-        {
-            self.unconfirmed.pop_front();
+        for _ in 0..COMMITS {
+            let Some(id) = self.next_splice() else { return };
             self.relays.commit(now, id);
         }
     }
 
-    /// Asks both ends of every splice that is not over: it is about to be dropped. Nothing here knows
-    /// their numbers.
-    pub(super) fn ask_splices(&mut self, now: Instant) {
-        let Self { relays, questions, secret, clock, .. } = self;
-        for slot in 0..relays.slots() {
-            let Some(id) = relays.tenant(slot) else { continue };
-            if relays.stage(id) == Some(Stage::Over) {
-                continue;
-            }
-            let Some(Splice { client, backend, .. }) = relays.splice(id) else { continue };
-            for tuple in [client, backend] {
-                let Numbers { iss, ts } = numbers(secret, &tuple, clock.at(now));
-                // Where there are none, they say nothing; where there are, they have to be there
-                // (RFC 7323 §3.2), and old or new, the segment is answered.
-                let timestamps = Some(Timestamps { val: ts, ecr: 0 });
-                let (seq, ack, window) = (iss, iss.add(1 << 30), u16::MAX);
-                questions.ask(Question { tuple, seq, ack, window, timestamps, blind: true });
-            }
-        }
+    /// Where the numbers of a leg begin now.
+    pub(super) fn numbers(&self, now: Instant, leg: &FourTuple) -> Numbers {
+        numbers(&self.secret, leg, self.clock.at(now))
     }
 
     /// Moves the splices' part of the snapshot on by one turn's share. Whether all have been told.
     pub(super) fn advance_splices(&mut self) -> bool {
-        self.splices.begin_turn(SNAPSHOT_BUDGET);
-        while let Some(slot) = self.splices.next_slot() {
+        let Some(standby) = self.duty.standby_mut() else { return false };
+        standby.splices.begin_turn(SNAPSHOT_BUDGET);
+        while let Some(slot) = self.duty.standby_mut().and_then(|of| of.splices.next_slot()) {
             let Some(id) = self.relays.tenant(slot) else { continue };
-            let bytes = self.log.backlog_bytes();
-            if self.append_spliced(id).is_some() {
-                self.splices.on_sent((self.log.backlog_bytes() - bytes) as usize);
+            let bytes = self.backlog_bytes();
+            let appended = self.append_spliced(id).is_some();
+            let bytes = self.backlog_bytes() - bytes;
+            if let Some(standby) = self.duty.standby_mut().filter(|_| appended) {
+                standby.splices.on_sent(bytes as usize);
             }
         }
-        self.splices.is_complete()
-    }
-
-    /// How far the snapshot for a newcomer is.
-    pub(super) fn snapshot_progress(&self) -> SnapshotProgress {
-        let (connections, splices) = (self.snapshot.progress(), self.splices.progress());
-        SnapshotProgress {
-            sent: connections.sent + splices.sent,
-            total: connections.total + splices.total,
-        }
+        self.duty.standby().is_some_and(|standby| standby.splices.is_complete())
     }
 }
 

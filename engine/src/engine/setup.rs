@@ -3,7 +3,9 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use crate::ids::Node;
+use super::greed::PerSource;
+use super::notice::Notice;
+use crate::ids::{Node, ServiceName};
 use crate::relay;
 use crate::role::{Ask, Path, Policy, Timing};
 use crate::service::{Kind, Limits};
@@ -14,10 +16,19 @@ use crate::wire::MacAddr;
 /// One port of the service address and what answers there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServicePort {
+    /// What it is called on both nodes; no two are called the same.
+    pub name: ServiceName,
     /// The TCP port.
     pub port: u16,
     /// What answers.
     pub kind: Kind,
+}
+
+impl ServicePort {
+    /// One that is called after its port.
+    pub const fn at(port: u16, kind: Kind) -> Self {
+        Self { name: ServiceName(port as u32), port, kind }
+    }
 }
 
 /// Everything an engine needs to know that does not change while it runs.
@@ -47,6 +58,8 @@ pub struct Setup {
     pub table_key: [u8; 16],
     /// What both nodes must agree on: name and digest of each part of the configuration.
     pub parts: Vec<(String, u64)>,
+    /// The same as version 3 of the protocol digests it.
+    pub parts_3: Vec<(String, u64)>,
     /// The LAN interface's hardware address, until [`super::Engine::on_lan_mac`] tells of another.
     pub mac: MacAddr,
     /// Whether neighbour advertisements carry the router flag: it follows the host's forwarding.
@@ -65,6 +78,10 @@ pub struct Setup {
     pub live_max: usize,
     /// Bytes of the log that may be unconfirmed before input is dropped for the client to resend.
     pub backlog_bytes_max: usize,
+    /// Bytes that clients may make this engine keep for them, all together; see `engine::memory`.
+    pub memory_max: u64,
+    /// What one client address may have.
+    pub per_source: PerSource,
     /// The mistake that this engine makes.
     #[cfg(feature = "defects")]
     pub defect: Option<crate::defects::Defect>,
@@ -123,15 +140,6 @@ fn holder_text(holder: &Option<(IpAddr, MacAddr)>) -> String {
     holder.map(|(address, mac)| format!(": {mac} answers for {address}")).unwrap_or_default()
 }
 
-/// How much a report matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Somebody should be woken.
-    Warn,
-    /// A change of role or membership.
-    Info,
-}
-
 /// What the engine asks of its host, in the order in which it must be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -160,14 +168,14 @@ pub enum Action {
     Dial,
     /// Connect only to learn whether the peer's host refuses, and close at once.
     Knock,
-    /// End the replication stream, after what [`super::Engine::link_output`] holds has been handed
+    /// End the replication stream, after what [`super::Output::Link`] carries has been handed
     /// to it, and give up a dial under way.
     HangUp,
     /// Put this question to the arbiter, in the place of one that is still open, and bring the answer
     /// to [`super::Engine::on_arbiter`].
     Ask(Ask),
     /// Tell the operator.
-    Report(Level, String),
+    Report(Notice),
     /// Stop running.
     Exit(ExitReason),
 }

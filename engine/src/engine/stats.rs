@@ -1,5 +1,7 @@
 //! What the engine counts.
 
+use crate::session::Outcome;
+
 /// Counters since the start of this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
@@ -23,6 +25,8 @@ pub struct Stats {
     pub backlog_dropped: u64,
     /// SYNs dropped because the table was full.
     pub table_full: u64,
+    /// SYNs dropped, and handshakes refused, because their address has all that one may have.
+    pub source_refused: u64,
     /// Connections opened.
     pub opened: u64,
     /// Connections ended in order.
@@ -35,6 +39,14 @@ pub struct Stats {
     pub aborted: u64,
     /// Of those: reset because the stream could not be continued exactly (I6).
     pub not_continued: u64,
+    /// Of those: reset because memory was short, and they held most of it.
+    pub memory_short: u64,
+    /// Connections closed because a request's head or body did not come in time.
+    pub request_timeouts: u64,
+    /// Connections closed because no request came.
+    pub idle_timeouts: u64,
+    /// Connections reset because their client took nothing of a reply for too long.
+    pub reply_timeouts: u64,
     /// Resets sent for ports where nothing listens or connections that nobody knows.
     pub refused: u64,
     /// SYN cookies sent.
@@ -51,4 +63,41 @@ pub struct Stats {
     pub takeovers: u64,
     /// Connections carried over by them.
     pub carried: u64,
+    /// What became of the requests that masking relays got.
+    pub exchanges: Exchanges,
+}
+
+/// Requests through relays that mask a server's death, by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exchanges {
+    /// A server has answered.
+    pub answered: u64,
+    /// Times that one was sent to another server.
+    pub repeated: u64,
+    /// Of those that were answered: by another server than the first one that had it.
+    pub continued: u64,
+    /// Refused as they were, 4xx.
+    pub refused: u64,
+    /// Nobody has answered, or none whose answer could be passed on, 502.
+    pub failed: u64,
+    /// A server has not answered in time, 504.
+    pub timed_out: u64,
+    /// Replies that could not be continued: their clients were reset.
+    pub broken: u64,
+}
+
+impl Exchanges {
+    /// One more.
+    pub const fn count(&mut self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Answered => &mut self.answered,
+            Outcome::Repeated => &mut self.repeated,
+            Outcome::Continued => &mut self.continued,
+            Outcome::Refused => &mut self.refused,
+            Outcome::Failed => &mut self.failed,
+            Outcome::TimedOut => &mut self.timed_out,
+            Outcome::Broken => &mut self.broken,
+        };
+        *counter += 1;
+    }
 }

@@ -1,7 +1,7 @@
 //! What an operator may know of the engine at a moment.
 
 use super::Engine;
-use super::replicate::SnapshotEnd;
+use super::replicate::Standby;
 use super::stats::Stats;
 use crate::ids::{Epoch, Node};
 use crate::relay;
@@ -90,6 +90,10 @@ pub struct Status {
     pub log: (u64, u64),
     /// Bytes of the log that are not confirmed.
     pub backlog_bytes: u64,
+    /// Bytes kept for clients, and how many may be.
+    pub memory: u64,
+    /// See `memory`.
+    pub memory_max: u64,
     /// What is known of the peer.
     pub peer: PeerStatus,
     /// What is known of the arbiter, if there is one.
@@ -102,6 +106,7 @@ impl Engine {
     /// The present state.
     pub fn status(&self, now: Instant) -> Status {
         let why = self.why(now);
+        let (appended, confirmed) = self.log_positions();
         Status {
             node: self.setup.node,
             role: self.roles.role(),
@@ -114,9 +119,11 @@ impl Engine {
             lingering: self.relays.lingering(),
             relays: self.relays.counts(),
             backends: self.backends(),
-            snapshot: (self.snapshot_end != SnapshotEnd::None).then(|| self.snapshot_progress()),
-            log: (self.log.appended().0, self.log.confirmed().0),
-            backlog_bytes: self.log.backlog_bytes(),
+            snapshot: self.duty.standby().and_then(Standby::snapshot_progress),
+            log: (appended.0, confirmed.0),
+            backlog_bytes: self.backlog_bytes(),
+            memory: self.memory.held(),
+            memory_max: self.setup.memory_max,
             peer: self.peer_status(now),
             arbiter: self.roles.arbiter(now),
             stats: self.stats,
@@ -135,7 +142,7 @@ impl Engine {
     /// I7: nothing to say only when the death of the primary at this moment would lose nothing.
     fn why(&self, now: Instant) -> Vec<String> {
         #[cfg(feature = "defects")]
-        if self.owner && self.setup.has(crate::defects::Defect::AlwaysProtected) {
+        if self.owns() && self.setup.has(crate::defects::Defect::AlwaysProtected) {
             return Vec::new();
         }
         self.why_unprotected(now)

@@ -5,9 +5,7 @@
 //! takeover ids, records and timers mean the same on both nodes.
 //!
 //! The map from tuples is keyed with a secret: a client chooses its own port and could otherwise
-//! choose a bucket. It holds hashes and slots alone, and finds the tuple in the slot: small, and
-//! quick to double. Half a million tuples with their hashes computed anew took the loop longer than
-//! a standby waits for a dead primary.
+//! choose a bucket. It holds hashes and slots alone, and finds the tuple in the slot.
 //!
 //! Of very many connections most are idle, and those are *parked* ([`Parked`](crate::tcp::Parked)).
 //! A few may rest as they are, so that requests and replies are not kept waiting for memory:
@@ -21,44 +19,26 @@
 //! A share of those beyond `live_max` is looked at each turn. Nobody outside sees a parked
 //! connection: whoever asks for it gets it live.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashTable;
+use core::mem::take;
 
 use super::connection::{Body, Connection};
 use crate::ids::ConnId;
+use crate::slots::{Places, Queue, Slots};
 use crate::wire::FourTuple;
-
-/// A place in the map: which slot, and the hash of the four-tuple of whoever is in it. The tuple
-/// itself is there, and need not be here again; the hash is, so that the map can grow without a
-/// look at every connection.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    hash: u32,
-    slot: u32,
-}
-
-impl Place {
-    /// The hash as the map takes it: its low bits choose a bucket, its high bits tell apart.
-    const fn spread(hash: u32) -> u64 {
-        (hash as u64) << 32 | hash as u64
-    }
-}
 
 /// Every connection of this engine, live or held for the peer.
 #[derive(Debug)]
 pub(super) struct Table {
-    slots: Vec<Option<Box<Connection>>>,
-    free: Vec<u32>,
-    by_tuple: HashTable<Place>,
+    slots: Slots<Box<Connection>>,
+    by_tuple: Places,
     /// Live connections, each once, the one that is live for longest first; and some that have ended.
-    live: VecDeque<ConnId>,
+    live: Queue<ConnId>,
     /// Beyond so many, those at rest are parked.
     live_max: usize,
     key: [u8; 16],
     serial: u32,
     /// Counts the standbys, and the times without one.
-    session: u32,
+    era: u32,
     capacity: usize,
 }
 
@@ -67,26 +47,25 @@ impl Table {
     /// `live_max` ready to speak.
     pub(super) fn new(key: [u8; 16], capacity: usize, live_max: usize) -> Self {
         Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            by_tuple: HashTable::new(),
-            live: VecDeque::new(),
+            slots: Slots::default(),
+            by_tuple: Places::default(),
+            live: Queue::new(),
             live_max,
             key,
             serial: 0,
-            session: 0,
+            era: 0,
             capacity,
         }
     }
 
     /// How many connections there are.
     pub(super) fn len(&self) -> usize {
-        self.by_tuple.len()
+        self.slots.len()
     }
 
     /// How many slots there are, empty ones included.
     pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots.end()
     }
 
     /// Whether no further connection fits.
@@ -94,19 +73,12 @@ impl Table {
         self.len() >= self.capacity
     }
 
-    /// An id for a new connection. `None` when the table is full.
+    /// An id for a new connection, which may be inserted now. `None` when the table is full.
     pub(super) fn vacant(&mut self) -> Option<ConnId> {
         if self.is_full() {
             return None;
         }
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                let slot = u32::try_from(self.slots.len()).ok()?;
-                self.slots.push(None);
-                slot
-            }
-        };
+        let slot = u32::try_from(self.slots.vacant()).ok()?;
         self.serial = self.serial.wrapping_add(1);
         Some(ConnId(u64::from(self.serial) << 32 | u64::from(slot)))
     }
@@ -117,23 +89,16 @@ impl Table {
         &mut self,
         mut connection: Box<Connection>,
     ) -> Result<(), Box<Connection>> {
-        let index = slot_of(connection.id);
-        if index >= self.capacity.saturating_mul(2) || self.find(connection.tuple).is_some() {
+        let (id, tuple) = (connection.id, connection.tuple);
+        let index = slot_of(id);
+        if index >= self.capacity.saturating_mul(2) || self.find(tuple).is_some() {
             return Err(connection);
         }
-        while self.slots.len() <= index {
-            self.slots.push(None);
-        }
-        if self.slots[index].is_some() {
-            return Err(connection);
-        }
-        self.serial = self.serial.max((connection.id.0 >> 32) as u32);
-        let place = Place { hash: connection.tuple.keyed_hash(&self.key), slot: index as u32 };
-        let spread = |place: &Place| Place::spread(place.hash);
-        self.by_tuple.insert_unique(Place::spread(place.hash), place, spread);
-        connection.session = self.session;
-        let (id, live) = (connection.id, matches!(connection.body, Body::Live(_)));
-        self.slots[index] = Some(connection);
+        let live = matches!(connection.body, Body::Live(_));
+        connection.era = self.era;
+        self.slots.insert(index, connection)?;
+        self.by_tuple.insert(tuple.keyed_hash(&self.key), index as u32);
+        self.serial = self.serial.max((id.0 >> 32) as u32);
         if live {
             self.note_live(id);
         }
@@ -145,20 +110,20 @@ impl Table {
         if self.tenant_mut(id)?.unpark() {
             self.note_live(id);
         }
-        let session = self.session;
+        let era = self.era;
         let connection = self.tenant_mut(id)?;
-        connection.renew(session);
+        connection.renew(era);
         Some(connection)
     }
 
     fn tenant_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        let connection = self.slots.get_mut(slot_of(id))?.as_deref_mut();
-        connection.filter(|connection| connection.id == id)
+        let connection = self.slots.get_mut(slot_of(id))?;
+        (connection.id == id).then_some(connection)
     }
 
     /// Who lives in `slot`.
     pub(super) fn tenant(&self, slot: usize) -> Option<ConnId> {
-        Some(self.slots.get(slot)?.as_ref()?.id)
+        Some(self.slots.get(slot)?.id)
     }
 
     /// Whether there is a connection named `id`.
@@ -186,97 +151,65 @@ impl Table {
     }
 
     /// A standby comes, or goes: what was set in connections for the last one is void from now on.
-    pub(super) fn begin_session(&mut self) {
-        self.session = self.session.wrapping_add(1);
+    pub(super) fn begin_era(&mut self) {
+        self.era = self.era.wrapping_add(1);
     }
 
     /// The name of the connection between the two ends of `tuple`.
     pub(super) fn find(&self, tuple: FourTuple) -> Option<ConnId> {
         let hash = tuple.keyed_hash(&self.key);
-        let place = self.by_tuple.find(Place::spread(hash), |place| {
-            place.hash == hash && self.tuple_in(place.slot) == Some(tuple)
-        })?;
-        self.slots[place.slot as usize].as_ref().map(|connection| connection.id)
+        let slot = self.by_tuple.find(hash, |slot| self.tuple_in(slot) == Some(tuple))?;
+        self.tenant(slot as usize)
     }
 
     fn tuple_in(&self, slot: u32) -> Option<FourTuple> {
-        Some(self.slots.get(slot as usize)?.as_ref()?.tuple)
+        Some(self.slots.get(slot as usize)?.tuple)
     }
 
-    /// Takes the connection named `id` out; its slot is on offer.
+    /// Takes the connection named `id` out; its slot is free.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Connection>> {
-        let connection = self.remove_held(id)?;
-        self.free.push(slot_of(id) as u32);
-        Some(connection)
-    }
-
-    /// Takes the connection named `id` out. Whoever follows assigns no slots and keeps no list of
-    /// them: it would only grow.
-    pub(super) fn remove_held(&mut self, id: ConnId) -> Option<Box<Connection>> {
         let index = slot_of(id);
-        let slot = self.slots.get_mut(index)?;
-        if slot.as_ref().is_none_or(|connection| connection.id != id) {
+        if !self.has(id) {
             return None;
         }
-        let mut connection = slot.take()?;
-        connection.renew(self.session);
+        let mut connection = self.slots.remove(index)?;
+        connection.renew(self.era);
         let hash = connection.tuple.keyed_hash(&self.key);
-        if let Ok(place) =
-            self.by_tuple.find_entry(Place::spread(hash), |place| place.slot as usize == index)
-        {
-            place.remove();
-        }
+        let place = self.by_tuple.remove(hash, |slot| slot as usize == index);
+        assert!(place.is_some(), "every connection has a place under its tuple");
         Some(connection)
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        self.slots.clear();
-        self.free.clear();
-        self.by_tuple.clear();
-        self.live.clear();
-    }
-
-    /// Makes every empty slot available again: on the standby slots fill in the primary's order,
-    /// and only an owner assigns new ones.
-    pub(super) fn rebuild_free(&mut self) {
-        self.free.clear();
-        let empty = self.slots.iter().enumerate().rev().filter(|(_, slot)| slot.is_none());
-        self.free.extend(empty.map(|(index, _)| index as u32));
-    }
-
-    /// How many empty slots are on offer.
-    #[cfg(test)]
-    pub(super) fn vacancies(&self) -> usize {
-        self.free.len()
+    /// Takes everything out: the connections, and what was kept of them.
+    pub(super) fn take(&mut self) -> (Slots<Box<Connection>>, Remnant) {
+        let (by_tuple, live) = (take(&mut self.by_tuple), take(&mut self.live));
+        (take(&mut self.slots), Remnant { by_tuple, live })
     }
 
     /// Every connection, in slot order, the parked ones as they are, and as they were left.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.slots.iter().filter_map(|slot| slot.as_deref())
+        self.slots.iter().map(|slot| &**slot)
     }
 
     /// Whether what was set in `connection` for a standby's sake was set for the present one's.
     pub(super) fn is_current(&self, connection: &Connection) -> bool {
-        connection.session == self.session
+        connection.era == self.era
     }
 
     /// Whether the lists of the table agree with its slots.
     pub(super) fn audit(&self) -> Result<(), String> {
-        let places: std::collections::BTreeSet<u32> =
-            self.by_tuple.iter().map(|place| place.slot).collect();
+        let places: std::collections::BTreeSet<u32> = self.by_tuple.iter().collect();
         let tenants = self.iter().count();
-        if places.len() != self.len() || tenants != self.len() {
-            return Err(format!("{tenants} connections, {} places", self.len()));
+        if [places.len(), self.by_tuple.len(), tenants] != [self.len(); 3] {
+            return Err(format!(
+                "{tenants} connections, {} places, kept {}",
+                places.len(),
+                self.len()
+            ));
         }
         let lost = self.iter().find(|one| self.find(one.tuple) != Some(one.id));
         if let Some(lost) = lost {
             return Err(format!("{:?} is not found", lost.tuple));
-        }
-        let free: std::collections::BTreeSet<u32> = self.free.iter().copied().collect();
-        let taken = free.iter().any(|slot| self.tenant(*slot as usize).is_some());
-        if taken || free.len() != self.free.len() {
-            return Err("a slot that is taken, or offered already, is on offer".to_owned());
         }
         let mut live: Vec<ConnId> = self.live.iter().copied().collect();
         live.sort_unstable();
@@ -290,10 +223,19 @@ impl Table {
             None => Ok(()),
         }
     }
+}
 
-    /// Every connection, in slot order, the parked ones as they are.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
-        self.slots.iter_mut().filter_map(|slot| slot.as_deref_mut())
+/// What a table had beside its connections.
+#[derive(Debug)]
+pub(super) struct Remnant {
+    by_tuple: Places,
+    live: Queue<ConnId>,
+}
+
+impl Remnant {
+    /// Drops a piece of it. `false`: there was none left.
+    pub(super) fn pop_piece(&mut self) -> bool {
+        self.live.pop_piece() || self.by_tuple.pop_piece()
     }
 }
 

@@ -1,14 +1,14 @@
 //! What a change of role means, step by step, in the order of I5: state first, address second.
 
 use super::Engine;
-use super::connection::{Alarm, Body};
-use super::questions::Question;
-use super::replicate::SnapshotEnd;
-use super::setup::{Action, ExitReason, Level};
+use super::graveyard::Remains;
+use super::notice::Notice;
+use super::owner::{Duty, Following, Owner};
+use super::setup::{Action, ExitReason};
+use super::wake::Recent;
 use crate::ids::Epoch;
 use crate::replica::{Follower, Frame};
 use crate::role::{self, Change, Held};
-use crate::tcp::{self, wheel::Wheel};
 use crate::time::Instant;
 
 impl Engine {
@@ -32,42 +32,30 @@ impl Engine {
             Do::Announce => self.neighbour.announce(now),
             Do::Own(change) => self.take_over(now, &change),
             Do::StandBy(change) => {
-                self.report(Level::Info, change.to_string());
+                self.report(Notice::Follows(change));
                 self.stand_by(now);
             }
             Do::StandDown(change) => {
-                // The end of a hand-over is as it should be.
-                let planned = change.from == role::Role::Silent;
-                let level = if planned { Level::Info } else { Level::Warn };
-                self.report(level, change.to_string());
+                self.report(Notice::StoodDown(change));
                 self.stand_by(now);
             }
             Do::GoSimplex(change) => {
-                self.report(Level::Warn, format!("unprotected: {change}"));
+                self.report(Notice::Alone(change));
                 self.drop_doubtful(now, &change);
                 self.detach_standby(now);
             }
             Do::GoDuplex(change) => {
-                self.report(
-                    Level::Info,
-                    format!(
-                        "{change}; {} connections protected",
-                        self.table.len() + self.relays.len()
-                    ),
-                );
+                let connections = self.table.len() + self.relays.len();
+                self.report(Notice::Protected { change, connections });
             }
             Do::HandOver { epoch, change } => self.hand_over(now, epoch, &change),
             // Told with its reason, and not at every attempt.
             Do::Report(role::Report::Incompatible) => {}
             Do::Report(role::Report::Synchronised) => {
-                let count = self.table.len() + self.relays.len();
-                let line = format!("{}; {count} connections held", role::Report::Synchronised);
-                self.report(Level::Info, line);
+                let connections = self.table.len() + self.relays.len();
+                self.report(Notice::Synchronised { connections });
             }
-            Do::Report(line) => {
-                let level = if line.is_good_news() { Level::Info } else { Level::Warn };
-                self.report(level, line.to_string());
-            }
+            Do::Report(report) => self.report(Notice::Role(report)),
             Do::Exit(role::Exit::AddressInUse) => {
                 self.actions.push_back(Action::Exit(self.in_use()))
             }
@@ -81,41 +69,22 @@ impl Engine {
 
     /// Becomes the owner. The old one is fenced by now: the role machine saw to that.
     fn take_over(&mut self, now: Instant, change: &Change) {
+        self.begin_to_own(now);
         self.drop_doubtful(now, change);
         let connections = self.table.len() + self.relays.len();
         #[cfg(feature = "defects")]
         self.err_before_takeover(now);
-        self.arm_state(now);
-        self.actions.push_back(Action::InstallRoutes);
-        self.owner = true;
-        self.announced = false;
-        if change.from == role::Role::Silent {
-            self.take_back(now);
-        }
-        self.begin_waking(now);
+        self.own(now, change.from == role::Role::Silent);
         #[cfg(feature = "defects")]
         self.err_in_takeover();
         self.cookies.note_sent(now);
+        // The standby that some have waited for is gone.
+        self.commit_splices(now);
         if connections > 0 {
             self.stats.takeovers += 1;
             self.stats.carried += connections as u64;
         }
-        self.report(Level::Info, format!("{change}; {connections} connections carried on"));
-    }
-
-    /// The address was handed over and comes back: its connections never slept, and what they waited
-    /// for went with the role. Rare enough to be done for all of them in one turn.
-    pub(super) fn take_back(&mut self, now: Instant) {
-        for slot in 0..self.table.slots() {
-            let Some(id) = self.table.tenant(slot) else { continue };
-            let Some(connection) = self.table.get_mut(id) else { continue };
-            connection.queued = false;
-            connection.alarm = Alarm::default();
-            if let Some(tcb) = connection.tcb_mut() {
-                tcb.nudge(now);
-                self.touch(now, id);
-            }
-        }
+        self.report(Notice::Owns { change: *change, carried: connections });
     }
 
     /// I6: what may have gone on elsewhere cannot be continued. Its ends are asked where they are,
@@ -129,90 +98,111 @@ impl Engine {
     /// Resets every connection, of which nobody knows where its end is.
     pub(super) fn drop_all(&mut self, now: Instant) {
         self.stats.not_continued += (self.table.len() + self.relays.len()) as u64;
-        let Self { table, questions, setup, clock, .. } = self;
-        for connection in table.iter_mut() {
-            let last = match &mut connection.body {
-                Body::Held(hard) => tcp::farewell(&setup.tcp, hard, clock.at(now)),
-                Body::Live(tcb) => tcp::farewell(&setup.tcp, &tcb.hard(), now),
-                Body::Parked(parked) => tcp::farewell(&setup.tcp, &parked.unpark().hard(), now),
-            };
-            let tcp::Transmit { seq, ack, window, options, .. } = last;
-            let (tuple, timestamps) = (connection.tuple, options.timestamps);
-            questions.ask(Question { tuple, seq, ack, window, timestamps, blind: false });
+        self.drop_connections(now, true);
+    }
+
+    /// Has what an owner has. One that gets the address back has it still, but for its standby.
+    pub(super) fn begin_to_own(&mut self, now: Instant) {
+        self.part_from_standby();
+        let recent = match &mut self.duty {
+            Duty::Owner(_) => return,
+            Duty::Follower(following) => following.recent.take(),
+            Duty::Idle => Default::default(),
+        };
+        let owner = Owner::new(now, self.setup.table_key, recent);
+        self.duty = Duty::Owner(Box::new(owner));
+    }
+
+    /// Answers for the address from here on. `comes_back`: it was about to be handed over.
+    pub(super) fn own(&mut self, now: Instant, comes_back: bool) {
+        self.arm_state(now);
+        self.actions.push_back(Action::InstallRoutes);
+        if let Some(owner) = self.duty.owner_mut() {
+            (owner.speaks, owner.announced) = (true, false);
         }
-        self.ask_splices(now);
-        self.forget_connections(now);
+        self.begin_waking(now, comes_back);
     }
 
     /// From following to leading. What is held is all the state there is, and it is complete; each
     /// connection wakes when it is needed (`engine::wake`).
-    pub(super) fn arm_state(&mut self, now: Instant) {
-        self.follower = None;
-        self.unprotected = 0;
+    fn arm_state(&mut self, now: Instant) {
         if self.table.len() + self.relays.len() > 0 {
             self.clock.step_ahead();
         }
-        self.table.rebuild_free();
-        self.attached = false;
-        self.reset_log();
-        self.unconfirmed.clear();
-        self.relays.arm(now);
-        self.table.begin_session();
-        self.ready.clear();
-        self.quiet.clear();
-        self.wheel = Wheel::new(now);
-        self.progress.clear();
+        let remains = Box::new(self.relays.arm(now));
+        self.graveyard.take(Remains::Splices { remains, asked: false });
+        self.bury(now);
     }
 
     /// The planned way: silent first, then everything the log still lacks, then the baton.
     fn hand_over(&mut self, now: Instant, epoch: Epoch, change: &Change) {
-        self.owner = false;
-        self.neighbour.silence();
+        self.fall_silent();
         self.actions.push_back(Action::RemoveRoutes);
-        self.outbox.clear();
         self.flush_progress(now, true);
         self.flush_log(now);
-        let lsn = self.log.appended();
+        let (lsn, _) = self.log_positions();
         Frame::Handover { epoch, lsn }.encode(&mut self.link.output);
-        self.report(Level::Info, change.to_string());
+        self.report(Notice::HandsOver(*change));
     }
 
     /// Joins as standby: silent, without an address, without state.
     fn stand_by(&mut self, now: Instant) {
-        if self.owner {
-            self.owner = false;
+        self.fall_silent();
+        self.actions.push_back(Action::RemoveRoutes);
+        self.part_from_standby();
+        self.forget_connections(now);
+        self.graveyard.silence();
+        let follower = Some(Follower::new(self.roles.epoch()));
+        let following = Box::new(Following { follower, recent: Recent::default() });
+        match core::mem::replace(&mut self.duty, Duty::Follower(following)) {
+            Duty::Owner(owner) => self.graveyard.take(Remains::Owner(owner)),
+            Duty::Follower(_) | Duty::Idle => {}
+        }
+    }
+
+    /// An owner says no more, of connections and of itself.
+    fn fall_silent(&mut self) {
+        let Some(owner) = self.duty.owner_mut() else { return };
+        owner.outbox.clear();
+        if core::mem::replace(&mut owner.speaks, false) {
             self.neighbour.silence();
         }
-        self.actions.push_back(Action::RemoveRoutes);
-        self.forget_connections(now);
-        self.outbox.clear();
-        self.questions.clear();
-        self.attached = false;
-        self.snapshot_end = SnapshotEnd::None;
-        self.reset_log();
-        self.follower = Some(Follower::new(self.roles.epoch()));
     }
 
     /// Drops every connection without a word to anybody.
     pub(super) fn forget_connections(&mut self, now: Instant) {
-        for connection in self.table.iter_mut() {
-            connection.app.close(self.store.as_mut());
-        }
-        self.table.clear();
-        self.relays.forget();
-        self.unconfirmed.clear();
-        self.ready.clear();
-        self.quiet.clear();
-        self.wheel = Wheel::new(now);
-        self.progress.clear();
-        self.waiting.clear();
-        self.lingering.clear();
-        self.end_waking();
-        self.half_open = 0;
-        self.unprotected = 0;
+        self.drop_connections(now, false);
     }
 
-    pub(super) fn report(&mut self, level: Level, line: String) {
-        self.actions.push_back(Action::Report(level, line));
+    /// Drops every connection, and all that was kept of them. `asked`: their ends are asked where they
+    /// are. Nothing of it is there any more when this returns, whatever the number of them; a share of
+    /// what remains is buried each turn.
+    fn drop_connections(&mut self, now: Instant, asked: bool) {
+        let (slots, remnant) = self.table.take();
+        for remains in [
+            Remains::Connections { slots, asked },
+            Remains::Splices { remains: Box::new(self.relays.forget()), asked },
+            Remains::Table(remnant),
+            Remains::Sessions(self.sessions.take()),
+            Remains::Sources(Box::new(self.sources.take_all())),
+            Remains::Lingering(core::mem::take(&mut self.lingering)),
+        ] {
+            self.graveyard.take(remains);
+        }
+        match &mut self.duty {
+            Duty::Idle => {}
+            Duty::Owner(owner) => owner.forget_connections(now, &mut self.graveyard),
+            Duty::Follower(following) => {
+                for names in following.recent.take() {
+                    self.graveyard.take(Remains::Names(names));
+                }
+            }
+        }
+        self.again.clear();
+        self.store.forget_all();
+        self.memory.clear();
+        self.half_open = 0;
+        self.unprotected = 0;
+        self.bury(now);
     }
 }

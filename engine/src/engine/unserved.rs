@@ -17,13 +17,13 @@ impl Engine {
         check: ChecksumState,
     ) {
         self.stats.not_for_us += 1;
-        if !self.announced || !self.outbox.allows_error(now) {
+        if !self.has_announced() || !self.may_send_error(now) {
             return;
         }
         self.ip_id = self.ip_id.wrapping_add(1);
         let mut answer = Vec::new();
         match write_unserved(datagram, check, tcp::HOP_LIMIT, self.ip_id, &mut answer) {
-            Ok(()) => self.outbox.push(Kind::Error, Loose::Packet(answer)),
+            Ok(()) => self.push(Kind::Error, Loose::Packet(answer)),
             Err(DropReason::NotForUs) => {}
             Err(_) => self.stats.malformed += 1,
         }

@@ -16,11 +16,14 @@
 //! says it beside those ([`Rota`](super::rota::Rota)): there may be a million of them.
 
 use super::Engine;
-use super::connection::Body;
+use super::connection::{Body, Connection};
 #[cfg(feature = "defects")]
 use super::mistakes;
+use super::table::Table;
 use crate::ids::ConnId;
 use crate::service::Env;
+use crate::session::BACKEND;
+use crate::slots::Queue;
 use crate::tcp::{Hard, Tcb};
 use crate::time::{Duration, Instant};
 
@@ -38,8 +41,8 @@ pub(super) struct Recent {
     since: Instant,
     /// The number of this period, from 1.
     period: u32,
-    now: Vec<ConnId>,
-    before: Vec<ConnId>,
+    now: Queue<ConnId>,
+    before: Queue<ConnId>,
 }
 
 impl Recent {
@@ -52,79 +55,50 @@ impl Recent {
         }
         if *noted != self.period {
             *noted = self.period;
-            self.now.push(id);
+            self.now.push_back(id);
         }
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        self.take();
-    }
-
-    /// All of them, the newest last.
-    fn take(&mut self) -> Vec<ConnId> {
-        let mut all = core::mem::take(&mut self.before);
-        all.append(&mut self.now);
-        self.now = Vec::new();
+    /// Takes all of them: the period before, and this one.
+    pub(super) fn take(&mut self) -> [Queue<ConnId>; 2] {
         self.since = Instant::ZERO;
-        all
+        [core::mem::take(&mut self.before), core::mem::take(&mut self.now)]
     }
 }
 
 /// How far the walk is.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// Still to wake before all others, the last one first.
-    first: Vec<ConnId>,
+    /// Still to wake before all others: the last one of the second list first.
+    first: [Queue<ConnId>; 2],
     /// Slots from here to `end` have not been looked at.
     cursor: usize,
     end: usize,
+    /// Whether those that never slept are nudged, too.
+    all: bool,
 }
 
 impl Walk {
-    fn is_done(&self) -> bool {
-        self.first.is_empty() && self.cursor == self.end
-    }
-}
-
-impl Engine {
-    /// A takeover: every connection that is held is to wake.
-    pub(super) fn begin_waking(&mut self, now: Instant) {
-        self.walk = Walk { first: self.recent.take(), cursor: 0, end: self.table.slots() };
-        self.advance_waking(now);
+    /// `first` are to wake before all others.
+    pub(super) fn beginning_with(first: [Queue<ConnId>; 2]) -> Self {
+        Self { first, ..Self::default() }
     }
 
-    /// Nobody is to wake any more.
-    pub(super) fn end_waking(&mut self) {
-        self.walk = Walk::default();
-        self.recent.clear();
+    pub(super) fn is_done(&self) -> bool {
+        self.first.iter().all(Queue::is_empty) && self.cursor == self.end
     }
 
-    /// Whether somebody may still be to wake.
-    pub(super) fn is_walking(&self) -> bool {
-        !self.walk.is_done()
+    fn next_of_first(&mut self) -> Option<ConnId> {
+        self.first.iter_mut().rev().find_map(Queue::pop_back)
     }
 
-    /// Whether the walk can go on now.
-    pub(super) fn waking_due(&self) -> bool {
-        !self.walk.is_done()
-    }
-
-    /// Moves the walk on by one turn's share.
-    pub(super) fn advance_waking(&mut self, now: Instant) {
-        let end = self.walk.end.min(self.walk.cursor.saturating_add(SLOTS_A_TURN));
-        for _ in 0..SHARE {
-            let Some(id) = self.walk.first.pop().or_else(|| self.next_tenant(end)) else { return };
-            self.wake(now, id);
-        }
-    }
-
-    /// Who lives in the next slot before `end` that is not empty.
-    fn next_tenant(&mut self, end: usize) -> Option<ConnId> {
-        while self.walk.cursor < end {
-            let slot = self.walk.cursor;
-            self.walk.cursor += 1;
-            let tenant = self.table.tenant(slot);
+    /// The connection in the next slot that is not empty; each slot takes one of `looks`.
+    fn next_tenant(&mut self, table: &Table, looks: &mut usize) -> Option<ConnId> {
+        while self.cursor < self.end && *looks > 0 {
+            *looks -= 1;
+            let slot = self.cursor;
+            self.cursor += 1;
+            let tenant = table.tenant(slot);
             if tenant.is_some() {
                 return tenant;
             }
@@ -132,30 +106,78 @@ impl Engine {
         None
     }
 
+    /// Drops a piece of it. `false`: there was none left.
+    pub(super) fn pop_piece(&mut self) -> bool {
+        self.first.iter_mut().any(Queue::pop_piece)
+    }
+}
+
+impl Engine {
+    /// A takeover: every connection that is held is to wake. If the address was handed over and `comes
+    /// back`, its connections never slept; what they waited for went with the role, and each is nudged.
+    pub(super) fn begin_waking(&mut self, now: Instant, comes_back: bool) {
+        let end = self.table.slots();
+        if let Some(owner) = self.duty.owner_mut() {
+            let walk = &mut owner.queues.walk;
+            (walk.cursor, walk.end, walk.all) = (0, end, comes_back);
+        }
+        self.advance_waking(now);
+    }
+
+    /// Whether somebody may still be to wake.
+    pub(super) fn waking_due(&self) -> bool {
+        self.duty.owner().is_some_and(|owner| !owner.queues.walk.is_done())
+    }
+
+    /// Moves the walk on by one turn's share.
+    pub(super) fn advance_waking(&mut self, now: Instant) {
+        let mut slots = SLOTS_A_TURN;
+        for _ in 0..SHARE {
+            let Self { duty, table, .. } = self;
+            let Some(owner) = duty.owner_mut() else { return };
+            let walk = &mut owner.queues.walk;
+            let first = walk.next_of_first();
+            let Some(id) = first.or_else(|| walk.next_tenant(table, &mut slots)) else { return };
+            if walk.all {
+                self.nudge(now, id);
+            }
+            self.wake(now, id);
+        }
+    }
+
+    /// Lets a connection act that is live.
+    fn nudge(&mut self, now: Instant, id: ConnId) {
+        let Some(tcb) = self.table.get_mut(id).and_then(Connection::tcb_mut) else { return };
+        tcb.nudge(now);
+        self.touch(now, id);
+    }
+
     /// Makes a held connection live, and lets it act: a retransmission, or an ACK that tells the
     /// peer that the path is good. Nothing happens to one that is live already.
     pub(super) fn wake(&mut self, now: Instant, id: ConnId) {
-        assert!(self.owner, "only an owner speaks");
+        assert!(self.owns(), "only an owner speaks");
         let edition = self.edition();
-        let Self { table, store, pins, wall, setup, clock, .. } = self;
+        let Self { table, store, pins, wall, setup, dialled_tcp, clock, work, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Held(hard) = &connection.body else { return };
+        *work += 1;
         let mut hard = Hard::clone(hard);
         // On the wire it is relative to the pair's clock, here to ours.
         hard.ts_offset = hard.ts_offset.wrapping_add(clock.ahead_millis());
         #[cfg(feature = "defects")]
         mistakes::err_in_state(setup, &mut hard);
-        let settings = &setup.tcp;
+        let dialled = connection.place().is_some_and(|place| place.leg == BACKEND);
+        let settings = if dialled { dialled_tcp } else { &setup.tcp };
         #[cfg(feature = "defects")]
         let settings = &mistakes::mistaken_settings(setup, settings);
         connection.fin_logged = hard.fin_acked;
         connection.body = Body::Live(Box::new(Tcb::resume(settings, now, &hard)));
-        let mut env = Env { store: store.as_mut(), lead: true, pins, wall: *wall, edition };
+        let mut env = Env { store: store.of(id), lead: true, pins, wall: *wall, edition };
         connection.app.lead(&mut env);
         // In simplex nothing has to be pinned.
         pins.clear();
         connection.settle();
-        let awaits_store = connection.app.awaits_store();
+        let (is_busy, place) = (connection.app.is_busy(), connection.place());
         let hurries = connection.tcb_mut().is_some_and(|tcb| {
             let hurries = tcb.nudge(now);
             #[cfg(feature = "defects")]
@@ -163,16 +185,21 @@ impl Engine {
             hurries
         });
         table.note_live(id);
+        self.note_memory(id);
         self.note_lingering(id);
-        if awaits_store {
-            // It asked anew when it began to lead.
-            self.await_content(id);
+        if is_busy {
+            self.call_again(id);
+        }
+        if let Some(place) = place {
+            self.wake_session(now, place);
         }
         if hurries {
             self.touch(now, id);
         } else {
             self.arm(now, id);
-            self.quiet.push_back(id);
+            if let Some(owner) = self.duty.owner_mut() {
+                owner.queues.quiet.push_back(id);
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Why not? What keeps `protected` false, in words that say what to do (I7).
 
 use super::Engine;
+use super::notice::Notice;
 use super::obstacle;
-use super::replicate::SnapshotEnd;
-use super::setup::Level;
+use super::replicate::Standby;
 use crate::role::{Lack, Refusal, Role};
 use crate::time::{Duration, Instant};
 
@@ -14,11 +14,7 @@ impl Engine {
             return;
         }
         self.cable = up;
-        if up {
-            self.report(Level::Info, "the replication address has a carrier again".to_owned());
-        } else {
-            self.report(Level::Warn, format!("unprotected: {NO_CABLE}"));
-        }
+        self.report(Notice::ReplicationCarrier { up });
     }
 
     /// All that is known to stand between this node and `protected`; empty if it is protected.
@@ -121,18 +117,21 @@ impl Engine {
 
     /// Of a primary whose standby does not hold everything.
     fn why_not_synced(&self, now: Instant) -> String {
-        let progress = self.snapshot_progress();
-        match () {
-            () if !self.link.is_up() => self.why_no_link(),
-            () if self.snapshot_end != SnapshotEnd::None => format!(
+        if !self.link.is_up() {
+            return self.why_no_link();
+        }
+        if let Some(progress) = self.duty.standby().and_then(Standby::snapshot_progress) {
+            return format!(
                 "it is being brought up to date, {} of {} connections sent",
                 progress.sent, progress.total
-            ),
-            () if now < self.stall.until() => format!(
+            );
+        }
+        match self.duty.owner().map(|owner| owner.stall.until()) {
+            Some(until) if now < until => format!(
                 "it confirmed nothing for too long, and is tried again in {}",
-                seconds(self.stall.until().since(now))
+                seconds(until.since(now))
             ),
-            () => "it has not confirmed that it holds everything".to_owned(),
+            Some(_) | None => "it has not confirmed that it holds everything".to_owned(),
         }
     }
 
@@ -203,7 +202,7 @@ impl Engine {
     }
 }
 
-const NO_CABLE: &str = "no cable: the replication address has no carrier";
+pub(super) const NO_CABLE: &str = "no cable: the replication address has no carrier";
 
 fn connections(count: u32) -> String {
     if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }

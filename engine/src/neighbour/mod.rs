@@ -84,7 +84,7 @@ pub enum Event {
     Claimed {
         /// The address.
         address: IpAddr,
-        /// Who claims it.
+        /// The hardware address that claims it.
         mac: MacAddr,
     },
     /// The probe is over and nobody has any of the addresses.
@@ -93,7 +93,7 @@ pub enum Event {
     InUse {
         /// The address.
         address: IpAddr,
-        /// Who has it.
+        /// The hardware address that has it.
         mac: MacAddr,
     },
 }

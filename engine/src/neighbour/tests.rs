@@ -88,7 +88,7 @@ fn owner_answers_who_asks_and_who_probes() {
             NeighbourFrame::Arp(ArpPacket::reply(&request, US)),
             NeighbourFrame::Arp(ArpPacket::reply(&probe, US)),
             NeighbourFrame::Advertisement(solicited),
-            // Who detects duplicates has no address to be answered at: all nodes are told.
+            // A node that looks for duplicates has no address to be answered at: all nodes are told.
             NeighbourFrame::Advertisement(NeighbourAdvertisement::announcement(US, SERVICE6, true)),
         ]
     );

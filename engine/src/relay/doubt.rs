@@ -12,7 +12,7 @@
 //!                                                                        └─ no longer in doubt
 //! ```
 //!
-//! Who goes on is asked eight times at most, whatever is sent in its name, and loses nothing by it.
+//! An end that goes on is asked eight times at most, whatever is sent in its name, and loses nothing by it.
 
 use super::splice::{Entry, Side};
 use super::*;
@@ -34,7 +34,7 @@ const ASKS_MAX: usize = 256;
 /// What is known of a doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doubt {
-    /// Who is asked next.
+    /// The splices whose ends are asked next.
     to: Side,
     /// What its reset will have for a number if the one asked last has no such connection.
     nonce: Option<(Side, SeqNum)>,
@@ -47,21 +47,23 @@ pub(super) struct Doubt {
 /// Splices in doubt: by how often their ends have been asked, and of those by when.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
-    queues: [VecDeque<(Instant, SpliceId)>; ASKS + 1],
+    queues: [Roll<(Instant, SpliceId)>; ASKS + 1],
 }
 
 impl Doubts {
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Drops a piece of it. `false`: there was none left.
+    pub(super) fn pop_piece(&mut self) -> bool {
+        self.queues.iter_mut().any(Roll::pop_piece)
     }
 
     fn push(&mut self, now: Instant, asked: usize, id: SpliceId, table: &Table) {
-        let queue = &mut self.queues[asked];
-        if queue.len() > 2 * table.len() + 64 {
-            // Most of those are no more, and their time has not come since.
-            queue.retain(|(_, id)| table.get(*id).is_some());
-        }
-        queue.push_back((now, id));
+        // Of those most may be no more, and their time has not come since.
+        self.queues[asked].push((now, id), table.len(), |(_, id)| table.get(*id).is_some());
+    }
+
+    /// Everybody that is listed.
+    pub(super) fn ids(&self) -> std::collections::BTreeSet<SpliceId> {
+        self.queues.iter().flat_map(Roll::iter).map(|(_, id)| *id).collect()
     }
 
     /// The next one that has waited for long enough since it was asked for the last time, and how often it

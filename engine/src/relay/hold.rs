@@ -1,6 +1,9 @@
 //! Splices of the peer's: held for it, and taken over.
 
+use core::mem::take;
+
 use super::*;
+use crate::slots::{Places, Slots};
 
 /// Backends of one relay that are not configured and have splices.
 const REMOVED_MAX: usize = 256;
@@ -24,13 +27,19 @@ impl Relays {
         };
         let server = self.relays[relay].place_of(backend.remote);
         let at = server.map(|server| (relay as u16, server as u16));
-        if let Some(before) = self.table.remove(id, false) {
+        let before = self.table.remove(id);
+        let listed = before.as_ref().is_some_and(|before| before.listed);
+        let opening = before.as_ref().is_some_and(|before| before.is_half_open());
+        if let Some(before) = before {
             self.count(&before.splice.client, before.at, Some(before.stage()), None);
         }
         let (client, phase) = (splice.client, Phase::Answered);
-        let entry = Entry { committed: true, ..Entry::new(now, id, splice, phase, at) };
+        let entry = Entry { committed: true, listed, ..Entry::new(now, id, splice, phase, at) };
         self.table.insert(Box::new(entry)).map_err(|_| "splice's place is taken")?;
         self.count(&client, at, None, Some(Stage::HalfOpen));
+        if !opening {
+            self.list_opening(now, id);
+        }
         Ok(())
     }
 
@@ -45,12 +54,16 @@ impl Relays {
         };
         let (client, at) = (entry.splice.client, entry.at);
         self.count(&client, at, Some(before), Some(stage));
+        if stage == Stage::Over {
+            // Since when is what its heir says.
+            self.list_over(Instant::ZERO, id);
+        }
         Ok(())
     }
 
     /// The peer's splice `id` is no more.
     pub fn release(&mut self, id: SpliceId) -> Result<(), &'static str> {
-        let entry = self.table.remove(id, false).ok_or("splice that ends is unknown")?;
+        let entry = self.table.remove(id).ok_or("splice that ends is unknown")?;
         self.count(&entry.splice.client, entry.at, Some(entry.stage()), None);
         Ok(())
     }
@@ -65,54 +78,86 @@ impl Relays {
     }
 
     /// What is held is ours from now on: a backend is what the peer has told, or counts as up until it is
-    /// found to be down, and every splice as one that has just been heard of.
-    pub fn arm(&mut self, now: Instant) {
-        self.table.rebuild_free();
+    /// found to be down, and every splice as one that has just been heard of: each sees it when it is next
+    /// looked at. What remains of questions under way is to be taken apart.
+    pub fn arm(&mut self, now: Instant) -> Remains {
+        self.table.begin_era(now);
+        self.armed_at = now;
         self.headers.clear();
         self.events.clear();
-        self.over.clear();
-        self.opening.clear();
-        self.doubts.clear();
-        for entry in self.table.iter_mut() {
-            entry.inherit(now);
-            entry.listed = entry.is_over();
-            if entry.listed {
-                self.over.push_back((now, entry.id));
-            } else if entry.is_half_open() {
-                self.opening.push_back((now, entry.id));
-            }
-        }
         for server in self.relays.iter_mut().flat_map(|relay| &mut relay.servers) {
             server.begin(now);
         }
         self.sweep_at = now + SWEEP;
-        // The standby that some have waited for is gone.
-        for (_, id) in self.opening.clone() {
-            self.commit(now, id);
-        }
+        Remains { doubts: take(&mut self.doubts), ..Remains::default() }
     }
 
-    /// Drops every splice without a word to anybody.
-    pub fn forget(&mut self) {
-        self.table.clear();
-        self.opening.clear();
-        self.over.clear();
+    /// Drops every splice without a word to anybody. What remains of them is to be taken apart.
+    pub fn forget(&mut self) -> Remains {
+        let (slots, by_leg) = self.table.take();
+        let remains = Remains {
+            slots,
+            by_leg,
+            opening: take(&mut self.opening),
+            over: take(&mut self.over),
+            doubts: take(&mut self.doubts),
+            sources: self.sources.take_all(),
+            dialled: take(&mut self.dialled),
+        };
         self.headers.clear();
         self.events.clear();
-        self.doubts.clear();
-        self.sources.clear();
         (self.half_open, self.lingering) = (0, 0);
         for relay in &mut self.relays {
             relay.servers.retain(|server| !server.is_removed());
             relay.servers.iter_mut().for_each(Server::forget);
         }
+        remains
+    }
+}
+
+/// Splices that were dropped, and what was kept of them.
+#[derive(Debug, Default)]
+pub struct Remains {
+    slots: Slots<Box<Entry>>,
+    by_leg: Places,
+    opening: Roll<(Instant, SpliceId)>,
+    over: Roll<(Instant, SpliceId)>,
+    doubts: Doubts,
+    sources: Sources,
+    dialled: Dialled,
+}
+
+impl Remains {
+    /// Drops a piece of it, and says of each splice in it what it was, unless it was over. `false`: there
+    /// was none left.
+    pub fn pop_piece(&mut self, said: &mut dyn FnMut(Option<Splice>)) -> bool {
+        if let Some(piece) = self.slots.pop_piece() {
+            piece.for_each(|entry| said((!entry.is_over()).then_some(entry.splice)));
+            return true;
+        }
+        self.by_leg.pop_piece()
+            || self.opening.pop_piece()
+            || self.over.pop_piece()
+            || self.doubts.pop_piece()
+            || self.sources.pop_piece()
+            || self.dialled.pop_piece()
+    }
+
+    /// How many splices there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no splice.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 }
 
 impl Relay {
     /// Where a backend is in the list. One that is not configured is put behind those that are, as
     /// long as there are not too many.
-    fn place_of(&mut self, address: Endpoint) -> Option<usize> {
+    pub(super) fn place_of(&mut self, address: Endpoint) -> Option<usize> {
         let known = self.servers.iter().position(|server| server.address == address);
         if known.is_some() {
             return known;

@@ -20,23 +20,26 @@
 //! to the standby is the splice itself, before anything of it shows: the SYN waits for
 //! [`Relays::commit`].
 //!
-//! **Who only guesses harms nobody.** What a packet claims counts for the splice's life if the end that
+//! **A guess harms nobody.** What a packet claims counts for the splice's life if the end that
 //! it goes to would believe it (`track`), and where that is not known the end is asked (`doubt`).
-//! Whoever has not shown that it hears the backend shares a part of the room with others of its kind.
+//! A client that has not shown that it hears the backend shares a part of the room with others of its kind.
 //!
-//! This module knows no log and no roles. Whoever drives it carries out what [`Relays::poll_event`]
+//! This module knows no log and no roles. Its caller carries out what [`Relays::poll_event`]
 //! says, and sends what [`Relays::poll_header`] hands out.
 
 mod backend;
+mod budget;
 mod check;
+mod counts;
+mod dialled;
 mod doubt;
 mod hold;
 mod open;
 mod path;
 mod settings;
-mod source;
 mod splice;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -45,18 +48,22 @@ use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use crate::ids::SpliceId;
+use crate::slots::Roll;
+use crate::sources::Sources;
 use crate::time::{Duration, Instant};
 use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, Timestamps};
 
 use backend::{News, Ports, Server, bare, source_for};
+use budget::Budget;
+use dialled::Dialled;
 use doubt::Doubts;
-use source::Sources;
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
 pub use backend::{OPENING_MOST, View};
+pub use hold::Remains;
 pub use path::TooBig;
-pub use settings::{Backend, CLIENT_MAX, Check, IDLE, Settings};
+pub use settings::{Backend, CLIENT_MAX, Check, IDLE, Mode, Settings};
 pub use splice::{Splice, Stage};
 
 /// How long a splice is kept after its last packet when both ends have finished and know it of each
@@ -77,6 +84,9 @@ const PORT_TRIES: usize = 128;
 /// How often idle splices are looked for, and in how many parts the table is gone through.
 const SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_PARTS: usize = 64;
+
+/// Splices that are ended, or looked at, in one turn for each reason: well under a millisecond of work.
+const SHARE: usize = 512;
 
 /// What does not change while an engine runs.
 #[derive(Debug, Clone)]
@@ -159,6 +169,8 @@ struct Relay {
     turn: usize,
     /// Where the ports of the last one begin.
     ports: Ports,
+    /// How often its clients' requests may be repeated once more.
+    budget: Budget,
 }
 
 /// All relays of an engine, and their splices.
@@ -168,19 +180,27 @@ pub struct Relays {
     relays: Vec<Relay>,
     table: Table,
     /// Half-open splices, by when each was first looked at; and some that have gone on since.
-    opening: VecDeque<(Instant, SpliceId)>,
+    opening: Roll<(Instant, SpliceId)>,
     half_open: usize,
     /// How many are over.
     lingering: usize,
-    /// How many stand for each client's address.
+    /// How many stand for each client's address: at each relay, and at all of them.
     sources: Sources,
     doubts: Doubts,
+    /// Legs to backends that are no splice's.
+    dialled: Dialled,
     /// Splices that are over, by when that was first looked at; and some that are not any more.
-    over: VecDeque<(Instant, SpliceId)>,
+    over: Roll<(Instant, SpliceId)>,
     /// Whether a check may be under way.
     probing: bool,
+    /// Since when what was held is ours: nothing is older.
+    armed_at: Instant,
     sweep_at: Instant,
     sweep_slot: usize,
+    /// Slots to be looked at before the next sweep.
+    sweep_left: usize,
+    /// Whether more is due than was done.
+    behind: bool,
     headers: VecDeque<TcpHeader>,
     events: VecDeque<Event>,
     counts: Counts,
@@ -215,20 +235,25 @@ impl Relays {
             settings: settings.clone(),
             turn: 0,
             ports,
+            budget: Budget::FULL,
         };
         Self {
             relays: settings.iter().map(&mut relay).collect(),
             table: Table::new(limits.key, limits.splices_max),
             sources: Sources::new(limits.key),
             limits,
-            opening: VecDeque::new(),
+            opening: Roll::default(),
             half_open: 0,
             lingering: 0,
             doubts: Doubts::default(),
-            over: VecDeque::new(),
+            dialled: Dialled::default(),
+            over: Roll::default(),
             probing: false,
+            armed_at: Instant::ZERO,
             sweep_at: Instant::ZERO,
             sweep_slot: 0,
+            sweep_left: 0,
+            behind: false,
             headers: VecDeque::new(),
             events: VecDeque::new(),
             counts: Counts::default(),
@@ -265,7 +290,7 @@ impl Relays {
         self.table.slots()
     }
 
-    /// Who is in `slot`.
+    /// The splice in `slot`.
     pub fn tenant(&self, slot: usize) -> Option<SpliceId> {
         self.table.tenant(slot)
     }
@@ -329,9 +354,15 @@ impl Relays {
             return Fate::Taken;
         }
         match self.relays.iter().position(|relay| relay.settings.port == leg.local.port()) {
-            Some(relay) if is_syn(segment) => self.open(now, relay, leg, segment, numbers),
+            Some(relay) if is_syn(segment) && self.splices(relay) => {
+                self.open(now, relay, leg, segment, numbers)
+            }
             _ => Fate::Foreign,
         }
+    }
+
+    fn splices(&self, relay: usize) -> bool {
+        self.relays[relay].settings.mode == Mode::Splice
     }
 
     /// Whether a relay listens on `port`.
@@ -429,16 +460,19 @@ impl Relays {
     /// Time has passed.
     pub fn on_timer(&mut self, now: Instant, numbers: &dyn Fn(&FourTuple) -> Numbers) {
         self.check_servers(now, numbers);
-        if self.table.len() == 0 || now < self.sweep_at {
+        let due = now >= self.sweep_at;
+        if self.table.len() == 0 || !(due || self.behind) {
             return;
         }
-        self.sweep_at = now + SWEEP;
-        let servers = self.relays.iter_mut().flat_map(|relay| &mut relay.servers);
-        servers.for_each(Server::allow_tries);
-        self.ask_doubtful(now, numbers);
-        self.end_over(now);
-        self.end_opening(now);
-        self.sweep(now);
+        if due {
+            self.sweep_at = now + SWEEP;
+            self.sweep_left = 1 + self.table.slots() / SWEEP_PARTS;
+            let servers = self.relays.iter_mut().flat_map(|relay| &mut relay.servers);
+            servers.for_each(Server::allow_tries);
+            self.ask_doubtful(now, numbers);
+        }
+        let done = [self.end_over(now), self.end_opening(now), self.sweep(now)];
+        self.behind = done.contains(&false);
     }
 
     /// When to call [`Self::on_timer`] at the latest.
@@ -446,7 +480,11 @@ impl Relays {
         let checks = self.relays.iter().flat_map(|relay| {
             relay.servers.iter().map(|server| server.deadline(&relay.settings.check))
         });
-        let sweep = if self.table.len() == 0 { Instant::NEVER } else { self.sweep_at };
+        let sweep = match self.table.len() {
+            0 => Instant::NEVER,
+            _ if self.behind => Instant::ZERO,
+            _ => self.sweep_at,
+        };
         checks.fold(sweep, Instant::min)
     }
 
@@ -456,28 +494,29 @@ impl Relays {
             Some(entry) if !entry.listed => entry.listed = true,
             _ => return,
         }
-        if over.len() > 2 * table.len() + 64 {
-            // Most of those that were over have given way, and their time has not come since.
-            over.retain(|(_, id)| table.get(*id).is_some());
-        }
-        over.push_back((now, id));
+        // Of those that were over most may have given way, and their time has not come since.
+        over.push((now, id), table.len(), |(_, id)| table.get(*id).is_some());
     }
 
-    /// Ends splices that are over and whose time has come.
-    fn end_over(&mut self, now: Instant) {
-        while let Some(&(since, id)) = self.over.front()
-            && since + LINGER <= now
-        {
+    /// Ends splices that are over and whose time has come, a turn's share of them. Whether that is all.
+    fn end_over(&mut self, now: Instant) -> bool {
+        for _ in 0..SHARE {
+            let Some(&(since, id)) = self.over.front() else { return true };
+            if since.max(self.armed_at) + LINGER > now {
+                return true;
+            }
             self.over.pop_front();
             let Some(entry) = self.table.get_mut(id) else { continue };
             entry.listed = entry.is_over() && entry.heard + LINGER > now;
             if entry.listed {
                 let heard = entry.heard;
-                self.over.push_back((heard, id));
+                let Self { over, table, .. } = self;
+                over.push((heard, id), table.len(), |(_, id)| table.get(*id).is_some());
             } else if entry.is_over() {
                 self.end(id);
             }
         }
+        false
     }
 
     /// Makes room: ends the splice that is over for longest. Whether there was one.
@@ -494,19 +533,22 @@ impl Relays {
     }
 
     /// Ends splices that nothing has passed for as long as their relay allows. A part of the table at
-    /// a time.
-    fn sweep(&mut self, now: Instant) {
-        for _ in 0..=self.table.slots() / SWEEP_PARTS {
+    /// a time, and of that a turn's share. Whether the part is done.
+    fn sweep(&mut self, now: Instant) -> bool {
+        let share = self.sweep_left.min(SHARE);
+        self.sweep_left -= share;
+        for _ in 0..share {
             let slot = self.sweep_slot;
             self.sweep_slot = if slot < self.table.slots() { slot + 1 } else { 0 };
             let Some(id) = self.table.tenant(slot) else { continue };
-            let Some(entry) = self.table.get(id) else { continue };
+            let Some(entry) = self.table.get_mut(id) else { continue };
             let relay = entry.at.and_then(|(relay, _)| self.relays.get(usize::from(relay)));
             let idle = relay.map_or(IDLE, |relay| relay.settings.idle);
             if entry.heard + idle <= now {
                 self.end(id);
             }
         }
+        self.sweep_left == 0
     }
 
     /// Ends a splice. Its ends are not told: they have told each other, or are gone.
@@ -517,7 +559,7 @@ impl Relays {
 
     /// Ends a splice that was last counted in `stage`.
     fn end_at(&mut self, id: SpliceId, stage: Stage) {
-        let Some(entry) = self.table.remove(id, true) else { return };
+        let Some(entry) = self.table.remove(id) else { return };
         self.count(&entry.splice.client, entry.at, Some(stage), None);
         self.counts.unspliced += 1;
         self.events.push_back(Event::Unspliced(id));
@@ -536,36 +578,6 @@ impl Relays {
         if after == Stage::Over {
             self.list_over(now, id);
         }
-    }
-
-    /// Keeps all that is counted of splices: one comes from a stage, or from nowhere, and to another.
-    fn count(
-        &mut self,
-        client: &FourTuple,
-        at: Option<(u16, u16)>,
-        from: Option<Stage>,
-        to: Option<Stage>,
-    ) {
-        let is = |at: Option<Stage>, stage| usize::from(at == Some(stage));
-        self.half_open = self.half_open + is(to, Stage::HalfOpen) - is(from, Stage::HalfOpen);
-        self.lingering = self.lingering + is(to, Stage::Over) - is(from, Stage::Over);
-        match (from == Some(Stage::Open), to == Some(Stage::Open)) {
-            (false, true) => self.sources.add(client),
-            (true, false) => self.sources.take(client),
-            (false, false) | (true, true) => {}
-        }
-        let Some(server) = self.server(at) else { return };
-        let living = |at: Option<Stage>| u32::from(at.is_some_and(|stage| stage != Stage::Over));
-        let there = |at: Option<Stage>| u32::from(at.is_some());
-        server.load = server.load + living(to) - living(from);
-        server.kept = server.kept + there(to) - there(from);
-    }
-
-    /// Whether the address of `client` has all the splices that one may have at its relay.
-    fn is_greedy(&self, client: &FourTuple) -> bool {
-        let port = client.local.port();
-        let relay = self.relays.iter().find(|relay| relay.settings.port == port);
-        relay.is_some_and(|relay| self.sources.of(client) >= relay.settings.client_max)
     }
 
     fn server(&mut self, at: Option<(u16, u16)>) -> Option<&mut Server> {

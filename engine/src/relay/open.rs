@@ -173,7 +173,7 @@ impl Relays {
     }
 
     /// A backend has answered a client's SYN.
-    fn on_served(&mut self, at: Option<(u16, u16)>) {
+    pub(super) fn on_served(&mut self, at: Option<(u16, u16)>) {
         let Some((relay, _)) = at else { return };
         let Some(server) = self.server(at) else { return };
         let (address, news) = (server.address, server.on_served().then_some(News::Confirmed));
@@ -189,6 +189,12 @@ impl Relays {
         numbers: &dyn Fn(&FourTuple) -> Numbers,
     ) -> bool {
         let at = self.table.get(id).and_then(|entry| entry.at);
+        self.note_refusal(now, at);
+        self.move_on(now, id, numbers)
+    }
+
+    /// A backend has refused a SYN.
+    pub(super) fn note_refusal(&mut self, now: Instant, at: Option<(u16, u16)>) {
         if let Some((relay, server)) = at
             && let Some(relay) = self.relays.get_mut(usize::from(relay))
             && let Some(server) = relay.servers.get_mut(usize::from(server))
@@ -197,7 +203,6 @@ impl Relays {
             let (port, address) = (relay.settings.port, server.address);
             self.tell(port, address, news);
         }
-        self.move_on(now, id, numbers)
     }
 
     /// Asks another backend, unless all have been asked. The splice keeps its name.
@@ -222,7 +227,7 @@ impl Relays {
         let Some(backend) = self.free_leg(now, relay, server, client.local.ip()) else {
             return false;
         };
-        let Some(entry) = self.table.remove(id, false) else { return false };
+        let Some(entry) = self.table.remove(id) else { return false };
         self.count(&client, entry.at, Some(Stage::HalfOpen), None);
         self.counts.moved += 1;
         let splice = splice_with(&syn, client, backend, numbers);
@@ -232,7 +237,7 @@ impl Relays {
 
     /// The backend with the least to do for its weight; one of which nothing is known only now and then,
     /// as long as there are others.
-    fn choose(&mut self, relay: usize, ipv6: bool, but: Option<usize>) -> Option<usize> {
+    pub(super) fn choose(&mut self, relay: usize, ipv6: bool, but: Option<usize>) -> Option<usize> {
         let relay = &mut self.relays[relay];
         let best = relay.freest(ipv6, but, true).or_else(|| relay.freest(ipv6, but, false));
         if let Some(best) = best {
@@ -260,10 +265,10 @@ impl Relays {
                 continue;
             }
             match self.table.find(&leg) {
-                None if self.is_probe(&leg) => {}
+                None if self.is_probe(&leg) || self.has_dialled(&leg) => {}
                 None => return Some(leg),
                 Some((id, _)) => {
-                    let entry = self.table.get(id)?;
+                    let entry = self.table.get_mut(id)?;
                     if entry.is_over() && entry.heard + SWEEP <= now {
                         self.end(id);
                         return Some(leg);
@@ -280,20 +285,20 @@ impl Relays {
         Some(leg)
     }
 
-    fn list_opening(&mut self, now: Instant, id: SpliceId) {
+    pub(super) fn list_opening(&mut self, now: Instant, id: SpliceId) {
         let Self { opening, table, half_open, .. } = self;
-        if opening.len() > 2 * *half_open + 64 {
-            opening.retain(|(_, id)| table.get(*id).is_some_and(Entry::is_half_open));
-        }
-        opening.push_back((now, id));
+        let is_opening = |id| table.get(id).is_some_and(Entry::is_half_open);
+        opening.push((now, id), *half_open, |(_, id)| is_opening(*id));
     }
 
     /// Makes room: ends the splice that is half-open for longest, if that is longer than a handshake
     /// takes. Whether there was one.
     fn end_late_opening(&mut self, now: Instant) -> bool {
-        while let Some(&(since, id)) = self.opening.front()
-            && since + HANDSHAKE_MAX <= now
-        {
+        for _ in 0..SHARE {
+            let Some(&(since, id)) = self.opening.front() else { return false };
+            if since.max(self.armed_at) + HANDSHAKE_MAX > now {
+                return false;
+            }
             self.opening.pop_front();
             if self.table.get(id).is_some_and(Entry::is_half_open) {
                 self.end(id);
@@ -303,19 +308,23 @@ impl Relays {
         false
     }
 
-    /// Ends splices whose ends have not found each other while their client was waiting.
-    pub(super) fn end_opening(&mut self, now: Instant) {
-        while let Some(&(since, id)) = self.opening.front()
-            && since + OPENING_MAX <= now
-        {
+    /// Ends splices whose ends have not found each other while their client was waiting, a turn's share
+    /// of them. Whether that is all.
+    pub(super) fn end_opening(&mut self, now: Instant) -> bool {
+        for _ in 0..SHARE {
+            let Some(&(since, id)) = self.opening.front() else { return true };
+            if since.max(self.armed_at) + OPENING_MAX > now {
+                return true;
+            }
             self.opening.pop_front();
-            let entry = self.table.get(id).filter(|entry| entry.is_half_open());
+            let entry = self.table.get_mut(id).filter(|entry| entry.is_half_open());
             match entry.map(|entry| entry.heard) {
-                Some(heard) if heard + OPENING_MAX > now => self.opening.push_back((heard, id)),
+                Some(heard) if heard + OPENING_MAX > now => self.list_opening(heard, id),
                 Some(_) => self.end(id),
                 None => {}
             }
         }
+        false
     }
 }
 

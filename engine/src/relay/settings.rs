@@ -8,7 +8,9 @@ use crate::wire::Endpoint;
 pub struct Settings {
     /// The TCP port.
     pub port: u16,
-    /// Who serves; at least one. A client goes to a backend of its own address family.
+    /// What becomes of its clients.
+    pub mode: Mode,
+    /// The servers; at least one. A client goes to a backend of its own address family.
     pub backends: Vec<Backend>,
     /// How backends are watched.
     pub check: Check,
@@ -16,6 +18,16 @@ pub struct Settings {
     pub idle: Duration,
     /// How many splices the clients of one address may have at a time, and with IPv6 those of one /64.
     pub client_max: u32,
+}
+
+/// How clients and backends come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Their packets pass, with other headers: one connection.
+    #[default]
+    Splice,
+    /// Both have a connection with the engine ([`crate::session::Join`]): it asks for legs here.
+    Join,
 }
 
 /// One server behind a relay.

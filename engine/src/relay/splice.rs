@@ -156,7 +156,7 @@ pub(super) struct Entry {
     pub(super) opened_by: Option<SeqNum>,
     /// What acknowledges each side's FIN, as that side counts; the client's first.
     pub(super) fins: [Option<SeqNum>; 2],
-    /// Who has sent a FIN, real or not: bits of [`Side`].
+    /// The ends that have sent a FIN, real or not: bits of [`Side`].
     pub(super) ended: u8,
     /// What both can have said. `None`: this owner has not seen the beginning.
     pub(super) track: Option<Track>,
@@ -172,6 +172,8 @@ pub(super) struct Entry {
     pub(super) refused: bool,
     /// Resets that were not believed.
     pub(super) disbelieved: u8,
+    /// Whose it is: what its owner has seen counts for nothing to the next.
+    pub(super) era: u32,
 }
 
 impl Entry {
@@ -203,6 +205,7 @@ impl Entry {
             doubt: None,
             refused,
             disbelieved,
+            era: 0,
         }
     }
 
@@ -303,8 +306,8 @@ impl Entry {
             Phase::Answered if self.proves_both(side, segment, belief, ack) => (0, None),
             Phase::Answered => return None,
             Phase::Open { finished } => (finished, None),
-            // Whoever was reset and goes on did not believe it. What was under way looks the same, and
-            // draws another reset, which may be lost.
+            // An end that was reset and goes on did not believe it. What was under way looks the same,
+            // and draws another reset, which may be lost.
             Phase::Reset { by, finished } if by != side && belief != Some(Belief::Never) => {
                 self.disbelieved = self.disbelieved.saturating_add(1);
                 (finished, Some(side))
@@ -356,7 +359,7 @@ impl Entry {
         if believed {
             self.fins[side as usize] = Some(segment.seq.add(segment.len()));
         }
-        // Who ends last remembers least: the other is in TIME-WAIT.
+        // The end that closes last remembers least: the other is in TIME-WAIT.
         (self.ended == BOTH && (first || !believed) && self.fins.contains(&None)).then_some(side)
     }
 

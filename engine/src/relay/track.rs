@@ -145,3 +145,96 @@ impl Track {
         self.ways[side as usize].una
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::TcpOptions;
+
+    fn greeting(seq: u32, window: u16, scale: Option<u8>) -> Greeting {
+        Greeting { seq: SeqNum(seq), window, scale }
+    }
+
+    /// The client's numbers begin at 1000, the backend's at 5000; each has room for 100.
+    fn track() -> Track {
+        Track::new(greeting(999, 100, None), greeting(4999, 100, None))
+    }
+
+    fn says(track: &mut Track, side: Side, seq: u32, ack: u32, window: u16) -> Belief {
+        let segment = Segment {
+            seq: SeqNum(seq),
+            ack: SeqNum(ack),
+            flags: Flags::ACK,
+            window,
+            options: TcpOptions::default(),
+            marked: false,
+            payload: &[0; 50],
+        };
+        track.on_segment(side, &segment, segment.ack)
+    }
+
+    #[test]
+    fn what_lies_in_the_window_may_be_taken() {
+        let way = Way::new(SeqNum(1000), 100, 0);
+        for (start, end, taken) in [
+            (1000, 1000, true),
+            (1050, 1060, true),
+            (1000, 1101, true),
+            (1101, 1101, true),
+            (1000, 1102, false),
+            (1102, 1102, false),
+            (990, 1010, true),
+            (990, 1000, false),
+            (990, 990, false),
+            (1200, 1010, false),
+        ] {
+            assert_eq!(way.admits(SeqNum(start), SeqNum(end)), taken, "{start} to {end}");
+        }
+    }
+
+    #[test]
+    fn no_window_takes_back_what_another_has_given() {
+        let mut way = Way::new(SeqNum(1000), 100, 0);
+        way.acknowledge(SeqNum(1000), 500);
+        way.acknowledge(SeqNum(1010), 50);
+        assert_eq!((way.una, way.edge, way.most), (SeqNum(1010), SeqNum(1500), 500));
+        way.acknowledge(SeqNum(1600), 0);
+        assert_eq!(way.edge, SeqNum(1600), "nor what was taken");
+    }
+
+    /// RFC 7323 §2.2 and §2.3.
+    #[test]
+    fn windows_are_scaled_if_both_can() {
+        for (client, backend, scales) in [
+            (Some(7), Some(3), [3, 7]),
+            (Some(7), None, [0, 0]),
+            (None, Some(3), [0, 0]),
+            (Some(20), Some(15), [14, 14]),
+        ] {
+            let track = Track::new(greeting(999, 1, client), greeting(4999, 1, backend));
+            assert_eq!(track.ways.map(|way| way.scale), scales, "{client:?}, {backend:?}");
+        }
+    }
+
+    #[test]
+    fn an_acknowledgment_is_new_or_old_or_a_guess() {
+        let mut track = track();
+        assert_eq!(says(&mut track, Side::Client, 1000, 5000, 100), Belief::Whole);
+        assert_eq!(says(&mut track, Side::Backend, 5000, 1050, 100), Belief::Whole);
+        for (ack, belief) in [
+            (4999, Belief::Late),
+            (4900, Belief::Late),
+            (4899, Belief::Never),
+            (5051, Belief::Never),
+        ] {
+            assert_eq!(says(&mut track, Side::Client, 1050, ack, 100), belief, "{ack}");
+        }
+        assert_eq!(track.ways[0].nxt, SeqNum(1100), "the text of an old word counts");
+        for (seq, exact) in [(1050, true), (1100, true), (1075, false), (1101, false)] {
+            assert_eq!(track.resets(Side::Client, SeqNum(seq)), exact, "{seq}");
+        }
+        for (seq, is) in [(1049, false), (1050, true), (1099, true), (1100, false)] {
+            assert_eq!(track.is_outstanding(Side::Client, SeqNum(seq)), is, "{seq}");
+        }
+    }
+}

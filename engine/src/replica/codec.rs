@@ -99,6 +99,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A number for which there is room, and of which this version knows only 0.
+    pub(super) fn only_zero(&mut self, what: &'static str) -> Result<(), Violation> {
+        match self.u16()? {
+            0 => Ok(()),
+            value => Err(Violation::Value { what, value: value.into(), expected: "0" }),
+        }
+    }
+
     /// A byte of which only the bits in `known` have a meaning.
     pub(super) fn flags(&mut self, what: &'static str, known: u8) -> Result<u8, Violation> {
         let flags = self.u8()?;

@@ -26,9 +26,8 @@
 //!   `received` and `output_before` as they were noted, though its record is not confirmed yet:
 //!   everything said before is in that record, everything after waits.
 
-use std::collections::VecDeque;
-
 use crate::ids::{ConnId, Lsn};
+use crate::slots::Queue;
 
 /// How far a connection's output may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +87,7 @@ enum Next {
 /// The entries of all records that are not both confirmed and reported.
 #[derive(Debug)]
 pub(super) struct Ring {
-    entries: VecDeque<Entry>,
+    entries: Queue<Entry>,
     /// The number of the front entry.
     front: u64,
     /// The last record noted.
@@ -96,18 +95,23 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) const fn new() -> Self {
-        Self { entries: VecDeque::new(), front: 1, noted: Lsn::ZERO }
+    /// An empty one, of a log that goes on behind `last`.
+    pub(super) const fn new(last: Lsn) -> Self {
+        Self { entries: Queue::new(), front: 1, noted: last }
     }
 
-    /// Forgets all entries: every [`Pending`] is clear. The log goes on behind `last`.
-    pub(super) fn reset(&mut self, last: Lsn) {
+    /// Takes out all entries: nobody waits for the records any more. Every [`Pending`] is clear.
+    pub(super) fn take(&mut self) -> Waiting {
         self.front += self.entries.len() as u64;
-        self.entries.clear();
-        self.noted = last;
+        Waiting(core::mem::take(&mut self.entries))
     }
 
-    /// Notes that the record at `lsn` is one of `conn`. If the connection was clear, returns the
+    /// Whether there is something to poll, given that the log is confirmed up to `confirmed`.
+    pub(super) fn is_due(&self, confirmed: Lsn) -> bool {
+        self.entries.front().is_some_and(|front| front.lsn <= confirmed)
+    }
+
+    /// Notes that the record at `lsn` is one of `conn`, or that what `conn` shows depends on it. If the connection was clear, returns the
     /// output limit that it has to obey from now on.
     pub(super) fn note(
         &mut self,
@@ -117,7 +121,7 @@ impl Ring {
         received: u64,
         output_before: u64,
     ) -> Option<u64> {
-        assert!(lsn > self.noted, "records are noted in the order of the log");
+        assert!(lsn >= self.noted, "records are noted in the order of the log");
         self.noted = lsn;
         let last = self.entry(*pending);
         let was_clear = last.is_none();
@@ -137,17 +141,23 @@ impl Ring {
     }
 
     /// The next connection with more committed, given that the log is confirmed up to
-    /// `confirmed`: one commit for each connection and confirmation, not one for each record.
-    pub(super) fn poll(&mut self, confirmed: Lsn) -> Option<Commit> {
-        while let Some(&entry) = self.entries.front()
+    /// `confirmed`: one commit for each connection and confirmation, not one for each record. `None` when
+    /// there is no more, or when `looks` is used up, of which each entry takes one.
+    pub(super) fn poll(&mut self, confirmed: Lsn, looks: &mut usize) -> Option<Commit> {
+        while *looks > 0
+            && let Some(&entry) = self.entries.front()
             && entry.lsn <= confirmed
         {
+            *looks -= 1;
             self.entries.pop_front();
             self.front += 1;
             let output = match entry.next {
                 // A later entry, confirmed too, says all that this one could and more.
                 Next::Noted { lsn, .. } if lsn <= confirmed => continue,
-                Next::Noted { output_before, .. } => Output::UpTo(output_before),
+                Next::Noted { lsn, output_before } => {
+                    assert!(lsn > entry.lsn, "I2: what holds output back comes later in the log");
+                    Output::UpTo(output_before)
+                }
                 Next::None => Output::All,
             };
             let Entry { lsn, conn, received, .. } = entry;
@@ -156,14 +166,33 @@ impl Ring {
         None
     }
 
-    /// The connections of all entries, in the order of the log.
-    pub(super) fn connections(&self) -> impl Iterator<Item = ConnId> {
-        self.entries.iter().map(|entry| entry.conn)
-    }
-
     fn entry(&mut self, pending: Pending) -> Option<&mut Entry> {
         let index = pending.entry.checked_sub(self.front)?;
         self.entries.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+/// Those that waited for a standby that is gone, each as often as it had records on the way.
+#[derive(Debug)]
+pub struct Waiting(Queue<Entry>);
+
+impl Iterator for Waiting {
+    type Item = ConnId;
+
+    fn next(&mut self) -> Option<ConnId> {
+        Some(self.0.pop_front()?.conn)
+    }
+}
+
+impl Waiting {
+    /// Whether there is nobody left.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Drops a piece of it. `false`: there was none left.
+    pub fn pop_piece(&mut self) -> bool {
+        self.0.pop_piece()
     }
 }
 
@@ -177,12 +206,12 @@ mod tests {
     #[test]
     fn horizons_lie_between_the_last_confirmed_and_the_first_unconfirmed_record() {
         let told = |confirmed: u64| {
-            let (mut ring, mut c) = (Ring::new(), Pending::default());
+            let (mut ring, mut c) = (Ring::new(Lsn::ZERO), Pending::default());
             assert_eq!(ring.note(&mut c, C, Lsn(3), 100, 1000), Some(1000));
             assert_eq!(ring.note(&mut c, C, Lsn(5), 250, 5000), None);
             assert_eq!(ring.note(&mut c, C, Lsn(9), 400, 9000), None);
-            let commit = ring.poll(Lsn(confirmed));
-            assert_eq!(ring.poll(Lsn(confirmed)), None, "one for each connection");
+            let commit = ring.poll(Lsn(confirmed), &mut 9);
+            assert_eq!(ring.poll(Lsn(confirmed), &mut 9), None, "one for each connection");
             (commit.map(|commit| (commit.lsn.0, commit.received, commit.output)), ring.is_clear(c))
         };
         assert_eq!(told(2), (None, false));
@@ -194,46 +223,66 @@ mod tests {
 
     #[test]
     fn a_record_noted_between_confirmation_and_poll_limits_the_output() {
-        let (mut ring, mut c) = (Ring::new(), Pending::default());
+        let (mut ring, mut c) = (Ring::new(Lsn::ZERO), Pending::default());
         assert_eq!(ring.note(&mut c, C, Lsn(1), 10, 0), Some(0));
         // Lsn 1 is confirmed here, and before anyone polls the client sends more.
         assert_eq!(ring.note(&mut c, C, Lsn(2), 20, 500), None);
         let commit = Commit { conn: C, lsn: Lsn(1), received: 10, output: Output::UpTo(500) };
-        assert_eq!(ring.poll(Lsn(1)), Some(commit));
+        assert_eq!(ring.poll(Lsn(1), &mut 9), Some(commit));
         assert!(!ring.is_clear(c));
     }
 
     #[test]
     fn a_clear_connection_is_limited_at_once_by_its_next_record() {
-        let (mut ring, mut c) = (Ring::new(), Pending::default());
+        let (mut ring, mut c) = (Ring::new(Lsn::ZERO), Pending::default());
         assert!(ring.is_clear(c));
         let _ = ring.note(&mut c, C, Lsn(1), 10, 0);
-        assert_eq!(ring.poll(Lsn(1)).map(|commit| commit.output), Some(Output::All));
+        assert_eq!(ring.poll(Lsn(1), &mut 9).map(|commit| commit.output), Some(Output::All));
         assert!(ring.is_clear(c));
         assert_eq!(ring.note(&mut c, C, Lsn(2), 20, 700), Some(700));
     }
 
     #[test]
-    fn after_a_reset_an_old_pending_is_clear_and_usable() {
-        let (mut ring, mut c) = (Ring::new(), Pending::default());
-        let _ = ring.note(&mut c, C, Lsn(1), 10, 0);
-        ring.reset(Lsn(1));
-        assert!(ring.is_clear(c));
-        assert_eq!(ring.poll(Lsn(9)), None);
+    fn nobody_waits_for_a_standby_that_is_gone() {
+        let (mut ring, mut c, mut d) = (Ring::new(Lsn(6)), Pending::default(), Pending::default());
+        let _ = ring.note(&mut c, C, Lsn(7), 10, 0);
+        let _ = ring.note(&mut d, ConnId(8), Lsn(8), 5, 3);
+        let _ = ring.note(&mut c, C, Lsn(9), 20, 0);
+        assert!(ring.take().eq([C, ConnId(8), C]));
+        assert!(ring.is_clear(c) && ring.is_clear(d) && !ring.is_due(Lsn(9)));
+        assert_eq!(ring.poll(Lsn(9), &mut 9), None);
 
-        // Another connection takes the entry that came next: the old pending does not mean it.
-        let mut d = Pending::default();
-        assert_eq!(ring.note(&mut d, ConnId(8), Lsn(2), 5, 3), Some(3));
+        // The entry that comes next is another's: the old pending does not mean it.
+        assert_eq!(ring.note(&mut d, ConnId(8), Lsn(10), 5, 3), Some(3));
         assert!(ring.is_clear(c) && !ring.is_clear(d));
-        assert_eq!(ring.note(&mut c, C, Lsn(3), 10, 1), Some(1));
+        assert_eq!(ring.note(&mut c, C, Lsn(11), 20, 1), Some(1));
+    }
+
+    #[test]
+    fn a_confirmation_of_very_much_is_followed_a_share_at_a_time() {
+        let mut ring = Ring::new(Lsn::ZERO);
+        let mut pendings = [Pending::default(); 3];
+        for lsn in 1..=3000 {
+            let c = lsn as usize % 3;
+            let _ = ring.note(&mut pendings[c], ConnId(c as u64), Lsn(lsn), lsn, lsn);
+        }
+        let (mut calls, mut commits) = (0, 0);
+        while ring.is_due(Lsn(3000)) {
+            let (mut looks, before) = (256, ring.entries.len());
+            commits += core::iter::from_fn(|| ring.poll(Lsn(3000), &mut looks)).count();
+            assert!(before - ring.entries.len() <= 256);
+            calls += 1;
+        }
+        assert_eq!((calls, commits), (3000usize.div_ceil(256), 3));
+        assert!(pendings.iter().all(|pending| ring.is_clear(*pending)));
     }
 
     #[test]
     fn the_ring_reuses_its_memory() {
-        let (mut ring, mut c) = (Ring::new(), Pending::default());
+        let (mut ring, mut c) = (Ring::new(Lsn::ZERO), Pending::default());
         let mut turn = |ring: &mut Ring, lsn: u64| {
             let _ = ring.note(&mut c, C, Lsn(lsn), lsn, lsn);
-            let _ = ring.poll(Lsn(lsn - 1));
+            let _ = ring.poll(Lsn(lsn - 1), &mut 9);
         };
         (1..100).for_each(|lsn| turn(&mut ring, lsn));
         let capacity = ring.entries.capacity();

@@ -59,7 +59,7 @@ impl Follower {
     /// ```
     /// # use standin::{ids::*, replica::*};
     /// # let mut out = Vec::new();
-    /// # let mut log = Log::new();
+    /// # let mut log = Log::starting_at(Lsn(1));
     /// # log.append(&Record::SnapshotBegin { connections: 0 }).unwrap();
     /// # log.flush(Epoch(2), 0, &mut out);
     /// # let mut input = &out[..];

@@ -7,6 +7,11 @@
 //! ```
 //!
 //! Every kind has its own bound on the length, known before a byte of the body is stored.
+//!
+//! A pair may own several groups of addresses one day, each with a log and an epoch of its own, and
+//! several engines may share a group. So from version 4 on a frame other than a hello may say which it
+//! is about: 128 is added to its kind, and in front of its body stand `group u16 │ shard u16`. One that
+//! does not say is of group 0 and shard 0, and there are no others: none is sent with them.
 
 use core::ops::RangeInclusive;
 
@@ -22,6 +27,9 @@ pub(super) const HEADER: usize = 4 + 1;
 pub(super) const LOG_PREFIX: usize = HEADER + 8 + 8 + 8;
 /// The longest text of a refusal, bytes.
 const REFUSAL_MAX: usize = 512;
+/// Added to the kind of a frame that says which group and shard it is about, and the length of that.
+const PLACED: u8 = 0x80;
+const PLACE_LEN: usize = 2 + 2;
 
 /// The kinds. A number is never reused.
 mod kind {
@@ -41,7 +49,7 @@ mod kind {
 pub enum Refusal {
     /// Version or configuration do not go together: see [`super::Mismatch`].
     Incompatible,
-    /// Whoever was dialled does not own the address, so it has no log to offer.
+    /// The node that was dialled does not own the address, so it has no log to offer.
     NotPrimary,
     /// There is a session already.
     Busy,
@@ -101,7 +109,7 @@ pub enum Frame<'a> {
     Handover {
         /// The epoch that the standby is to claim.
         epoch: Epoch,
-        /// The last record of the log: whoever has applied it misses nothing.
+        /// The last record of the log: a standby that has applied it misses nothing.
         lsn: Lsn,
     },
     /// There will be no session.
@@ -170,7 +178,11 @@ impl<'a> Frame<'a> {
         fields.end()?;
 
         let mut fields = Fields::new("the body of a frame", &frame[HEADER..]);
-        let frame = match kind {
+        if kind & PLACED != 0 {
+            fields.only_zero("the group of a frame")?;
+            fields.only_zero("the shard of a frame")?;
+        }
+        let frame = match kind & !PLACED {
             kind::HELLO => return Hello::decode(fields).map(Self::Hello),
             kind::HOST => return HostWord::decode(fields).map(Self::Host),
             kind::LOG => {
@@ -221,6 +233,11 @@ pub(super) fn frame_len(bytes: &[u8]) -> Result<Option<usize>, Violation> {
 
 /// The name of a kind, and how long its body may be.
 fn body_bounds(kind: u8) -> Result<(&'static str, RangeInclusive<usize>), Violation> {
+    if kind & PLACED != 0 && kind != PLACED | kind::HELLO {
+        let (what, bounds) = body_bounds(kind & !PLACED)?;
+        let max = (bounds.end() + PLACE_LEN).min(MAX_FRAME - HEADER);
+        return Ok((what, bounds.start() + PLACE_LEN..=max));
+    }
     match kind {
         kind::HELLO => Ok(("a hello", HELLO_MIN..=HELLO_MAX)),
         kind::LOG => Ok(("a log frame", LOG_PREFIX - HEADER + 1..=MAX_FRAME - HEADER)),

@@ -5,8 +5,11 @@
 
 use core::net::SocketAddr;
 
-use super::{Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record, Refusal, Versions};
-use crate::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
+use super::{
+    Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record, Refusal, ServiceRef, Versions,
+    Violation,
+};
+use crate::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use crate::wire::FourTuple;
 
 const CONN: ConnId = ConnId(0x0102_0304_0506_0708);
@@ -45,7 +48,7 @@ fn opened() {
         Record::Opened {
             conn: CONN,
             tuple: tuple("10.77.0.100:7", "10.77.0.10:4660"),
-            kind: 3,
+            service: ServiceRef::Index(3),
             snapshot: false,
             hard: &[0xaa, 0xbb],
             app: &[],
@@ -56,13 +59,24 @@ fn opened() {
         Record::Opened {
             conn: CONN,
             tuple: tuple("[fd77::100]:80", "[fd77::10]:4660"),
-            kind: 0,
+            service: ServiceRef::Index(0),
             snapshot: true,
             hard: &[],
             app: &[0xcc],
         },
         "01 0807060504030201 06 fd770000000000000000000000000100 5000 \
          06 fd770000000000000000000000000010 3412 0000 01 00000000 01000000 cc",
+    );
+    expect_record(
+        Record::Opened {
+            conn: CONN,
+            tuple: tuple("10.77.0.100:7", "10.77.0.10:4660"),
+            service: ServiceRef::Name(ServiceName(0x0102_0304)),
+            snapshot: false,
+            hard: &[0xaa, 0xbb],
+            app: &[],
+        },
+        "0f 0807060504030201 04 0a4d0064 0700 04 0a4d000a 3412 04030201 00 02000000 aabb 00000000",
     );
 }
 
@@ -139,6 +153,11 @@ fn splice() {
         Record::Unspliced { splice: SpliceId(0x0102_0304_0506_0708) },
         "0a 0807060504030201",
     );
+    expect_record(
+        Record::Stood { conn: ConnId(0x0102_0304_0506_0708), hard: &[1, 2, 3] },
+        "0e 0807060504030201 03000000 010203",
+    );
+    expect_record(Record::Tick { conn: ConnId(0x0102_0304_0506_0708) }, "0d 0807060504030201");
     let address = "10.77.0.21:80".parse().unwrap();
     expect_record(
         Record::Backend { port: 8080, address, up: false },
@@ -156,10 +175,24 @@ fn hello() {
             boot: 0x1122,
             role: 3,
             epoch: Epoch(0x44),
-            config: vec![Part::new("ports", 0x55), Part::new("ip", 0x66)],
+            config: Vec::new(),
+            config_3: vec![Part::new("ports", 0x55), Part::new("ip", 0x66)],
         }),
         "38000000 01 7374616e64696e0a 0100 0200 01 03 2211000000000000 4400000000000000 02 \
          05 706f727473 5500000000000000 02 6970 6600000000000000",
+    );
+    expect_frame(
+        &Frame::Hello(Hello {
+            versions: Versions { min: 3, max: 4 },
+            node: Node::A,
+            boot: 0x1122,
+            role: 3,
+            epoch: Epoch(0x44),
+            config: vec![Part::new("ip", 0x77)],
+            config_3: vec![Part::new("ip", 0x66)],
+        }),
+        "36000000 01 7374616e64696e0a 0300 0400 00 03 2211000000000000 4400000000000000 \
+         01 02 6970 6600000000000000 01 02 6970 7700000000000000",
     );
 }
 
@@ -202,14 +235,13 @@ fn ping_and_pong() {
     expect_frame(&Frame::Pong { token: 0x11 }, "08000000 07 1100000000000000");
 }
 
-#[test]
-fn heartbeat() {
-    let heartbeat = |synced, lan_ok, arbiter_ok| Heartbeat {
+fn all_is_well() -> Heartbeat {
+    Heartbeat {
         node: Node::B,
         role: 2,
-        synced,
-        lan_ok,
-        arbiter_ok,
+        synced: false,
+        lan_ok: false,
+        arbiter_ok: true,
         boot: 0x11,
         epoch: Epoch(0x22),
         sequence: 0x33,
@@ -221,7 +253,13 @@ fn heartbeat() {
         unprotected: 0x88,
         fit: true,
         hears_lan: true,
-    };
+    }
+}
+
+#[test]
+fn heartbeat() {
+    let heartbeat =
+        |synced, lan_ok, arbiter_ok| Heartbeat { synced, lan_ok, arbiter_ok, ..all_is_well() };
     let numbers = "1100000000000000 2200000000000000 3300000000000000 4400000000000000 \
                    5500000000000000 5600000000000000 6600000000000000 7700000000000000 \
                    88000000";
@@ -233,19 +271,47 @@ fn heartbeat() {
     ] {
         let heartbeat = heartbeat(synced, lan_ok, arbiter_ok);
         let version_3 = format!("01 01 02 {flags:02x} {numbers}");
-        expect(&heartbeat.encode(), &format!("{version_3} 00"));
+        expect(&heartbeat.encode(), &format!("{version_3} 00 0000 0000"));
         assert_eq!(Heartbeat::decode(&heartbeat.encode()), Ok(heartbeat));
-        let old = &heartbeat.encode()[..Heartbeat::LEN - 1];
+        let old = &heartbeat.encode()[..Heartbeat::LEN_3];
         expect(old, &version_3);
         assert_eq!(Heartbeat::decode(old), Ok(heartbeat), "version 3 says no more");
     }
-    let all_is_well = heartbeat(false, false, true);
     let more = |fit, hears_lan| {
-        let heartbeat = Heartbeat { fit, hears_lan, ..all_is_well };
+        let heartbeat = Heartbeat { fit, hears_lan, ..all_is_well() };
         assert_eq!(Heartbeat::decode(&heartbeat.encode()), Ok(heartbeat));
-        heartbeat.encode()[Heartbeat::LEN - 1]
+        heartbeat.encode()[Heartbeat::LEN_3]
     };
     assert_eq!([more(true, true), more(false, true), more(true, false)], [0, 1, 2]);
+}
+
+/// Room for more than one group of addresses, and for more than one engine of a group.
+#[test]
+fn another_group_or_shard_is_refused_by_name() {
+    let refused = |what, value| Err(Violation::Value { what, value, expected: "0" });
+    let confirm = Frame::Confirm { lsn: Lsn(0x11), unprotected: 0x22 };
+    let placed = |group: u8, shard: u8| {
+        let frame = [16, 0, 0, 0, 0x83, group, 0, shard, 0];
+        let body = [0x11, 0, 0, 0, 0, 0, 0, 0, 0x22, 0, 0, 0];
+        [&frame[..], &body[..]].concat()
+    };
+    assert_eq!(Frame::decode(&placed(0, 0)), Ok(confirm));
+    assert_eq!(Frame::decode(&placed(7, 0)), refused("the group of a frame", 7));
+    assert_eq!(Frame::decode(&placed(0, 7)), refused("the shard of a frame", 7));
+    let hello = Frame::decode(&[0, 0, 0, 0, 0x81]);
+    let unknown = Violation::Value { what: "the kind of a frame", value: 0x81, expected: "1 to 8" };
+    assert_eq!(hello, Err(unknown), "a hello is of all groups");
+
+    let beat = Heartbeat::decode(&all_is_well().encode());
+    assert_eq!(beat, Ok(all_is_well()));
+    for (place, what) in [(1, "the group of a heartbeat"), (3, "the shard of a heartbeat")] {
+        let mut bytes = all_is_well().encode();
+        bytes[Heartbeat::LEN_3 + place] = 7;
+        assert_eq!(
+            Heartbeat::decode(&bytes),
+            Err(Violation::Value { what, value: 7, expected: "0" })
+        );
+    }
 }
 
 #[test]

@@ -17,15 +17,17 @@ const FLAG_LAN_OK: u8 = 2;
 /// The odd way round: a pair without an arbiter says what it always said.
 const FLAG_NO_ARBITER: u8 = 4;
 
-/// In a byte of their own behind the fields that version 3 has. The odd way round again: one that is
-/// not said is as it should be.
+/// What version 4 says behind the fields that version 3 has: a byte of flags, the number of the group
+/// of addresses that it is about, u16, and of the shard, u16. There is one of each: number 0.
+const MORE_LEN: usize = 1 + 2 + 2;
+/// Those flags. The odd way round again: what is not said is as it should be.
 const MORE_UNFIT: u8 = 1;
 const MORE_DEAF_LAN: u8 = 2;
 
 /// One heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
-    /// Who sends it.
+    /// The sender.
     pub node: Node,
     /// The sender's role, as the engine numbers it.
     pub role: u8,
@@ -62,9 +64,9 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Length of an encoded heartbeat, bytes.
-    pub const LEN: usize = Self::LEN_3 + 1;
-    /// The same up to version 3.
-    const LEN_3: usize = 4 + 8 * 8 + 4;
+    pub const LEN: usize = Self::LEN_3 + MORE_LEN;
+    /// The same up to version 3: of a node of that version this is all.
+    pub const LEN_3: usize = 4 + 8 * 8 + 4;
 
     /// The datagram's plain text.
     pub fn encode(&self) -> [u8; Self::LEN] {
@@ -132,9 +134,12 @@ impl Heartbeat {
             fit: true,
             hears_lan: true,
         };
-        if let Some(more) = fields.rest().first() {
+        if !fields.rest().is_empty() {
+            let more = fields.u8()?;
             heartbeat.fit = more & MORE_UNFIT == 0;
             heartbeat.hears_lan = more & MORE_DEAF_LAN == 0;
+            fields.only_zero("the group of a heartbeat")?;
+            fields.only_zero("the shard of a heartbeat")?;
         }
         Ok(heartbeat)
     }

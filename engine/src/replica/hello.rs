@@ -5,7 +5,8 @@
 //! answer a client differently must not be a pair, and the operator is told where they differ.
 //!
 //! The layout of a hello is for ever. A later version may add fields behind the last one, which
-//! earlier ones skip.
+//! earlier ones skip. Version 4 did: behind the digests by which version 3 compares configurations are
+//! those by which it does, and two engines compare what both of them can.
 
 use core::fmt;
 
@@ -23,8 +24,11 @@ const PART_NAME_MAX: usize = 32;
 const PARTS_MAX: usize = 64;
 /// The body of a hello without parts.
 pub(super) const HELLO_MIN: usize = 8 + 2 + 2 + 1 + 1 + 8 + 8 + 1;
-/// The longest body of a hello: all parts, and as much again for fields yet to come.
+/// The longest body of a hello: all parts twice, in which version 4 has used up what version 3 left for
+/// fields yet to come. Configurations have seven parts.
 pub(super) const HELLO_MAX: usize = 2 * (HELLO_MIN + PARTS_MAX * (1 + PART_NAME_MAX + 8));
+/// From this version on configurations are compared as they are encoded.
+const VERSION_ENCODED: u16 = 4;
 
 /// The versions an engine speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +86,7 @@ impl Part {
     }
 }
 
-/// Who speaks, and with what configuration.
+/// The process that speaks, and its configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
     /// The versions it speaks.
@@ -95,8 +99,11 @@ pub struct Hello {
     pub role: u8,
     /// The newest epoch it knows.
     pub epoch: Epoch,
-    /// The parts of its configuration that a pair must share: at most 64, no name twice.
+    /// The parts of its configuration that a pair must share: at most 64, no name twice. Empty of one
+    /// that speaks nothing later than version 3.
     pub config: Vec<Part>,
+    /// The same as version 3 digests them.
+    pub config_3: Vec<Part>,
 }
 
 /// Which of two configurations has a part.
@@ -115,7 +122,7 @@ pub enum Side {
 pub struct Difference {
     /// The name of the part.
     pub part: ArrayString<PART_NAME_MAX>,
-    /// Who has it.
+    /// Which of the two has it.
     pub side: Side,
 }
 
@@ -160,43 +167,26 @@ impl Hello {
         if self.node == peer.node {
             return Err(Mismatch::SameNode(peer.node));
         }
-        let differences = self.differences(peer);
+        let differences = if version < VERSION_ENCODED {
+            differences(&self.config_3, &peer.config_3)
+        } else {
+            differences(&self.config, &peer.config)
+        };
         if differences.is_empty() { Ok(version) } else { Err(Mismatch::Config(differences)) }
-    }
-
-    /// In our order, then what only the peer has. The order of parts means nothing.
-    fn differences(&self, peer: &Self) -> Vec<Difference> {
-        let ours = self.config.iter().filter_map(|part| {
-            let side = match peer.part(&part.name) {
-                None => Side::Ours,
-                Some(theirs) if theirs.digest != part.digest => Side::Both,
-                Some(_) => return None,
-            };
-            Some(Difference { part: part.name, side })
-        });
-        let theirs = peer.config.iter().filter(|part| self.part(&part.name).is_none());
-        ours.chain(theirs.map(|part| Difference { part: part.name, side: Side::Theirs })).collect()
-    }
-
-    fn part(&self, name: &str) -> Option<&Part> {
-        self.config.iter().find(|part| &part.name == name)
     }
 
     /// Appends the body of the frame.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { versions, node, boot, role, epoch, config } = self;
-        assert!(config.len() <= PARTS_MAX, "a configuration has at most 64 parts");
+        let Self { versions, node, boot, role, epoch, config, config_3 } = self;
         out.extend_from_slice(&NAME);
         out.extend_from_slice(&versions.min.to_le_bytes());
         out.extend_from_slice(&versions.max.to_le_bytes());
         out.extend_from_slice(&[node_code(*node), *role]);
         out.extend_from_slice(&boot.to_le_bytes());
         out.extend_from_slice(&epoch.0.to_le_bytes());
-        out.push(u8::try_from(config.len()).unwrap_or(u8::MAX));
-        for part in config {
-            out.push(u8::try_from(part.name.len()).unwrap_or(u8::MAX));
-            out.extend_from_slice(part.name.as_bytes());
-            out.extend_from_slice(&part.digest.to_le_bytes());
+        encode_parts(config_3, out);
+        if versions.max >= VERSION_ENCODED {
+            encode_parts(config, out);
         }
     }
 
@@ -212,8 +202,38 @@ impl Hello {
         }
         let (node, role) = (fields.node()?, fields.u8()?);
         let (boot, epoch) = (fields.u64()?, Epoch(fields.u64()?));
-        let config = decode_parts(&mut fields)?;
-        Ok(Self { versions, node, boot, role, epoch, config })
+        let config_3 = decode_parts(&mut fields)?;
+        let config = match versions.max >= VERSION_ENCODED {
+            true => decode_parts(&mut fields)?,
+            false => Vec::new(),
+        };
+        Ok(Self { versions, node, boot, role, epoch, config, config_3 })
+    }
+}
+
+/// What two configurations differ in, in the order of ours, then what only the peer has. The order of
+/// parts means nothing.
+fn differences(ours: &[Part], theirs: &[Part]) -> Vec<Difference> {
+    let only_or_other = ours.iter().filter_map(|part| {
+        let side = match theirs.iter().find(|other| other.name == part.name) {
+            None => Side::Ours,
+            Some(other) if other.digest != part.digest => Side::Both,
+            Some(_) => return None,
+        };
+        Some(Difference { part: part.name, side })
+    });
+    let only_theirs = theirs.iter().filter(|part| !ours.iter().any(|our| our.name == part.name));
+    let only_theirs = only_theirs.map(|part| Difference { part: part.name, side: Side::Theirs });
+    only_or_other.chain(only_theirs).collect()
+}
+
+fn encode_parts(parts: &[Part], out: &mut Vec<u8>) {
+    assert!(parts.len() <= PARTS_MAX, "a configuration has at most 64 parts");
+    out.push(u8::try_from(parts.len()).unwrap_or(u8::MAX));
+    for part in parts {
+        out.push(u8::try_from(part.name.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(part.name.as_bytes());
+        out.extend_from_slice(&part.digest.to_le_bytes());
     }
 }
 
@@ -248,8 +268,43 @@ mod tests {
     use super::*;
 
     fn hello(node: Node, config: &[(&str, u64)]) -> Hello {
-        let config = config.iter().map(|&(name, digest)| Part::new(name, digest)).collect();
-        Hello { versions: Versions::OURS, node, boot: 7, role: 1, epoch: Epoch(4), config }
+        let config: Vec<_> = config.iter().map(|&(name, digest)| Part::new(name, digest)).collect();
+        let config_3 = Vec::new();
+        Hello {
+            versions: Versions::OURS,
+            node,
+            boot: 7,
+            role: 1,
+            epoch: Epoch(4),
+            config,
+            config_3,
+        }
+    }
+
+    /// As one of version 3 says it.
+    fn hello_3(node: Node, config: &[(&str, u64)]) -> Hello {
+        let hello = hello(node, config);
+        let versions = Versions { min: 2, max: 3 };
+        Hello { versions, config: Vec::new(), config_3: hello.config, ..hello }
+    }
+
+    #[test]
+    fn configurations_are_compared_by_the_digests_that_both_know() {
+        let before = hello_3(Node::B, &[("ports", 1)]);
+        let mut ours = hello(Node::A, &[("ports", 9)]);
+        ours.config_3 = vec![Part::new("ports", 1)];
+        assert_eq!((ours.compare(&before), before.compare(&ours)), (Ok(3), Ok(3)));
+        let same_text = Hello { config: vec![Part::new("ports", 8)], ..ours.clone() };
+        let peer = Hello { node: Node::B, ..same_text };
+        let side = Side::Both;
+        let part = ArrayString::from("ports").unwrap();
+        assert_eq!(
+            ours.compare(&peer),
+            Err(Mismatch::Config(vec![Difference { part, side }])),
+            "two of version 4 go by the encoding alone"
+        );
+        let other = hello_3(Node::B, &[("ports", 2)]);
+        assert!(ours.compare(&other).is_err() && other.compare(&ours).is_err());
     }
 
     #[test]
@@ -295,17 +350,18 @@ mod tests {
 
     #[test]
     fn fields_of_a_later_version_are_skipped() {
-        let hello = hello(Node::A, &[("ports", 1)]);
-        let mut bytes = Vec::new();
-        hello.encode(&mut bytes);
-        bytes.extend_from_slice(b"more to say");
-        assert_eq!(Hello::decode(Fields::new("a hello", &bytes)), Ok(hello));
+        for hello in [hello(Node::A, &[("ports", 1)]), hello_3(Node::A, &[("ports", 1)])] {
+            let mut bytes = Vec::new();
+            hello.encode(&mut bytes);
+            bytes.extend_from_slice(b"more to say");
+            assert_eq!(Hello::decode(Fields::new("a hello", &bytes)), Ok(hello));
+        }
     }
 
     #[test]
     fn what_is_no_hello_of_ours_is_refused_by_name() {
         let mut good = Vec::new();
-        hello(Node::A, &[("ports", 1), ("limit", 2)]).encode(&mut good);
+        hello_3(Node::A, &[("ports", 1), ("limit", 2)]).encode(&mut good);
         let refused = |change: &dyn Fn(&mut Vec<u8>)| {
             let mut bytes = good.clone();
             change(&mut bytes);

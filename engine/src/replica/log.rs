@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::commit::{Commit, Pending, Ring};
+use super::commit::{Commit, Pending, Ring, Waiting};
 use super::frame::{begin_log, finish, frame_len, stamp_log};
 use super::{MAX_RECORD, Record, Violation};
 use crate::ids::{ConnId, Epoch, Lsn};
@@ -56,40 +56,27 @@ pub struct Log {
     commits: Ring,
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Log {
-    /// An empty log whose first record will be at position 1.
-    pub const fn new() -> Self {
+    /// An empty log for a standby that attaches, whose first record will be at `first`. That must not
+    /// be 0, and should go on behind what the last log had appended, so that no position has two
+    /// meanings.
+    ///
+    /// # Panics
+    /// If `first` is 0.
+    pub const fn starting_at(first: Lsn) -> Self {
+        assert!(first.0 > 0, "position 0 is before the first record");
+        let last = Lsn(first.0 - 1);
         Self {
             batch: Vec::new(),
             open: 0,
-            appended: Lsn::ZERO,
-            sent: Lsn::ZERO,
-            confirmed: Lsn::ZERO,
+            appended: last,
+            sent: last,
+            confirmed: last,
             unconfirmed: VecDeque::new(),
             bytes_appended: 0,
             bytes_confirmed: 0,
-            commits: Ring::new(),
+            commits: Ring::new(last),
         }
-    }
-
-    /// Forgets everything: a new standby attaches, and the next record is at `first`; or the
-    /// standby is lost. Every [`Pending`] is clear from here on. `first` must not be 0, and
-    /// should go on after [`appended`](Self::appended), so that no position has two meanings.
-    pub fn reset(&mut self, first: Lsn) {
-        assert!(first > Lsn::ZERO, "position 0 is before the first record");
-        let last = Lsn(first.0 - 1);
-        (self.appended, self.sent, self.confirmed) = (last, last, last);
-        (self.bytes_appended, self.bytes_confirmed) = (0, 0);
-        self.batch.clear();
-        self.open = 0;
-        self.unconfirmed.clear();
-        self.commits.reset(last);
     }
 
     /// Appends a record to the open batch. Returns its position.
@@ -150,6 +137,7 @@ impl Log {
     /// the pair's clock in nanoseconds. Does nothing if nothing has been appended.
     pub fn flush(&mut self, epoch: Epoch, clock: u64, out: &mut Vec<u8>) {
         self.close_frame();
+        assert!(self.sent <= self.appended, "I1: nothing is sent that was not appended");
         stamp_frames(&mut self.batch, epoch, clock);
         self.open = 0;
         self.sent = self.appended;
@@ -181,6 +169,7 @@ impl Log {
             return Err(Violation::ConfirmedLess { confirmed: lsn, before });
         }
         self.confirmed = lsn;
+        assert!(self.confirmed <= self.sent, "I1: nothing counts as held that was not sent");
         while let Some(frame) = self.unconfirmed.front()
             && frame.last <= lsn
         {
@@ -191,15 +180,21 @@ impl Log {
     }
 
     /// The next connection that may say more since the last confirmation. Poll until `None`
-    /// after each [`on_confirm`](Self::on_confirm). A commit implies that the connection's opening
+    /// after each [`on_confirm`](Self::on_confirm), and again while [`has_commits`](Self::has_commits):
+    /// each record that is passed takes one of `looks`. A commit implies that the connection's opening
     /// is committed.
-    pub fn poll_commit(&mut self) -> Option<Commit> {
-        self.commits.poll(self.confirmed)
+    pub fn poll_commit(&mut self, looks: &mut usize) -> Option<Commit> {
+        self.commits.poll(self.confirmed, looks)
     }
 
-    /// The connections of the records that are not confirmed; each as often as it has some.
-    pub fn unconfirmed(&self) -> impl Iterator<Item = ConnId> {
-        self.commits.connections()
+    /// Whether somebody may say more and was not told.
+    pub fn has_commits(&self) -> bool {
+        self.commits.is_due(self.confirmed)
+    }
+
+    /// Takes out all that wait for a confirmation: the standby is gone, or all connections are.
+    pub fn take_waiting(&mut self) -> Waiting {
+        self.commits.take()
     }
 
     /// Bytes of records that are appended and not confirmed; a frame counts until all of it is.

@@ -36,7 +36,7 @@ fn frames(stream: &[u8]) -> Vec<(u64, usize)> {
 
 #[test]
 fn nothing_appended_is_nothing_sent() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     assert!(!log.needs_flush());
     assert!(flushed(&mut log).is_empty());
     assert_eq!((log.sent(), log.backlog_bytes()), (Lsn(0), 0));
@@ -44,7 +44,7 @@ fn nothing_appended_is_nothing_sent() {
 
 #[test]
 fn a_batch_is_one_frame_and_positions_go_on() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     assert_eq!(log.append(&CLOSED), Ok(Lsn(1)));
     assert_eq!(log.append(&CLOSED), Ok(Lsn(2)));
     assert!(log.needs_flush());
@@ -56,7 +56,7 @@ fn a_batch_is_one_frame_and_positions_go_on() {
 
 #[test]
 fn a_large_batch_is_cut_between_records() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     let bytes = vec![0; 30_000];
     for _ in 0..5 {
         log.append(&input(&bytes)).unwrap();
@@ -71,7 +71,7 @@ fn a_large_batch_is_cut_between_records() {
 
 #[test]
 fn the_longest_record_fits_and_one_byte_more_does_not() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     let bytes = vec![0; MAX_RECORD - 25 + 1];
     log.append(&CLOSED).unwrap();
     log.append(&input(&bytes[1..])).unwrap();
@@ -84,7 +84,7 @@ fn the_longest_record_fits_and_one_byte_more_does_not() {
 
 #[test]
 fn a_link_that_is_behind_gets_the_batch_behind_what_waits() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     let mut out = Vec::new();
     log.append(&CLOSED).unwrap();
     log.flush(EPOCH, 77, &mut out);
@@ -95,7 +95,7 @@ fn a_link_that_is_behind_gets_the_batch_behind_what_waits() {
 
 #[test]
 fn a_flush_to_an_idle_link_copies_nothing() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     log.append(&input(&[0; 1000])).unwrap();
     let batch = log.batch.as_ptr();
     let mut out = Vec::with_capacity(5000);
@@ -106,7 +106,7 @@ fn a_flush_to_an_idle_link_copies_nothing() {
 
 #[test]
 fn the_backlog_is_what_is_appended_and_not_confirmed() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     log.append(&CLOSED).unwrap();
     assert_eq!(log.backlog_bytes(), 10, "the open batch counts");
     flushed(&mut log);
@@ -124,7 +124,7 @@ fn the_backlog_is_what_is_appended_and_not_confirmed() {
 
 #[test]
 fn confirmations_are_of_what_was_sent_and_never_taken_back() {
-    let mut log = Log::new();
+    let mut log = Log::starting_at(Lsn(1));
     log.append(&CLOSED).unwrap();
     assert_eq!(
         log.on_confirm(Lsn(1)),
@@ -142,14 +142,10 @@ fn confirmations_are_of_what_was_sent_and_never_taken_back() {
 }
 
 #[test]
-fn a_reset_forgets_all_and_starts_where_it_is_told() {
-    let mut log = Log::new();
-    let mut pending = Pending::default();
-    let lsn = log.append(&CLOSED).unwrap();
-    assert_eq!(log.note(&mut pending, ConnId(1), lsn, 5, 6), Some(6));
-    log.reset(Lsn(50));
-    assert!(log.is_clear(pending) && !log.needs_flush());
-    assert_eq!((log.backlog_bytes(), log.poll_commit()), (0, None));
+fn a_log_starts_where_it_is_told() {
+    let mut log = Log::starting_at(Lsn(50));
+    assert!(log.is_clear(Pending::default()) && !log.needs_flush());
+    assert_eq!((log.backlog_bytes(), log.poll_commit(&mut { usize::MAX })), (0, None));
     assert_eq!(log.append(&CLOSED), Ok(Lsn(50)));
     assert_eq!(frames(&flushed(&mut log)), [(50, 10)]);
     assert!(log.on_confirm(Lsn(48)).is_err(), "a position of the session before");
@@ -157,7 +153,8 @@ fn a_reset_forgets_all_and_starts_where_it_is_told() {
 
 #[test]
 fn steady_traffic_reuses_all_memory() {
-    let (mut log, mut out, mut pending) = (Log::new(), Vec::new(), Pending::default());
+    let (mut log, mut out, mut pending) =
+        (Log::starting_at(Lsn(1)), Vec::new(), Pending::default());
     let mut turn = |log: &mut Log, out: &mut Vec<u8>| {
         for _ in 0..3 {
             let lsn = log.append(&input(&[0; 50_000])).unwrap();
@@ -167,7 +164,7 @@ fn steady_traffic_reuses_all_memory() {
         log.flush(EPOCH, 77, out);
         out.clear();
         log.on_confirm(sent).unwrap(); // one batch stays on its way
-        while log.poll_commit().is_some() {}
+        while log.poll_commit(&mut { usize::MAX }).is_some() {}
         (log.batch.capacity(), out.capacity(), log.unconfirmed.capacity())
     };
     let warm = (0..10).map(|_| turn(&mut log, &mut out)).last();
@@ -187,7 +184,7 @@ proptest! {
     fn a_follower_gets_what_was_appended(
         batches in prop::collection::vec(prop::collection::vec(record(), 0..5), 0..5),
     ) {
-        let (mut log, mut out) = (Log::new(), Vec::new());
+        let (mut log, mut out) = (Log::starting_at(Lsn(1)), Vec::new());
         let mut sent = vec![OwnedRecord::SnapshotBegin { connections: u32::MAX }];
         log.append(&sent[0].borrow()).unwrap();
         for batch in batches {
@@ -309,7 +306,7 @@ impl World {
             }
             Step::Poll { count } => self.poll(count),
             Step::Reset => {
-                self.log.reset(self.log.appended().next());
+                self.log = Log::starting_at(self.log.appended().next());
                 self.conns = Default::default();
             }
         }
@@ -333,7 +330,7 @@ impl World {
 
     fn poll(&mut self, count: usize) {
         for _ in 0..count {
-            let Some(commit) = self.log.poll_commit() else { return };
+            let Some(commit) = self.log.poll_commit(&mut { usize::MAX }) else { return };
             let conn = &mut self.conns[usize::try_from(commit.conn.0).unwrap()];
             assert!(conn.records.iter().any(|record| record.0 == commit.lsn));
             assert!(conn.received <= commit.received, "horizons only grow");
@@ -369,7 +366,7 @@ proptest! {
 
     #[test]
     fn group_commit_agrees_with_the_naive_model(steps in prop::collection::vec(step(), 0..80)) {
-        let mut world = World { log: Log::new(), conns: Default::default(), out: Vec::new() };
+        let mut world = World { log: Log::starting_at(Lsn(1)), conns: Default::default(), out: Vec::new() };
         for step in &steps {
             world.act(step);
             world.check(false);
@@ -387,7 +384,7 @@ proptest! {
 
     #[test]
     fn a_confirmation_wakes_each_connection_once(conns in prop::collection::vec(0..5u64, 1..60)) {
-        let mut log = Log::new();
+        let mut log = Log::starting_at(Lsn(1));
         let mut pendings = [Pending::default(); 5];
         let mut last = [None; 5];
         for (index, &conn) in conns.iter().enumerate() {
@@ -398,7 +395,7 @@ proptest! {
         }
         flushed(&mut log);
         log.on_confirm(log.sent()).unwrap();
-        let mut commits: Vec<_> = std::iter::from_fn(|| log.poll_commit())
+        let mut commits: Vec<_> = std::iter::from_fn(|| log.poll_commit(&mut { usize::MAX }))
             .inspect(|commit| assert_eq!(commit.output, Output::All))
             .map(|commit| (commit.conn.0, commit.lsn))
             .collect();

@@ -39,7 +39,7 @@ mod golden;
 #[cfg(test)]
 mod strategies;
 
-pub use commit::{Commit, Output, Pending};
+pub use commit::{Commit, Output, Pending, Waiting};
 pub use follower::Follower;
 pub use frame::{Frame, Refusal};
 pub use heartbeat::Heartbeat;
@@ -47,7 +47,7 @@ pub use hello::{Difference, Hello, Mismatch, Part, Side, Versions};
 pub use host::{HostFacts, HostWord};
 pub use log::{Log, TooLarge};
 pub use reader::FrameReader;
-pub use record::Record;
+pub use record::{Record, ServiceRef};
 pub use snapshot::{Snapshot, SnapshotProgress};
 pub use violation::Violation;
 

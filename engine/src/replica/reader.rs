@@ -78,6 +78,7 @@ impl FrameReader {
             return Ok(None);
         };
         self.fill(input, length);
+        assert!(self.partial.len() <= length, "a reader takes no byte of the frame behind");
         self.taken = self.partial.len() == length;
         Ok(self.taken.then_some(Place::Partial))
     }

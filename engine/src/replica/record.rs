@@ -3,6 +3,8 @@
 //! ```text
 //!  Opened ─► Input* ─► PeerFinished ─► Closed       what a client did, in its order
 //!       └─► Pin*        what a service saw outside its input
+//!       └─► Tick*       when a session was called for the time's sake
+//!       └─► Stood       what the handshake of a connection settled that a session has dialled
 //!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
 //!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
 //!  Spliced ─► SpliceStage* ─► Unspliced                    two legs that a relay has joined
@@ -14,8 +16,17 @@
 
 use super::codec::{Fields, address_len, check_offset, put_address, put_run};
 use super::{MAX_RECORD, Violation};
-use crate::ids::{ConnId, SpliceId};
+use crate::ids::{ConnId, ServiceName, SpliceId};
 use crate::wire::{Endpoint, FourTuple};
+
+/// Which service a record speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServiceRef {
+    /// By its place among the configured ports: up to version 3.
+    Index(u16),
+    /// By its name: from version 4 on.
+    Name(ServiceName),
+}
 
 /// One record of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,14 +37,21 @@ pub enum Record<'a> {
         conn: ConnId,
         /// Its two ends. Flow label and scope of IPv6 do not travel.
         tuple: FourTuple,
-        /// What answers it: the index of the configured port.
-        kind: u16,
+        /// What answers it.
+        service: ServiceRef,
         /// Whether it is older than the session, and told as part of the snapshot.
         snapshot: bool,
         /// TCP's part of it, as TCP encodes it.
         hard: &'a [u8],
         /// The service's part, as the service encodes it; empty for a fresh one.
         app: &'a [u8],
+    },
+    /// A connection that was dialled stands: what its handshake has settled. From version 4 on.
+    Stood {
+        /// The connection.
+        conn: ConnId,
+        /// TCP's part of it, as TCP encodes it.
+        hard: &'a [u8],
     },
     /// Bytes of the client, in order.
     Input {
@@ -52,6 +70,12 @@ pub enum Record<'a> {
         conn: ConnId,
         /// Stream offset of the FIN: how many bytes came before it.
         offset: u64,
+    },
+    /// The time has come that a session wanted to be called at: late perhaps, early never. From version 4
+    /// on.
+    Tick {
+        /// The connection, or one of the session's.
+        conn: ConnId,
     },
     /// What a service saw outside its input, and both sides must go by.
     Pin {
@@ -102,7 +126,7 @@ pub enum Record<'a> {
         /// What is added to the client's timestamps, modulo 2³².
         ts: u32,
     },
-    /// How far a splice has come: at first its ends have not found each other. Lazy: whoever misses one
+    /// How far a splice has come: at first its ends have not found each other. Lazy: a standby that misses one
     /// keeps the splice for too short or too long.
     SpliceStage {
         /// The splice.
@@ -116,7 +140,7 @@ pub enum Record<'a> {
         /// The splice.
         splice: SpliceId,
     },
-    /// What the owner has found out about a server behind a relay: whoever takes over need not. From
+    /// What the owner has found out about a server behind a relay: an heir need not find it out again. From
     /// version 4 on. Lazy, as it may be wrong a moment later.
     Backend {
         /// The relay's port.
@@ -143,6 +167,12 @@ mod kind {
     pub(super) const SPLICE_STAGE: u8 = 11;
     /// From version 4 on.
     pub(super) const BACKEND: u8 = 12;
+    /// From version 4 on.
+    pub(super) const TICK: u8 = 13;
+    /// From version 4 on.
+    pub(super) const STOOD: u8 = 14;
+    /// From version 4 on.
+    pub(super) const OPENED_NAMED: u8 = 15;
 }
 
 const FLAG_SNAPSHOT: u8 = 1;
@@ -155,12 +185,16 @@ impl<'a> Record<'a> {
     /// How many bytes [`encode`](Self::encode) appends.
     pub const fn encoded_len(&self) -> usize {
         1 + match self {
-            Self::Opened { tuple, hard, app, .. } => {
-                8 + tuple_len(tuple) + 2 + 1 + 4 + hard.len() + 4 + app.len()
+            Self::Opened { tuple, service, hard, app, .. } => {
+                let name = match service {
+                    ServiceRef::Index(_) => 2,
+                    ServiceRef::Name(_) => 4,
+                };
+                8 + tuple_len(tuple) + name + 1 + 4 + hard.len() + 4 + app.len()
             }
             Self::Input { bytes, .. } => 8 + 8 + 4 + 4 + bytes.len(),
             Self::PeerFinished { .. } => 8 + 8,
-            Self::Pin { bytes, .. } => 8 + 4 + bytes.len(),
+            Self::Pin { bytes, .. } | Self::Stood { hard: bytes, .. } => 8 + 4 + bytes.len(),
             Self::Progress { .. } => 8 + 8 + 4 + 4 + 1,
             Self::Closed { .. } => 8 + 1,
             Self::SnapshotBegin { .. } => 4,
@@ -169,7 +203,7 @@ impl<'a> Record<'a> {
                 8 + tuple_len(client) + tuple_len(backend) + 4 + 4
             }
             Self::SpliceStage { .. } => 8 + 1,
-            Self::Unspliced { .. } => 8,
+            Self::Unspliced { .. } | Self::Tick { .. } => 8,
             Self::Backend { address, .. } => 2 + address_len(*address) + 1,
         }
     }
@@ -180,10 +214,17 @@ impl<'a> Record<'a> {
         assert!(length <= MAX_RECORD, "a record fits into a frame");
         out.reserve(length);
         match *self {
-            Self::Opened { conn, ref tuple, kind, snapshot, hard, app } => {
-                put_head(out, kind::OPENED, conn);
+            Self::Opened { conn, ref tuple, service, snapshot, hard, app } => {
+                let kind = match service {
+                    ServiceRef::Index(_) => kind::OPENED,
+                    ServiceRef::Name(_) => kind::OPENED_NAMED,
+                };
+                put_head(out, kind, conn);
                 put_tuple(out, tuple);
-                out.extend_from_slice(&kind.to_le_bytes());
+                match service {
+                    ServiceRef::Index(index) => out.extend_from_slice(&index.to_le_bytes()),
+                    ServiceRef::Name(name) => out.extend_from_slice(&name.0.to_le_bytes()),
+                }
                 out.push(if snapshot { FLAG_SNAPSHOT } else { 0 });
                 put_run(out, hard);
                 put_run(out, app);
@@ -197,6 +238,11 @@ impl<'a> Record<'a> {
             Self::PeerFinished { conn, offset } => {
                 put_head(out, kind::PEER_FINISHED, conn);
                 out.extend_from_slice(&offset.to_le_bytes());
+            }
+            Self::Tick { conn } => put_head(out, kind::TICK, conn),
+            Self::Stood { conn, hard } => {
+                put_head(out, kind::STOOD, conn);
+                put_run(out, hard);
             }
             Self::Pin { conn, bytes } => {
                 put_head(out, kind::PIN, conn);
@@ -252,7 +298,7 @@ impl<'a> Record<'a> {
     pub fn decode(bytes: &mut &'a [u8]) -> Result<Self, Violation> {
         let mut fields = Fields::new("a record", bytes);
         let record = match fields.u8()? {
-            kind::OPENED => Self::opened(&mut fields)?,
+            kind @ (kind::OPENED | kind::OPENED_NAMED) => Self::opened(&mut fields, kind)?,
             kind::INPUT => Self::input(&mut fields)?,
             kind::PEER_FINISHED => {
                 let conn = ConnId(fields.u64()?);
@@ -274,6 +320,8 @@ impl<'a> Record<'a> {
                 splice: SpliceId(fields.u64()?),
                 over: fields.flags("the flags of a splice's stage", FLAG_OVER)? != 0,
             },
+            kind::STOOD => Self::Stood { conn: ConnId(fields.u64()?), hard: fields.run()? },
+            kind::TICK => Self::Tick { conn: ConnId(fields.u64()?) },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
             kind::BACKEND => Self::Backend {
                 port: fields.u16()?,
@@ -282,18 +330,21 @@ impl<'a> Record<'a> {
             },
             value => {
                 let what = "the kind of a record";
-                return Err(Violation::Value { what, value: value.into(), expected: "1 to 12" });
+                return Err(Violation::Value { what, value: value.into(), expected: "1 to 15" });
             }
         };
         *bytes = fields.rest();
         Ok(record)
     }
 
-    fn opened(fields: &mut Fields<'a>) -> Result<Self, Violation> {
+    fn opened(fields: &mut Fields<'a>, kind: u8) -> Result<Self, Violation> {
         Ok(Self::Opened {
             conn: ConnId(fields.u64()?),
             tuple: tuple(fields)?,
-            kind: fields.u16()?,
+            service: match kind {
+                kind::OPENED => ServiceRef::Index(fields.u16()?),
+                _ => ServiceRef::Name(ServiceName(fields.u32()?)),
+            },
             snapshot: fields.flags("the flags of an opened record", FLAG_SNAPSHOT)? != 0,
             hard: fields.run()?,
             app: fields.run()?,
@@ -333,6 +384,8 @@ impl<'a> Record<'a> {
             | Self::Input { conn, .. }
             | Self::PeerFinished { conn, .. }
             | Self::Pin { conn, .. }
+            | Self::Tick { conn }
+            | Self::Stood { conn, .. }
             | Self::Progress { conn, .. }
             | Self::Closed { conn, .. } => Some(conn),
             Self::SnapshotBegin { .. }
@@ -352,6 +405,8 @@ impl<'a> Record<'a> {
             Self::Input { .. } => "input",
             Self::PeerFinished { .. } => "peer finished",
             Self::Pin { .. } => "pin",
+            Self::Tick { .. } => "tick",
+            Self::Stood { .. } => "stood",
             Self::Progress { .. } => "progress",
             Self::Closed { .. } => "closed",
             Self::SnapshotBegin { .. } => "snapshot begin",
@@ -473,8 +528,8 @@ mod tests {
     #[test]
     fn unknown_kinds_and_flags_are_named() {
         assert_eq!(
-            Record::decode(&mut &[13u8][..]).map_err(|violation| violation.to_string()),
-            Err("the kind of a record is 13, expected 1 to 12".into())
+            Record::decode(&mut &[16u8][..]).map_err(|violation| violation.to_string()),
+            Err("the kind of a record is 16, expected 1 to 15".into())
         );
         let progress = OwnedRecord::Progress {
             conn: 1,

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::{
     Frame, Heartbeat, Hello, HostFacts, HostWord, MAX_LSN, MAX_OFFSET, Part, Record, Refusal,
-    Versions,
+    ServiceRef, Versions,
 };
-use crate::ids::{ConnId, Epoch, Lsn, Node, SpliceId};
+use crate::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use crate::wire::{Endpoint, FourTuple};
 
 /// A [`Record`] that owns its bytes.
@@ -15,7 +15,7 @@ pub(super) enum OwnedRecord {
     Opened {
         conn: u64,
         ends: [Endpoint; 2],
-        kind: u16,
+        service: ServiceRef,
         snapshot: bool,
         hard: Vec<u8>,
         app: Vec<u8>,
@@ -60,6 +60,13 @@ pub(super) enum OwnedRecord {
         splice: u64,
         over: bool,
     },
+    Tick {
+        conn: u64,
+    },
+    Stood {
+        conn: u64,
+        hard: Vec<u8>,
+    },
     Unspliced {
         splice: u64,
     },
@@ -73,9 +80,9 @@ pub(super) enum OwnedRecord {
 impl OwnedRecord {
     pub(super) fn borrow(&self) -> Record<'_> {
         match *self {
-            Self::Opened { conn, ends: [local, remote], kind, snapshot, ref hard, ref app } => {
+            Self::Opened { conn, ends: [local, remote], service, snapshot, ref hard, ref app } => {
                 let tuple = FourTuple { local, remote };
-                Record::Opened { conn: ConnId(conn), tuple, kind, snapshot, hard, app }
+                Record::Opened { conn: ConnId(conn), tuple, service, snapshot, hard, app }
             }
             Self::Input { conn, offset, ts_recent, ref bytes } => {
                 Record::Input { conn: ConnId(conn), offset, ts_recent, bytes }
@@ -101,6 +108,8 @@ impl OwnedRecord {
             Self::SpliceStage { splice, over } => {
                 Record::SpliceStage { splice: SpliceId(splice), over }
             }
+            Self::Tick { conn } => Record::Tick { conn: ConnId(conn) },
+            Self::Stood { conn, ref hard } => Record::Stood { conn: ConnId(conn), hard },
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
             Self::Backend { port, address, up } => Record::Backend { port, address, up },
         }
@@ -110,7 +119,21 @@ impl OwnedRecord {
 /// A connection, fresh or of the snapshot.
 pub(super) fn opened(conn: u64, snapshot: bool) -> OwnedRecord {
     let ends = [Endpoint::from(([10, 77, 0, 100], 7)), Endpoint::from(([10, 77, 0, 10], 4321))];
-    OwnedRecord::Opened { conn, ends, kind: 0, snapshot, hard: vec![1, 2], app: vec![] }
+    OwnedRecord::Opened {
+        conn,
+        ends,
+        service: ServiceRef::Index(0),
+        snapshot,
+        hard: vec![1, 2],
+        app: vec![],
+    }
+}
+
+fn service() -> impl Strategy<Value = ServiceRef> {
+    prop_oneof![
+        any::<u16>().prop_map(ServiceRef::Index),
+        any::<u32>().prop_map(|name| ServiceRef::Name(ServiceName(name))),
+    ]
 }
 
 fn address() -> impl Strategy<Value = Endpoint> {
@@ -125,11 +148,11 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
     let conn = any::<u64>;
     let offset = || 0..MAX_OFFSET / 2;
     prop_oneof![
-        (conn(), [address(), address()], any::<(u16, bool, Vec<u8>, Vec<u8>)>()).prop_map(
-            |(conn, ends, (kind, snapshot, hard, app))| OwnedRecord::Opened {
+        (conn(), [address(), address()], service(), any::<(bool, Vec<u8>, Vec<u8>)>()).prop_map(
+            |(conn, ends, service, (snapshot, hard, app))| OwnedRecord::Opened {
                 conn,
                 ends,
-                kind,
+                service,
                 snapshot,
                 hard,
                 app
@@ -158,6 +181,9 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
             .prop_map(|((splice, seq, ts), ends)| OwnedRecord::Spliced { splice, ends, seq, ts }),
         any::<(u64, bool)>().prop_map(|(splice, over)| OwnedRecord::SpliceStage { splice, over }),
         any::<u64>().prop_map(|splice| OwnedRecord::Unspliced { splice }),
+        any::<u64>().prop_map(|conn| OwnedRecord::Tick { conn }),
+        (any::<u64>(), prop::collection::vec(any::<u8>(), 0..80))
+            .prop_map(|(conn, hard)| OwnedRecord::Stood { conn, hard }),
         (address(), any::<(u16, bool)>()).prop_map(|(address, (port, up))| OwnedRecord::Backend {
             port,
             address,
@@ -199,15 +225,18 @@ fn lsn() -> impl Strategy<Value = Lsn> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let parts = prop::collection::btree_map("[!-~]{1,32}", any::<u64>(), 0..=64);
-    (node(), any::<(u16, u16, u64, u8, u64)>(), parts).prop_map(
-        |(node, (one, other, boot, role, epoch), parts)| Hello {
-            versions: Versions { min: one.min(other), max: one.max(other) },
-            node,
-            boot,
-            role,
-            epoch: Epoch(epoch),
-            config: parts.iter().map(|(name, &digest)| Part::new(name, digest)).collect(),
+    let parts = || {
+        let parts = prop::collection::btree_map("[!-~]{1,32}", any::<u64>(), 0..=64);
+        parts.prop_map(|parts| -> Vec<Part> {
+            parts.iter().map(|(name, &digest)| Part::new(name, digest)).collect()
+        })
+    };
+    (node(), any::<(u16, u16, u64, u8, u64)>(), parts(), parts()).prop_map(
+        |(node, (one, other, boot, role, epoch), parts, config_3)| {
+            let versions = Versions { min: one.min(other), max: one.max(other) };
+            // One of version 3 has nothing else to say.
+            let config = if versions.max < 4 { Vec::new() } else { parts };
+            Hello { versions, node, boot, role, epoch: Epoch(epoch), config, config_3 }
         },
     )
 }

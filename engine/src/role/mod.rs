@@ -18,7 +18,7 @@
 //!
 //! Five promises carry all of it. Each is enforced where its name stands.
 //!
-//! * **Lease** ([`lease`]): in duplex the primary speaks until `detection − margin` after it *sent*
+//! * **Lease** (`ownership/lease.rs`): in duplex the primary speaks until `detection − margin` after it *sent*
 //!   the beat that the standby last echoed; the standby takes over by silence no earlier than
 //!   `detection` after it *heard* that beat. Sent precedes heard, so clocks need no common zero,
 //!   only rates that differ by less than the margin.
@@ -27,35 +27,34 @@
 //!   a beat sent after the question. An old answer cannot be mistaken for a new one.
 //! * **Proof**: a link that was up, was lost, and is then refused means that the peer's kernel
 //!   lives and its process does not; so does a new boot number that provably is the later one
-//!   (`peer.rs`). Who has proof need not wait.
+//!   (`peer/word.rs`). A node that has proof need not wait.
 //! * **Pauses**: a gap between two events means that this process stood still. Silence is then
 //!   counted anew from `now`; a simplex owner that slept past its gate looks around first.
 //!
-//! * **Grant** ([`ArbiterPolicy`], `claims.rs`): with an arbiter, every ownership and every step
-//!   from duplex to alone is a write of the arbiter's record, and who is alone has it written again
+//! * **Grant** ([`ArbiterPolicy`], `ownership/claims.rs`): with an arbiter, every ownership and every step
+//!   from duplex to alone is a write of the arbiter's record, and an owner that is alone has it written again
 //!   and again. Duplex needs nothing of it.
 //!
 //! What is left when both paths are silent and both LAN carriers are up is the truth table of
 //! `docs/ownership.md`; each of its rows is a test in `tests/truth_table.rs`. An arbiter decides them
 //! instead. Ownership is granted in one place, `Roles::permit`.
+//!
+//! Two machines share the work: `peer` knows who is there, since when, by what paths and with what
+//! facts; `ownership` knows what may be owned. The second asks the first, and never the other way
+//! round. A pair that owns several groups of addresses would have one of the first and one of the second
+//! for each.
 
-mod arbiter;
-mod claims;
-mod common;
-mod detector;
-mod joining;
-pub mod lease;
+mod ownership;
 mod peer;
-mod primary;
 mod roles;
-mod standby;
 mod types;
-mod yielding;
 
 #[cfg(test)]
 mod tests;
 
-pub use arbiter::{ArbiterPolicy, ArbiterStatus, Ask, Inquiry, LostArbiter, Record, Reply};
+pub use ownership::arbiter::{
+    ArbiterPolicy, ArbiterRecord, ArbiterStatus, Ask, Inquiry, LostArbiter, Reply,
+};
 pub use roles::Roles;
 pub use types::{
     Action, Beat, BeatRole, Cause, Change, Echo, Exit, Held, Lack, LinkEvent, LostPeer, Path,

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::arbiter::{ArbiterPolicy, Ask, Record};
+use super::ownership::arbiter::{ArbiterPolicy, ArbiterRecord, Ask};
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
 
@@ -188,7 +188,7 @@ pub struct Echo {
 /// One beat. The same value is sent on both paths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Beat {
-    /// Who sends.
+    /// The sender.
     pub node: Node,
     /// The sender's process: drawn anew at every start.
     pub boot: u64,
@@ -457,8 +457,8 @@ pub enum Report {
     Barred,
     /// The address is wanted, and the arbiter's record names another that may be speaking.
     NotGranted {
-        /// Whom.
-        record: Record,
+        /// What the record says.
+        record: ArbiterRecord,
     },
     /// This standby holds everything, and the primary counts on it.
     Synchronised,

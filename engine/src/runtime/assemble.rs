@@ -18,7 +18,7 @@ use signal_hook_mio::v1_0::Signals;
 use super::arbiter::ArbiterClient;
 use super::beat::{BeatPath, Beats};
 use super::clock::Clock;
-use super::config::{self, Config, NodeConfig, ServiceKind};
+use super::config::{self, Config, NodeConfig, RelayMode, ServiceKind};
 use super::control::Control;
 use super::disk::{DiskNews, DiskStore, HashSettings, RootSettings};
 use super::host::{self, HostSetup, Plan};
@@ -33,11 +33,11 @@ use super::seal::Seal;
 use super::secure::Identity;
 use super::tun::{Tun, TunOffload};
 use super::watch::{Watch, Watched};
-use crate::engine::{Engine, ServicePort, Setup};
+use crate::engine::{Engine, PerSource, ServicePort, Setup};
 use crate::ids::Node;
 use crate::relay;
 use crate::role::{ArbiterPolicy, LostArbiter, LostPeer, Policy, Timing};
-use crate::service::{Kind, Limits};
+use crate::service::{HttpPatience, JoinPatience, Kind, Limits};
 use crate::tcp;
 use crate::time::Duration;
 
@@ -168,7 +168,8 @@ fn build(
         },
         isn_key: half(*key.derive(Purpose::Isn)),
         table_key: half(random()?),
-        parts: config.parts().into_iter().map(|(name, digest)| (name.to_owned(), digest)).collect(),
+        parts: named(config.parts()),
+        parts_3: named(config.parts_3()),
         mac: lan.mac(),
         // The host forwards, as HostSetup has seen to it.
         router: true,
@@ -179,6 +180,11 @@ fn build(
         connections_max: config.tcp.max_connections as usize,
         live_max: LIVE,
         backlog_bytes_max: LOG_BACKLOG,
+        memory_max: config.limits.memory,
+        per_source: PerSource {
+            connections: config.limits.connections_per_source,
+            rate: config.limits.rate_per_source,
+        },
         #[cfg(feature = "defects")]
         defect: None,
     };
@@ -258,6 +264,10 @@ fn open_pair(
     Ok(Some(Pair { link, beats }))
 }
 
+fn named(parts: Vec<(&str, u64)>) -> Vec<(String, u64)> {
+    parts.into_iter().map(|(name, digest)| (name.to_owned(), digest)).collect()
+}
+
 fn services(config: &Config) -> Vec<ServicePort> {
     let mut roots = 0;
     let services = config.services.iter().filter_map(|service| {
@@ -265,21 +275,33 @@ fn services(config: &Config) -> Vec<ServicePort> {
             ServiceKind::Echo => Kind::Echo,
             ServiceKind::Discard => Kind::Discard,
             ServiceKind::Chargen => Kind::Chargen,
-            ServiceKind::Files { .. } => {
+            ServiceKind::Files { patience, .. } => {
                 roots += 1;
-                Kind::Files { root: roots - 1 }
+                Kind::Files { root: roots - 1, patience }
             }
-            ServiceKind::Relay { .. } => return None,
+            ServiceKind::Relay { mode: RelayMode::Join { connect }, idle, .. } => {
+                Kind::Join(JoinPatience { connect, idle })
+            }
+            ServiceKind::Relay {
+                mode: RelayMode::Masked { rules, connect, first_byte },
+                idle,
+                ..
+            } => Kind::Exchange(rules, HttpPatience { connect, first_byte, idle }),
+            ServiceKind::Relay { mode: RelayMode::Splice, .. } => return None,
         };
-        Some(ServicePort { port: service.port, kind })
+        Some(ServicePort { name: service.id(), port: service.port, kind })
     });
     services.collect()
 }
 
 fn relays(config: &Config) -> Vec<relay::Settings> {
     let relays = config.services.iter().filter_map(|service| match &service.kind {
-        ServiceKind::Relay { backends, check, idle, client_max } => Some(relay::Settings {
+        ServiceKind::Relay { mode, backends, check, idle, client_max } => Some(relay::Settings {
             port: service.port,
+            mode: match mode {
+                RelayMode::Splice => relay::Mode::Splice,
+                RelayMode::Join { .. } | RelayMode::Masked { .. } => relay::Mode::Join,
+            },
             backends: backends.clone(),
             check: *check,
             idle: *idle,
@@ -304,7 +326,7 @@ fn hashing(files: &config::Files, own: &NodeConfig, node: Node) -> HashSettings 
 
 fn root(service: &config::Service) -> Option<RootSettings> {
     match &service.kind {
-        ServiceKind::Files { root, dotfiles } => {
+        ServiceKind::Files { root, dotfiles, patience: _ } => {
             Some(RootSettings { path: root.clone(), dotfiles: *dotfiles })
         }
         ServiceKind::Echo

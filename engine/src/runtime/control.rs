@@ -377,7 +377,7 @@ pub fn ask(path: &Path, request: &Request, patience: Duration) -> io::Result<Ans
     let (reply, result) = bounded(1);
     let (path, request) = (path.to_owned(), request.clone());
     thread::Builder::new().name("asking".into()).spawn(move || {
-        // Nobody may be waiting any more.
+        // The requester may have gone.
         let _ = reply.send(ask_at_length(&path, &request, patience));
     })?;
     match result.recv_timeout(patience) {

@@ -10,6 +10,7 @@
 //! | `ipv4/conf/all`, `<lan>`: `send_redirects` | 0 | strays (below) leave by the way they came |
 //! | `ipv6/conf/all`: `forwarding` | 1 | IPv6 knows no switch for two interfaces alone |
 //! | `ipv6/conf/*`: `accept_ra` | 1 → 2 | or a forwarding host forgets the routers it learnt |
+//! | `ipv4/neigh/<lan>`, `ipv6/neigh/<lan>`: `unres_qlen_bytes` | 16384 | see below |
 //!
 //! Only what has another value is written: where settings are read-only they may have been given from
 //! outside. Without `forwarding` nothing can be served; of the others the engine only warns. That
@@ -22,6 +23,12 @@
 //! redirects, so there two rules act on what arrives from the LAN for the address: the first takes
 //! a host route if there is one, the second drops the rest in silence. They stay in place for
 //! primary and standby alike, and outlive a crash of the engine, when the TUN and its routes vanish.
+//!
+//! **Neighbours that are not there.** The kernel keeps what is to go to a neighbour while it asks for its
+//! MAC address, 212,992 bytes each unless told otherwise, and after three seconds takes all of them
+//! back, one error each, within one interrupt. SYNs that claim to come from 150 unused addresses of the
+//! LAN have 40,000 answers kept that way, and this process stands still for 80 to 120 ms, which costs
+//! it the address. 16 KiB hold one packet of any size, or some twenty small ones.
 //!
 //! Everything that outlives the process is in the undo journal before it is done, where other engines
 //! on this host see it: what several need is restored by the last of them (`journal`).
@@ -43,6 +50,9 @@ const RULE_PRIORITY: u32 = 5300;
 
 /// Where all engines of this host keep the undo journal, if they can.
 const SHARED: &str = "/run/standin/host";
+
+/// What the kernel may keep for a neighbour that it does not know yet, in bytes, as the setting says it.
+pub(super) const UNRESOLVED_BYTES: &str = "16384";
 
 /// Settings that are needed together, as the journal names them.
 const REDIRECTS: &str = "redirects";
@@ -162,6 +172,7 @@ impl HostSetup {
         if self.plan.addresses.iter().any(IpAddr::is_ipv6) {
             self.forward_ipv6()?;
         }
+        self.keep_little_for_the_unknown();
         self.silence_strays()?;
         self.add_packet_rules()
     }
@@ -289,7 +300,7 @@ impl HostSetup {
 
     fn forward_ipv4(&mut self) -> Result<(), HostError> {
         let (lan, tun) = (&self.plan.lan, &self.plan.tun);
-        let on_lan = lan_group(lan);
+        let on_lan = lan_group("ipv4", lan);
         // Redirects first: no stray is forwarded before.
         let redirects = self.journal.set(REDIRECTS, ipv4("all", "send_redirects"), "0");
         let redirects = redirects.and(self.journal.set(&on_lan, ipv4(lan, "send_redirects"), "0"));
@@ -335,6 +346,17 @@ impl HostSetup {
         }
         self.journal.set(IPV6, switch, "1")?;
         Ok(())
+    }
+
+    /// "Neighbours that are not there", above.
+    fn keep_little_for_the_unknown(&mut self) {
+        let lan = &self.plan.lan;
+        let ipv6 = self.plan.addresses.iter().any(IpAddr::is_ipv6).then_some("ipv6");
+        for family in ["ipv4"].into_iter().chain(ipv6) {
+            let path = sysctl::unresolved_bytes(family, lan);
+            let set = self.journal.set(&lan_group(family, lan), path, UNRESOLVED_BYTES);
+            tolerate(set, "SYNs from unused addresses of the LAN may cost this host the address");
+        }
     }
 
     /// See `nftables`. A host without them is served as well as it can be.
@@ -425,8 +447,8 @@ pub(super) fn stray_rules(lan: &str, addresses: &[IpAddr]) -> Vec<Rule> {
 }
 
 /// The settings that engines on the LAN interface `lan` need.
-fn lan_group(lan: &str) -> String {
-    format!("ipv4 {lan}")
+fn lan_group(family: &str, lan: &str) -> String {
+    format!("{family} {lan}")
 }
 
 /// A setting without which the engine can serve: what `lacks` then is worth a warning.

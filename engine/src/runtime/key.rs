@@ -40,7 +40,7 @@ pub enum Purpose {
     Link,
     /// Datagrams sent by one run of one node.
     Beats {
-        /// Who sends.
+        /// The sender.
         node: Node,
         /// Which run of it.
         boot: u64,
@@ -235,6 +235,31 @@ mod tests {
         assert_eq!(
             PairKey::read(Path::new("/nowhere/key")).unwrap_err().to_string(),
             "/nowhere/key: No such file or directory (os error 2)"
+        );
+    }
+
+    /// Both nodes derive the same, whatever their versions.
+    #[test]
+    fn keys_are_derived_as_ever() {
+        let key = PairKey::parse(&b"4".repeat(64)).unwrap();
+        let derived = |purpose| -> String {
+            key.derive(purpose).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        assert_eq!(
+            derived(Purpose::Link),
+            "a3ddb8c7857d45544828a2a9f52b3fdf0bf911b86f4cba19a72de26f48104a97"
+        );
+        assert_eq!(
+            derived(Purpose::Beats { node: Node::A, boot: 0x0102 }),
+            "a4a691ff19dc1e2fdac8008f538c3b9061035379f919c3a0bad22e67b0549385"
+        );
+        assert_eq!(
+            derived(Purpose::Isn),
+            "e659b265cbaaba7550f836199d13e63eb79e86f919bf5506b4132e25c1df8eb8"
+        );
+        assert_eq!(
+            derived(Purpose::Name),
+            "23ae44595f3933f05f644caf8c4e01c2bde53ceaaca6d311bc9a8a37258ea9a8"
         );
     }
 

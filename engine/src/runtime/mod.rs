@@ -34,6 +34,7 @@ pub mod link;
 pub mod logging;
 pub mod netlink;
 mod nftables;
+mod orders;
 mod readiness;
 pub mod report;
 pub mod run;

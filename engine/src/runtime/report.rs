@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::engine::{BackendStatus, PeerStatus, Stats, Status};
+use crate::engine::{BackendStatus, Exchanges, PeerStatus, Stats, Status};
 use crate::relay::Counts;
 use crate::replica::SnapshotProgress;
 use crate::role::{ArbiterStatus, Role};
@@ -42,6 +42,8 @@ pub struct Report {
     pub snapshot: Option<SnapshotReport>,
     /// The replicated log.
     pub log: LogReport,
+    /// What is kept for clients.
+    pub memory: MemoryReport,
     /// The other node.
     pub peer: PeerReport,
     /// The arbiter, if there is one.
@@ -91,6 +93,15 @@ pub struct LogReport {
     pub confirmed: u64,
     /// Bytes in between.
     pub backlog_bytes: u64,
+}
+
+/// What is kept for clients, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct MemoryReport {
+    /// Input that is out of order or that nobody has read, output that is not acknowledged.
+    pub held: u64,
+    /// How much that may be.
+    pub budget: u64,
 }
 
 /// The other node.
@@ -182,6 +193,7 @@ impl Report {
                 .snapshot
                 .map(|SnapshotProgress { sent, total }| SnapshotReport { sent, total }),
             log: LogReport { appended, confirmed, backlog_bytes: status.backlog_bytes },
+            memory: MemoryReport { held: status.memory, budget: status.memory_max },
             peer: peer(&status.peer),
             arbiter: status.arbiter.as_ref().map(arbiter),
             gated,
@@ -232,7 +244,7 @@ fn millis(time: Duration) -> u64 {
 /// Names each counter once; one that is missing here stops the build.
 macro_rules! named {
     ($stats:expr, $($name:ident),* $(,)?) => {{
-        let Stats { $($name),* } = *$stats;
+        let Stats { $($name,)* exchanges: _ } = *$stats;
         let mut map = Map::new();
         $(map.insert(stringify!($name).to_owned(), Value::from($name));)*
         map
@@ -254,6 +266,20 @@ fn relay_counters(map: &mut Map<String, Value>, counts: &Counts) {
     map.extend(named.map(|(name, count)| (name.to_owned(), Value::from(count))));
 }
 
+fn exchange_counters(map: &mut Map<String, Value>, counts: &Exchanges) {
+    let Exchanges { answered, repeated, continued, refused, failed, timed_out, broken } = *counts;
+    let named = [
+        ("requests_answered", answered),
+        ("requests_repeated", repeated),
+        ("requests_continued", continued),
+        ("requests_refused", refused),
+        ("requests_failed", failed),
+        ("requests_timed_out", timed_out),
+        ("replies_broken", broken),
+    ];
+    map.extend(named.map(|(name, count)| (name.to_owned(), Value::from(count))));
+}
+
 fn counters(stats: &Stats, relays: &Counts) -> Map<String, Value> {
     let mut map = named!(
         stats,
@@ -267,12 +293,17 @@ fn counters(stats: &Stats, relays: &Counts) -> Map<String, Value> {
         tcp_dropped,
         backlog_dropped,
         table_full,
+        source_refused,
         opened,
         closed,
         reset_by_peer,
         timed_out,
         aborted,
         not_continued,
+        memory_short,
+        request_timeouts,
+        idle_timeouts,
+        reply_timeouts,
         refused,
         cookies_sent,
         cookies_accepted,
@@ -283,6 +314,7 @@ fn counters(stats: &Stats, relays: &Counts) -> Map<String, Value> {
         carried,
     );
     relay_counters(&mut map, relays);
+    exchange_counters(&mut map, &stats.exchanges);
     map
 }
 
@@ -294,7 +326,16 @@ mod tests {
     fn every_counter_that_is_documented_has_its_name() {
         let relays =
             Counts { spliced: 1, moved: 2, unspliced: 3, refused: 4, full: 5, greedy: 6, asked: 7 };
-        let map = counters(&Stats { paths_narrowed: 8, ..Stats::default() }, &relays);
+        let exchanges = Exchanges {
+            answered: 9,
+            repeated: 10,
+            continued: 11,
+            refused: 12,
+            failed: 13,
+            timed_out: 14,
+            broken: 15,
+        };
+        let map = counters(&Stats { paths_narrowed: 8, exchanges, ..Stats::default() }, &relays);
         let names = [
             "spliced",
             "moved",
@@ -304,8 +345,15 @@ mod tests {
             "client_full",
             "asked",
             "paths_narrowed",
+            "requests_answered",
+            "requests_repeated",
+            "requests_continued",
+            "requests_refused",
+            "requests_failed",
+            "requests_timed_out",
+            "replies_broken",
         ];
         let numbers: Vec<_> = names.map(|name| map[name].as_u64()).into_iter().collect();
-        assert_eq!(numbers, (1..=8).map(Some).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=15).map(Some).collect::<Vec<_>>());
     }
 }

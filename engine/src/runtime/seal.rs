@@ -11,7 +11,7 @@
 //!
 //! Whether a *run* is to be believed is not decided here. What opens was said by some run of the
 //! peer, perhaps one that ended long ago; the role machine believes whoever has just answered this
-//! run (`role/peer.rs`), and the heartbeat itself tells. So runs are opened side by side, a few at a
+//! run (`role/peer/word.rs`), and the heartbeat itself tells. So runs are opened side by side, a few at a
 //! time, and no recording can shut a living one out: there is nothing to be pinned to.
 //!
 //! The receiver's boot in the header is what engines of the release before this one go by.
@@ -248,6 +248,16 @@ mod tests {
 
     fn hears(to: &mut Seal, path: Path, datagram: &[u8]) -> Result<Vec<u8>, NotBelieved> {
         to.open(path, &mut datagram.to_vec()).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn a_datagram_is_sealed_as_ever() {
+        let mut a = node(Node::A, 0x0102);
+        let datagram = sealed_to(&mut a, 0x0304, Path::Lan, b"tick");
+        let digits: String = datagram.iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden = "53494842 01 01 0000000000000102 0000000000000304 0000000000000001 \
+                      74b73ee0 fdbf2cde40fd1b9aabc20e9a71e6d856";
+        assert_eq!(digits, golden.replace(' ', ""));
     }
 
     #[test]

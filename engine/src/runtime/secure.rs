@@ -102,7 +102,7 @@ impl core::fmt::Display for Refusal {
     }
 }
 
-/// Who this end is.
+/// What this end says and proves that it is.
 #[derive(Clone)]
 pub struct Identity {
     /// The key of [`Purpose::Link`](super::key::Purpose::Link).
@@ -460,6 +460,12 @@ mod tests {
             a.hear(&to_a, size)?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_preamble_reads_as_ever() {
+        assert_eq!(preamble(Node::A), *b"STANDIN\n\0\x01\0\x01a\0\0\0");
+        assert_eq!(preamble(Node::B), *b"STANDIN\n\0\x01\0\x01b\0\0\0");
     }
 
     #[test]

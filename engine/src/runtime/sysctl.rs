@@ -12,18 +12,24 @@ const READ_ONLY: &str = "/proc/sys cannot be written here: give it that value fr
 
 /// The setting `key` of IPv4 on `interface` (`all` and `default` are interfaces here).
 pub(super) fn ipv4(interface: &str, key: &str) -> PathBuf {
-    path("ipv4", interface, key)
+    path("ipv4/conf", interface, key)
 }
 
 /// The setting `key` of IPv6 on `interface`.
 pub(super) fn ipv6(interface: &str, key: &str) -> PathBuf {
-    path("ipv6", interface, key)
+    path("ipv6/conf", interface, key)
+}
+
+/// How many bytes of packets the kernel keeps for each neighbour on `interface` while it asks for its
+/// MAC address.
+pub(super) fn unresolved_bytes(family: &str, interface: &str) -> PathBuf {
+    path(&format!("{family}/neigh"), interface, "unres_qlen_bytes")
 }
 
 /// Path by path component: interface names may contain dots (`eth0.10`), which the dotted
 /// notation of sysctl(8) would split.
-fn path(family: &str, interface: &str, key: &str) -> PathBuf {
-    Path::new("/proc/sys/net").join(family).join("conf").join(interface).join(key)
+fn path(table: &str, interface: &str, key: &str) -> PathBuf {
+    Path::new("/proc/sys/net").join(table).join(interface).join(key)
 }
 
 /// Reads a setting, without its line end.

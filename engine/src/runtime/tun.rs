@@ -38,7 +38,7 @@ pub const HEADER_LEN: usize = 10;
 /// clients, one reader); a slot costs 8 bytes.
 pub(super) const QUEUE_LEN: u32 = 4096;
 
-/// Who completes checksums and cuts super-segments.
+/// Where checksums are completed and super-segments cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TunOffload {
     /// The kernel: super-segments and partial checksums in both directions.
@@ -85,7 +85,7 @@ impl Tun {
         Ok(Self { device, name, index })
     }
 
-    /// Who completes checksums and cuts super-segments.
+    /// Where checksums are completed and super-segments cut.
     pub const fn offload(&self) -> TunOffload {
         match self.device {
             Device::Offload(_) => TunOffload::Segments,

@@ -12,32 +12,37 @@
 //! ```
 //!
 //! What a service takes from outside its input it emits as a pin; the standby takes the pin
-//! instead of asking. The standby applies no back-pressure of its own: the primary may have been
-//! allowed to say more than the standby has heard acknowledged, and every byte that may have left
-//! must exist here before anyone can take over.
+//! instead of asking. That a client has been waited for long enough is one ([`App::on_time`]). The
+//! standby applies no back-pressure of its own: the primary may have been allowed to say more than
+//! the standby has heard acknowledged, and every byte that may have left must exist here before
+//! anyone can take over.
 //!
 //! Services: echo (RFC 862), discard (RFC 863), chargen (RFC 864), files (HTTP/1.1, in `files/`).
 //! When the client closes its side, echo finishes after the last byte has been echoed, discard at
 //! once, files behind the last complete request. Chargen goes on until the client resets or stops
 //! acknowledging: it has no last byte that both nodes could name.
 
-mod codec;
 mod files;
 pub mod output;
 pub mod pattern;
 pub mod pin;
+mod rules;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
-use codec::{Reader, put_number};
+use crate::codec::{Reader, put_number};
+use crate::time::Instant;
 use core::ops::Range;
-pub use files::is_hidden;
+pub use files::{Awaited, Patience, is_hidden};
 use files::{Files, Pause};
 pub use output::{ENDLESS, Output};
 pub use pin::{Edition, PinBytes, PinError};
+pub use rules::{Again, HttpPatience, JoinPatience, Masking, Oversize, Rules};
 use std::collections::VecDeque;
-pub use store::{ContentId, Difference, Facts, Lookup, MemoryStore, Read, Store, Verified};
+pub use store::{
+    ContentId, Difference, Facts, Lookup, MemoryStore, Question, Read, Store, Verified,
+};
 
 /// What a port runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +57,35 @@ pub enum Kind {
     Files {
         /// The number of the document root, as [`Store`] counts them.
         root: u16,
+        /// How long its clients are waited for.
+        patience: Patience,
     },
+    /// Joins its client and a server: see [`crate::session`].
+    Join(JoinPatience),
+    /// Passes its client's requests to a server, and masks that server's death: see
+    /// [`crate::session::Exchange`].
+    Exchange(Rules, HttpPatience),
+}
+
+impl Kind {
+    /// Whether its connections are legs of sessions.
+    #[must_use]
+    pub const fn has_sessions(self) -> bool {
+        match self {
+            Self::Join(_) | Self::Exchange(..) => true,
+            Self::Echo | Self::Discard | Self::Chargen | Self::Files { .. } => false,
+        }
+    }
+}
+
+/// Of a connection that is a session's leg: in which session it is, by the number that this node knows it
+/// by, and as which leg.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The session's slot.
+    pub slot: u32,
+    /// Which of its legs.
+    pub leg: u8,
 }
 
 /// Bounds of one connection.
@@ -141,9 +174,18 @@ pub struct App {
     output_buffer: u32,
     peer_finished: bool,
     finished: bool,
-    /// A question to the store is open.
-    pending: bool,
+    waits: Waits,
     failure: Option<Failure>,
+}
+
+/// What an app with input that it could take waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waits {
+    Nothing,
+    /// A question to the store is open.
+    Store,
+    /// The input holds more than one call should answer.
+    Turn,
 }
 
 #[derive(Debug)]
@@ -152,6 +194,9 @@ enum Service {
     Discard,
     Chargen,
     Files(Files),
+    /// A session of several connections takes the input, and makes the output: which one, once it is
+    /// known.
+    Leg(Option<Place>),
 }
 
 impl App {
@@ -162,7 +207,8 @@ impl App {
             Kind::Echo => (Service::Echo, Output::default()),
             Kind::Discard => (Service::Discard, Output::default()),
             Kind::Chargen => (Service::Chargen, Output::endless()),
-            Kind::Files { root } => (Service::Files(Files::new(root)), Output::default()),
+            Kind::Files { root, .. } => (Service::Files(Files::new(root)), Output::default()),
+            Kind::Join(_) | Kind::Exchange(..) => (Service::Leg(None), Output::default()),
         };
         Self {
             service,
@@ -172,7 +218,7 @@ impl App {
             output_buffer: limits.output_buffer.max(1),
             peer_finished: false,
             finished: false,
-            pending: false,
+            waits: Waits::Nothing,
             failure: None,
         }
     }
@@ -181,7 +227,7 @@ impl App {
     pub fn on_input(&mut self, bytes: &[u8], env: &mut Env<'_>) {
         if let Some(input) = &mut self.input {
             input.extend(bytes);
-            self.pump(env);
+            self.pump_unless_asked(env);
         } else {
             // Straight from the packet, without a copy in between.
             let used = self.advance(bytes, env);
@@ -196,15 +242,19 @@ impl App {
     /// The client has closed its side; all its bytes have been given to [`App::on_input`].
     pub fn on_peer_finished(&mut self, env: &mut Env<'_>) {
         self.peer_finished = true;
-        self.pump(env);
+        self.pump_unless_asked(env);
     }
 
     /// Output below `offset` is acknowledged and no longer needed. May run ahead of
     /// [`App::output_end`] on a standby.
     pub fn on_acked(&mut self, offset: u64, env: &mut Env<'_>) {
+        let before = self.output.acked();
         self.output.on_acked(offset, env.store);
+        if let Service::Files(files) = &mut self.service {
+            files.taken(before..offset, offset >= self.output.end());
+        }
         if self.input.is_some() {
-            self.pump(env);
+            self.pump_unless_asked(env);
         }
     }
 
@@ -222,13 +272,51 @@ impl App {
         Ok(())
     }
 
-    /// The store has news: what was pending may now be answered. Output that [`App::read`] called
-    /// pending should be tried again as well.
-    pub fn on_content(&mut self, env: &mut Env<'_>) {
+    /// Its turn has come again: the store has news, so that what was pending may now be answered, or
+    /// the last call left something to do ([`App::is_busy`]). Output that [`App::read`] called pending
+    /// should be tried again as well.
+    pub fn go_on(&mut self, env: &mut Env<'_>) {
         self.output.verify(env.store);
-        if self.pending {
+        if self.waits != Waits::Nothing {
             self.pump(env);
         }
+    }
+
+    /// Has it more to do by itself, in another call ([`App::go_on`])?
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.waits, Waits::Turn)
+    }
+
+    /// Leading: when the client's time is up as things stand, for [`App::on_time`]. What has happened
+    /// may have moved it, so it is asked for after each event: then begins, what begins.
+    pub fn deadline(&mut self, now: Instant, kind: Kind) -> Option<Instant> {
+        let (Service::Files(files), Kind::Files { patience, .. }) = (&mut self.service, kind)
+        else {
+            return None;
+        };
+        let ours = self.failure.is_some() || self.waits != Waits::Nothing;
+        let awaited = if ours || self.output.awaits_store() {
+            None
+        } else if self.finished || self.output.acked() < self.output.end() {
+            Some(Awaited::Taking)
+        } else {
+            files.awaits()
+        };
+        files.deadline(now, awaited, &patience)
+    }
+
+    /// Leading: closes the stream if the client's time is up, and returns what it was waited for.
+    /// Where that is [`Awaited::Taking`] nothing that is said would be heard: the connection is to be
+    /// reset.
+    pub fn on_time(&mut self, now: Instant, kind: Kind, env: &mut Env<'_>) -> Option<Awaited> {
+        if self.deadline(now, kind)? > now {
+            return None;
+        }
+        let Service::Files(files) = &mut self.service else { return None };
+        let awaited = files.on_time(&mut self.output, env)?;
+        self.pump(env);
+        Some(awaited)
     }
 
     /// From following to leading, with `env.lead` set: asks itself what was not pinned.
@@ -242,10 +330,122 @@ impl App {
         self.pump(env);
     }
 
+    /// Of a session's leg: which one it is.
+    #[must_use]
+    pub const fn place(&self) -> Option<Place> {
+        match self.service {
+            Service::Leg(place) => place,
+            Service::Echo | Service::Discard | Service::Chargen | Service::Files(_) => None,
+        }
+    }
+
+    /// Of a session's leg: says which one it is.
+    pub fn take_place(&mut self, place: Place) {
+        self.service = Service::Leg(Some(place));
+    }
+
+    /// Of a session's leg: how many bytes it may put in front of this connection, where `most` may be
+    /// unacknowledged. Only a node that leads waits: what may have left must exist on the other one,
+    /// whatever that heard acknowledged.
+    #[must_use]
+    pub fn room(&self, lead: bool, most: u32) -> usize {
+        let limit = self.output.acked().saturating_add(most.into());
+        let room = if lead { limit.saturating_sub(self.output.end()) } else { u64::MAX };
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    /// Of a session's leg: takes up to `most` bytes of what the connection has said.
+    pub fn take_unread(&mut self, most: usize) -> Option<VecDeque<u8>> {
+        let mut input = self.input.take()?;
+        if most >= input.len() {
+            self.consumed += input.len() as u64;
+            return Some(*input);
+        }
+        let piece = input.drain(..most).collect();
+        self.consumed += most as u64;
+        self.input = Some(input);
+        Some(piece)
+    }
+
+    /// Of a session's leg: what the connection has said and nobody has taken.
+    #[must_use]
+    pub fn unread(&mut self) -> &[u8] {
+        self.input.as_mut().map_or(&[], |input| input.make_contiguous())
+    }
+
+    /// Of a session's leg: takes the first `count` bytes of that. They open the window when
+    /// [`Self::credit`] says so.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn take_on_credit(&mut self, count: usize) {
+        let Some(input) = self.input.as_mut() else {
+            assert!(count == 0, "no more is taken than was said");
+            return;
+        };
+        input.drain(..count);
+        if input.is_empty() {
+            self.input = None;
+        }
+    }
+
+    /// Of a session's leg: `count` bytes that were taken do count as read.
+    pub const fn credit(&mut self, count: u64) {
+        self.consumed += count;
+    }
+
+    /// Of a session's leg: bytes of output that are not acknowledged, beyond `most`.
+    #[must_use]
+    pub const fn excess(&self, most: u32) -> u64 {
+        let unheard = self.output.end().saturating_sub(self.output.acked());
+        unheard.saturating_sub(most as u64)
+    }
+
+    /// Of a session's leg: whether the connection says nothing more.
+    #[must_use]
+    pub const fn says_no_more(&self) -> bool {
+        self.peer_finished
+    }
+
+    /// Of a session's leg: the next bytes for the connection.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.output.push_bytes(bytes);
+    }
+
+    /// Of a session's leg: whether the connection has said all, and all of it was taken.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.peer_finished && self.input.is_none()
+    }
+
+    /// Of a session's leg: whether there is output that was not acknowledged.
+    #[must_use]
+    pub const fn is_awaited(&self) -> bool {
+        self.output.acked() < self.output.end()
+    }
+
+    /// Of a session's leg: the next bytes for the connection.
+    pub fn push(&mut self, bytes: &VecDeque<u8>) {
+        let (front, back) = bytes.as_slices();
+        self.output.push_bytes(front);
+        self.output.push_bytes(back);
+    }
+
+    /// Of a session's leg: there are no more.
+    pub const fn finish(&mut self) {
+        self.finished = true;
+    }
+
     /// The connection is over: gives back what is held in the store.
     pub fn close(&mut self, store: &mut dyn Store) {
         self.output.clear(store);
         self.input = None;
+    }
+
+    /// Bytes of memory that input and output take, about; 0 where there is neither.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.input.as_ref().map_or(0, |input| input.capacity()) + self.output.memory()
     }
 
     /// Input bytes that the service has taken, from the beginning of the stream.
@@ -306,14 +506,14 @@ impl App {
         }
     }
 
-    /// Does something wait for [`App::on_content`]?
+    /// Does something wait for the store, and then for [`App::go_on`]?
     #[must_use]
     pub fn awaits_store(&self) -> bool {
-        self.pending || self.output.awaits_store()
+        self.waits == Waits::Store || self.output.awaits_store()
     }
 
     /// Places output bytes of `range` at the front of `into`, possibly fewer than asked for:
-    /// `Ready(0)` at the end of the output, `Pending` until [`App::on_content`]. `Gone` also sets
+    /// `Ready(0)` at the end of the output, `Pending` until [`App::go_on`]. `Gone` also sets
     /// [`App::failed`].
     pub fn read(&mut self, range: Range<u64>, into: &mut [u8], store: &mut dyn Store) -> Read {
         if self.failure.is_some() {
@@ -329,7 +529,15 @@ impl App {
 
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
-        self.pending = false;
+        self.waits = Waits::Nothing;
+    }
+
+    /// Lets the service take from the kept input, unless the store has its question: what is read before
+    /// the answer is read once more after it.
+    fn pump_unless_asked(&mut self, env: &mut Env<'_>) {
+        if self.waits != Waits::Store {
+            self.pump(env);
+        }
     }
 
     /// Lets the service take from the kept input.
@@ -337,6 +545,7 @@ impl App {
         let mut input = self.input.take().unwrap_or_default();
         let used = match self.service {
             Service::Files(_) => self.advance(input.make_contiguous(), env),
+            Service::Leg(_) => 0,
             Service::Echo | Service::Discard | Service::Chargen => {
                 let (front, back) = input.as_slices();
                 let used = self.advance(front, env);
@@ -353,12 +562,14 @@ impl App {
 
     /// Lets the service take from the front of `input`; returns how much it took.
     fn advance(&mut self, input: &[u8], env: &mut Env<'_>) -> usize {
-        if self.finished || self.failure.is_some() {
+        let is_leg = matches!(self.service, Service::Leg(_));
+        if !is_leg && (self.finished || self.failure.is_some()) {
             // Read over, so that the client's last bytes do not fill the window.
             return input.len();
         }
         match &mut self.service {
             Service::Echo => self.echo(input, env.lead),
+            Service::Leg(_) => 0,
             Service::Discard | Service::Chargen => input.len(),
             Service::Files(files) => {
                 let gate = self.output_buffer as usize;
@@ -378,12 +589,16 @@ impl App {
     }
 
     fn on_pause(&mut self, pause: Pause) {
-        self.pending = pause == Pause::Pending;
+        self.waits = match pause {
+            Pause::Pending => Waits::Store,
+            Pause::Busy => Waits::Turn,
+            Pause::Starved | Pause::Blocked | Pause::Closed | Pause::Failed(_) => Waits::Nothing,
+        };
         match pause {
             Pause::Starved => self.finished = self.peer_finished,
             Pause::Closed => self.finished = true,
             Pause::Failed(failure) => self.fail(failure),
-            Pause::Blocked | Pause::Pending => {}
+            Pause::Blocked | Pause::Pending | Pause::Busy => {}
         }
     }
 
@@ -392,7 +607,7 @@ impl App {
         let ends = match self.service {
             Service::Echo | Service::Discard => self.peer_finished && self.input.is_none(),
             // Decided in `on_pause`, where it is known whether a request is still open.
-            Service::Chargen | Service::Files(_) => false,
+            Service::Chargen | Service::Files(_) | Service::Leg(_) => false,
         };
         self.finished |= ends;
     }
@@ -408,7 +623,7 @@ impl App {
             output_buffer: _, // configuration, the same on both nodes
             peer_finished,
             finished,
-            pending: _, // asked again
+            waits: _, // asked again
             failure,
         } = self;
         out.push(SNAPSHOT_VERSION);
@@ -428,6 +643,7 @@ impl App {
                 out.push(3);
                 files.snapshot(out);
             }
+            Service::Leg(_) => out.push(4),
         }
     }
 
@@ -451,8 +667,8 @@ impl App {
     fn decode(&mut self, kind: Kind, bytes: &[u8]) -> Option<()> {
         let mut reader = Reader::new(bytes);
         let root = match kind {
-            Kind::Files { root } => root,
-            Kind::Echo | Kind::Discard | Kind::Chargen => 0,
+            Kind::Files { root, .. } => root,
+            Kind::Echo | Kind::Discard | Kind::Chargen | Kind::Join(_) | Kind::Exchange(..) => 0,
         };
         if reader.byte()? != SNAPSHOT_VERSION {
             return None;
@@ -468,7 +684,8 @@ impl App {
             (0, Kind::Echo) => Service::Echo,
             (1, Kind::Discard) => Service::Discard,
             (2, Kind::Chargen) if self.output.end() == ENDLESS => Service::Chargen,
-            (3, Kind::Files { root }) => Service::Files(Files::restore(&mut reader, root)?),
+            (3, Kind::Files { root, .. }) => Service::Files(Files::restore(&mut reader, root)?),
+            (4, Kind::Join(_) | Kind::Exchange(..)) => Service::Leg(None),
             _ => return None,
         };
         reader.end()

@@ -17,11 +17,11 @@
 //! On a primary it knows which bodies were pinned before their content was hashed, and asks for
 //! the hash until the standby can be told of it.
 
-use super::codec::{Reader, put_bytes, put_number};
 use super::files::is_normal;
 use super::pattern;
 use super::pin::{put_snapshot_facts, read_facts};
 use super::store::{ContentId, Difference, Facts, Read, Store, Verified};
+use crate::codec::{Reader, put_bytes, put_number};
 use core::ops::Range;
 use std::collections::VecDeque;
 
@@ -183,6 +183,16 @@ impl Output {
     #[must_use]
     pub const fn held(&self) -> usize {
         self.held
+    }
+
+    /// Bytes of memory that it takes, about: what is gathered has room for twice as much at most.
+    #[must_use]
+    pub(crate) fn memory(&self) -> usize {
+        let bodies = self.bodies().count();
+        if self.held == 0 && bodies == 0 {
+            return 0;
+        }
+        self.held + self.chunks.capacity() * size_of::<Chunk>() + bodies * size_of::<Body>()
     }
 
     /// Pieces that the unacknowledged stream consists of.

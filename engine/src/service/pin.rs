@@ -5,20 +5,23 @@
 //! same head, same length, same validators. One reply, one pin, in the order of the replies.
 //!
 //! A content that was not hashed when its reply began gets its hash later, in a pin of its own that
-//! names the reply by where its body ends in the output.
+//! names the reply by where its body ends in the output. That a client's time is up is a pin as well,
+//! as only one of the nodes may look at a clock.
 //!
 //! ```text
 //!   edition | unix seconds (number) | outcome | length, modified (numbers) | hash 32
 //!                                     0 not asked, 1 not found, 2 forbidden, 3 directory,
 //!                                     4 found without a hash, 5 found with one
 //!   edition | end of the body (number) | 6    | hash 32
+//!   edition | unix seconds (number) | awaited   7 a request, 8 the end of a head, 9 more of a body
 //! ```
 //!
 //! The edition is pinned as well ([`Edition`]): what a later version answers differently it answers
 //! as the earlier one did while that is its peer.
 
-use super::codec::{Reader, put_number};
+use super::files::Awaited;
 use super::store::Facts;
+use crate::codec::{Reader, put_number};
 use arrayvec::ArrayVec;
 
 /// A pin as it travels in the log.
@@ -40,7 +43,7 @@ pub enum Edition {
     /// file are not satisfiable, a lone LF ends a line of a request.
     First = 1,
     /// Entity tags made of the content's hash, hashes that follow later, RFC 9110 and 9112 to the
-    /// letter.
+    /// letter, clients that are not waited for without end.
     #[default]
     Second = 2,
 }
@@ -67,6 +70,19 @@ pub(crate) enum Pinned {
         /// Its file's hash.
         hash: [u8; 32],
     },
+    /// The client's time is up.
+    TimeUp(TimeUp),
+}
+
+/// A client was waited for in vain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TimeUp {
+    /// By which rules what is said about it is made. Not the first: that has no such pin.
+    pub(crate) edition: Edition,
+    /// Unix time in seconds, for Date.
+    pub(crate) wall: u64,
+    /// What for. Not for taking a reply: that is the connection's end, and no pin.
+    pub(crate) awaited: Awaited,
 }
 
 /// Everything that one reply took from outside its input.
@@ -136,6 +152,22 @@ impl Pin {
     }
 }
 
+impl TimeUp {
+    pub(crate) fn encode(&self) -> PinBytes {
+        let Self { edition, wall, awaited } = self;
+        assert!(*edition > Edition::First, "a peer is told what it knows");
+        let mut out = PinBytes::new();
+        out.push(*edition as u8);
+        put_number(&mut out, *wall);
+        out.push(match awaited {
+            Awaited::Request => 7,
+            Awaited::Head => 8,
+            Awaited::Body | Awaited::Taking => 9,
+        });
+        out
+    }
+}
+
 impl Pinned {
     /// A hash that follows its reply.
     pub(crate) fn encode_hash(end: u64, hash: &[u8; 32]) -> PinBytes {
@@ -156,6 +188,7 @@ impl Pinned {
 
     fn decode_body(edition: Edition, reader: &mut Reader<'_>) -> Option<Self> {
         let number = reader.number()?;
+        let time_up = |awaited| Self::TimeUp(TimeUp { edition, wall: number, awaited });
         let outcome = match reader.byte()? {
             0 => Outcome::NotAsked,
             1 => Outcome::NotFound,
@@ -167,6 +200,14 @@ impl Pinned {
                 let pinned = Self::Hash { end: number, hash: reader.array()? };
                 reader.end()?;
                 return Some(pinned);
+            }
+            code @ 7..=9 if edition > Edition::First => {
+                reader.end()?;
+                return Some(time_up(match code {
+                    7 => Awaited::Request,
+                    8 => Awaited::Head,
+                    _ => Awaited::Body,
+                }));
             }
             _ => return None,
         };
@@ -221,13 +262,18 @@ mod tests {
         let reply = (edition, any::<u64>(), outcome())
             .prop_map(|(edition, wall, outcome)| Pinned::Reply(Pin { edition, wall, outcome }));
         let hash = any::<(u64, [u8; 32])>().prop_map(|(end, hash)| Pinned::Hash { end, hash });
-        prop_oneof![reply, hash]
+        let awaited = prop_oneof![Just(Awaited::Request), Just(Awaited::Head), Just(Awaited::Body)];
+        let time_up = (any::<u64>(), awaited).prop_map(|(wall, awaited)| {
+            Pinned::TimeUp(TimeUp { edition: Edition::Second, wall, awaited })
+        });
+        prop_oneof![reply, hash, time_up]
     }
 
     fn encode(pinned: &Pinned) -> PinBytes {
         match pinned {
             Pinned::Reply(pin) => pin.encode(),
             Pinned::Hash { end, hash } => Pinned::encode_hash(*end, hash),
+            Pinned::TimeUp(up) => up.encode(),
         }
     }
 
@@ -252,6 +298,37 @@ mod tests {
         assert_eq!(Pinned::decode(&[1, 0, 0, 0]), Err(PinError::Malformed));
         let hash = [&[1, 5, 6][..], &[7; 32]].concat();
         assert_eq!(Pinned::decode(&hash), Err(PinError::Malformed), "not of the first edition");
+    }
+
+    /// What is written down is compared between nodes of different versions.
+    #[test]
+    fn pins_are_written_as_ever() {
+        let facts = Facts { length: 300, modified: 7, hash: Some([9; 32]) };
+        let reply = |outcome| Pinned::Reply(Pin { edition: Edition::Second, wall: 1, outcome });
+        let time_up = |awaited| {
+            Pinned::TimeUp(TimeUp { edition: Edition::Second, wall: 1_700_000_000, awaited })
+        };
+        let seconds = [2, 0x80, 0xe2, 0xcf, 0xaa, 6];
+        let found = [&[2, 1, 5, 0xac, 2, 7][..], &[9; 32]].concat();
+        let hash = [&[2, 5, 6][..], &[7; 32]].concat();
+        for (pinned, bytes) in [
+            (reply(Outcome::NotAsked), vec![2, 1, 0]),
+            (reply(Outcome::NotFound), vec![2, 1, 1]),
+            (reply(Outcome::Forbidden), vec![2, 1, 2]),
+            (reply(Outcome::Directory), vec![2, 1, 3]),
+            (reply(Outcome::Found(Facts { hash: None, ..facts })), vec![2, 1, 4, 0xac, 2, 7]),
+            (reply(Outcome::Found(facts)), found),
+            (Pinned::Hash { end: 5, hash: [7; 32] }, hash),
+            (time_up(Awaited::Request), [&seconds[..], &[7]].concat()),
+            (time_up(Awaited::Head), [&seconds[..], &[8]].concat()),
+            (time_up(Awaited::Body), [&seconds[..], &[9]].concat()),
+        ] {
+            assert_eq!(encode(&pinned).as_slice(), bytes, "{pinned:?}");
+            assert_eq!(Pinned::decode(&bytes), Ok(pinned));
+        }
+        for code in 7..=9 {
+            assert_eq!(Pinned::decode(&[1, 1, code]), Err(PinError::Malformed), "not the first's");
+        }
     }
 
     /// An earlier version would compare the times where a pin has no hash (I6).

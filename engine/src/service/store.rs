@@ -16,7 +16,7 @@
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::collections::BTreeMap;
-use std::hash::Hasher;
+use std::hash::Hasher as _;
 
 use crate::time::Instant;
 
@@ -83,7 +83,7 @@ pub enum Difference {
 
 /// A hold on one version of one file, given by [`Store::lookup`] or [`Store::verify`] and ended by
 /// exactly one [`Store::release`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ContentId(pub u64);
 
 /// The answer to "what is at this path?".
@@ -97,7 +97,7 @@ pub enum Lookup {
     NotFound,
     /// Something, but not to be served.
     Forbidden,
-    /// Not known yet. Ask again when told that there is news.
+    /// Not known yet. Ask again when [`Store::answered`] names the question.
     Pending,
 }
 
@@ -108,7 +108,7 @@ pub enum Verified {
     Match(ContentId),
     /// It is not, or nobody can say that it is.
     Differs(Difference),
-    /// Not known yet. Ask again when told that there is news.
+    /// Not known yet. Ask again when [`Store::answered`] names the question.
     Pending,
 }
 
@@ -117,11 +117,16 @@ pub enum Verified {
 pub enum Read {
     /// So many bytes were placed; fewer than asked for is no sign of an end.
     Ready(usize),
-    /// They have to be fetched first. Ask again when told that there is news.
+    /// They have to be fetched first. Ask again when [`Store::answered`] names the question.
     Pending,
     /// They no longer exist: the content changed, or was never the right one.
     Gone,
 }
+
+/// What somebody waits for who was not given the answer that he wanted. Many may wait for the same; no
+/// number is used for another question later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Question(pub u64);
 
 /// Where files come from. `root` is the number of the port's document root, `path` is relative to
 /// it: normal UTF-8 components joined by single slashes, never empty, never `.` or `..`, without
@@ -145,6 +150,17 @@ pub trait Store {
     /// bytes that this hold gives.
     fn hash(&mut self, content: ContentId) -> Option<[u8; 32]>;
 
+    /// What the answer given last leaves open, if that was `Pending` or [`Verified::Differs`]: after that
+    /// one, whether the copy has become another.
+    fn question(&mut self) -> Question;
+
+    /// A question to which there is another answer now, each once; `None`: no other. It may be the same
+    /// answer again: that something else has to be waited for is a reason to ask anew, too.
+    fn answered(&mut self) -> Option<Question>;
+
+    /// Nobody waits for the answer any more.
+    fn forget(&mut self, _question: Question) {}
+
     /// It is `now`: time to let go of what was kept for a while only.
     fn on_timer(&mut self, _now: Instant) {}
 }
@@ -156,12 +172,33 @@ pub struct MemoryStore {
     files: BTreeMap<(u16, String), File>,
     holds: BTreeMap<u64, Hold>,
     next_hold: u64,
+    open: Open,
     /// While set, nothing is known yet: every question is answered `Pending`.
     pub pending: bool,
     /// While set, no hash is known.
     pub unhashed: bool,
     /// At most so many bytes are given per read; 0 means no such limit.
     pub read_limit: usize,
+}
+
+/// The questions that are open: one for whoever waits for the same thing to happen.
+#[derive(Clone, Debug, Default)]
+struct Open {
+    serial: u64,
+    last: u64,
+    /// Until the disk is not busy any more, until hashes are known, until a file changes.
+    pending: Option<u64>,
+    unhashed: Option<u64>,
+    differs: Option<u64>,
+    changed: bool,
+}
+
+impl Open {
+    fn ask(&mut self, what: fn(&mut Self) -> &mut Option<u64>) {
+        let fresh = self.serial + 1;
+        self.last = *what(self).get_or_insert(fresh);
+        self.serial = self.serial.max(self.last);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -195,6 +232,7 @@ impl MemoryStore {
         let hash = digest(&bytes);
         let content = Content::Bytes(bytes, hash);
         self.files.insert((root, path.to_owned()), File { modified, content });
+        self.open.changed = true;
     }
 
     /// Creates a file that exists and is not to be served.
@@ -206,6 +244,7 @@ impl MemoryStore {
     /// Removes a file. Holds on it read `Gone` from now on.
     pub fn remove(&mut self, root: u16, path: &str) {
         self.files.remove(&(root, path.to_owned()));
+        self.open.changed = true;
     }
 
     /// How many holds have been given and not released.
@@ -240,6 +279,7 @@ impl Store for MemoryStore {
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
         let key = (root, path.to_owned());
         if self.pending {
+            self.open.ask(|open| &mut open.pending);
             Lookup::Pending
         } else if let Some(facts) = self.facts(&key) {
             Lookup::Found(facts, self.hold(key, facts))
@@ -255,18 +295,26 @@ impl Store for MemoryStore {
     fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
         let key = (root, path.to_owned());
         if self.pending {
+            self.open.ask(|open| &mut open.pending);
             return Verified::Pending;
         }
-        let Some(own) = self.facts(&key) else { return Verified::Differs(Difference::Missing) };
-        match pinned.compare(&own) {
-            Comparison::Same => Verified::Match(self.hold(key, own)),
-            Comparison::Differs(why) => Verified::Differs(why),
-            Comparison::Unknown => Verified::Pending,
+        let own = self.facts(&key);
+        match own.map_or(Comparison::Differs(Difference::Missing), |own| pinned.compare(&own)) {
+            Comparison::Same => Verified::Match(self.hold(key, own.unwrap_or_default())),
+            Comparison::Differs(why) => {
+                self.open.ask(|open| &mut open.differs);
+                Verified::Differs(why)
+            }
+            Comparison::Unknown => {
+                self.open.ask(|open| &mut open.unhashed);
+                Verified::Pending
+            }
         }
     }
 
     fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read {
         if self.pending {
+            self.open.ask(|open| &mut open.pending);
             return Read::Pending;
         }
         let Some(Hold { key, facts }) = self.holds.get(&content.0) else { return Read::Gone };
@@ -294,6 +342,26 @@ impl Store for MemoryStore {
         let own = self.facts(key)?;
         let same = (own.length, own.modified) == (facts.length, facts.modified);
         own.hash.filter(|_| same)
+    }
+
+    fn question(&mut self) -> Question {
+        Question(self.open.last)
+    }
+
+    fn answered(&mut self) -> Option<Question> {
+        if self.pending {
+            return None;
+        }
+        if let Some(question) = self.open.pending.take() {
+            return Some(Question(question));
+        }
+        if !self.unhashed
+            && let Some(question) = self.open.unhashed.take()
+        {
+            return Some(Question(question));
+        }
+        let changed = core::mem::take(&mut self.open.changed);
+        self.open.differs.take_if(|_| changed).map(Question)
     }
 }
 

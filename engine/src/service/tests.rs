@@ -75,7 +75,7 @@ impl Node {
 }
 
 pub(super) fn files() -> Kind {
-    Kind::Files { root: 0 }
+    Kind::Files { root: 0, patience: Patience::ENDLESS }
 }
 
 /// A few files, modified in 2020.
@@ -90,6 +90,36 @@ pub(super) fn library() -> MemoryStore {
     store.put(0, "docs/index.html", "docs", modified);
     store.forbid(0, "secret");
     store
+}
+
+/// Two nodes of different versions read what the other wrote.
+#[test]
+fn snapshots_are_written_as_ever() {
+    let expect = |kind, input: &[u8], golden: &str| {
+        let mut node = Node::new(kind, &library(), true, 100);
+        node.input(input);
+        let digits: String = node.snapshot().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, golden.replace(' ', ""));
+    };
+    expect(Kind::Echo, b"abc", "01 00 00 03 00 00 03 01 00 03 616263 00");
+    expect(Kind::Discard, b"abc", "01 00 00 03 00 00 00 00 01");
+    expect(Kind::Chargen, b"abc", "01 00 00 03 00 00 808080808080808040 01 01 02");
+    let head: String = "HTTP/1.1 200 OK\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Length: 10\r\n\
+        ETag: \"f30131fad6a9985195ecb4395aaf7044\"\r\n\
+        Last-Modified: Wed, 01 Jan 2020 00:00:00 GMT\r\nAccept-Ranges: bytes\r\n\r\n"
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    expect(
+        files(),
+        b"GET /ten.txt HTTP/1.1\r\nHost: a\r\n\r\nGET /",
+        &format!(
+            "01 00 00 22 05 474554202f 00 ed01 02 00 e301 {head} 03 0a 8580a8ccdbc6e6f215 \
+             f30131fad6a9985195ecb4395aaf7044e30aa67277d41fa1cbaf373df8987cb1 \
+             07 74656e2e747874 00 0a 03 00 00"
+        ),
+    );
 }
 
 #[test]
@@ -371,7 +401,7 @@ fn a_standby_whose_copy_arrives_later_becomes_protected() {
     let mut standby = standby_with(|store| store.remove(0, "ten.txt"));
     assert!(!standby.app.protected());
     standby.store.put(0, "ten.txt", "0123456789", 999);
-    standby.call(App::on_content);
+    standby.call(App::go_on);
     assert!(standby.app.protected(), "the hash decides, not the time");
     assert!(standby.output(0).expect("all of it").ends_with(b"\r\n\r\n0123456789"));
 }
@@ -386,7 +416,7 @@ fn a_standby_that_cannot_say_yet_waits_and_says_so() {
     let end = standby.app.output_end();
     assert_eq!(standby.output(end - 10), Err(Read::Pending));
     standby.store.pending = false;
-    standby.call(App::on_content);
+    standby.call(App::go_on);
     assert!(standby.app.protected() && !standby.app.awaits_store());
     assert_eq!(standby.output(end - 10), Ok(b"0123456789".to_vec()));
 }
@@ -535,7 +565,7 @@ impl Pair {
             Event::Progress => self.standby.acked(self.acked),
             Event::Slow(pending) => {
                 self.primary.store.pending = *pending;
-                self.primary.call(App::on_content)
+                self.primary.call(App::go_on)
             }
             Event::Unhashed(unhashed) => {
                 self.primary.store.unhashed = *unhashed;

@@ -159,10 +159,19 @@ impl Tcb {
             self.snd.leap = ack + self.peer_window_limit();
         }
         self.acknowledge_flight(now, segment, ack, heard);
+        assert!(ack > self.snd.una, "RFC 9293 §3.10.7.4: SND.UNA only grows");
         self.snd.una = ack;
+        self.check_order();
         self.snd.repeats = 0;
         self.snd.probe_due = false;
         self.snd.progress_at = now;
+    }
+
+    /// RFC 9293 §3.4, and the end of the output, behind which there is nothing.
+    pub(super) fn check_order(&self) {
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        let end = self.snd.end + u64::from(self.snd.finish);
+        assert!(una <= nxt && nxt <= end, "SND.UNA =< SND.NXT =< end: {una}, {nxt}, {end}");
     }
 
     /// The peer holds what a predecessor sent and we have not: it need not be sent at all.

@@ -170,9 +170,6 @@ impl Tcb {
         if !segment.flags.contains(Flags::SYN) {
             return Step::Continue(());
         }
-        if segment.flags.contains(Flags::RST) {
-            return drop_for(DropReason::ResetDoubtful);
-        }
         if self.state == State::SynReceived && segment.seq == self.irs {
             if segment.flags.contains(Flags::ACK) {
                 return Step::Continue(());

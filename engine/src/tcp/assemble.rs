@@ -12,6 +12,8 @@ use core::ops::Range;
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     pieces: Vec<Piece>,
+    /// Bytes that they hold.
+    held: usize,
     /// Counts insertions, to know what came last.
     clock: u32,
 }
@@ -68,6 +70,7 @@ impl Assembler {
             && before.bytes.len() < PIECE_MAX
         {
             before.bytes.extend_from_slice(bytes);
+            self.held += bytes.len();
             before.stamp = stamp;
             return false;
         }
@@ -75,6 +78,7 @@ impl Assembler {
             return false;
         }
         self.pieces.insert(index, Piece { start, bytes: bytes.to_vec(), stamp });
+        self.held += bytes.len();
         true
     }
 
@@ -91,13 +95,19 @@ impl Assembler {
                 at = piece.end();
             }
         }
-        self.pieces.drain(..used);
+        self.held -= self.pieces.drain(..used).map(|piece| piece.bytes.len()).sum::<usize>();
         at
     }
 
     /// Forgets everything from `end` on: the stream turned out to end there.
     pub(super) fn truncate(&mut self, end: u64) {
         self.pieces.retain(|piece| piece.end() <= end);
+        self.held = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+    }
+
+    /// Bytes of memory that it takes, about: pieces that grow have room for twice as much at most.
+    pub(super) fn memory(&self) -> usize {
+        self.held + self.pieces.capacity() * size_of::<Piece>()
     }
 
     /// Whether nothing is kept.
@@ -134,7 +144,8 @@ impl Assembler {
     /// Bytes kept.
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+        assert_eq!(self.held, self.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>());
+        self.held
     }
 }
 

@@ -261,6 +261,18 @@ mod tests {
         assert_eq!(Hard::decode(&bytes), Err(HardError), "of another version");
     }
 
+    /// Two nodes of different versions read what the other wrote.
+    #[test]
+    fn it_is_written_as_ever() {
+        let mut bytes = Vec::new();
+        hard().encode(&mut bytes);
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden = "02 75 01 00000001 ffffffff 07 05 05b4 0000004d 0000004e 05dc \
+                      0000010000000000 0000ffff 000000000000000c 000000000000000b \
+                      000000000000000d 0000007b";
+        assert_eq!(digits, golden.replace(' ', ""));
+    }
+
     #[test]
     fn implausible_state_is_refused() {
         let written = |hard: Hard| {

@@ -154,4 +154,25 @@ mod tests {
         round(&mut hystart, 0, 1);
         assert_eq!(round(&mut hystart, 1, 4), Growth::Whole, "less than 4 ms more");
     }
+
+    /// Two rounds of eight acknowledgments, in milliseconds; what the second leads to.
+    fn second(first: [u64; 8], second: [u64; 8]) -> Growth {
+        let mut hystart = HyStart::new(0);
+        let mut growth = Growth::Whole;
+        for (una, millis) in (0..).zip(first.into_iter().chain(second)) {
+            growth =
+                hystart.on_ack(una, if una < 8 { 8 } else { 16 }, Duration::from_millis(millis));
+        }
+        growth
+    }
+
+    #[test]
+    fn the_shortest_round_trips_of_two_rounds_are_compared() {
+        assert_eq!(second([40; 8], [45; 8]), Growth::Quarter, "an eighth more, in eight samples");
+        assert_eq!(second([40; 8], [44; 8]), Growth::Whole);
+        assert_eq!(second([40; 8], [90, 90, 44, 90, 90, 90, 90, 90]), Growth::Whole);
+        assert_eq!(second([90, 90, 40, 90, 90, 90, 90, 90], [45; 8]), Growth::Quarter);
+        assert_eq!(second([400; 8], [416; 8]), Growth::Quarter, "16 ms are enough anywhere");
+        assert_eq!(second([400; 8], [415; 8]), Growth::Whole);
+    }
 }

@@ -23,6 +23,7 @@ pub(super) enum Use {
     Timestamp = 2,
     Cookie = 3,
     Place = 4,
+    Session = 5,
 }
 
 impl Secret {
@@ -35,6 +36,14 @@ impl Secret {
     /// a 4-tuple, so timestamps never go back across them.
     pub fn ts_offset(&self, tuple: &FourTuple) -> u32 {
         self.hash(Use::Timestamp, tuple, &[]) as u32
+    }
+
+    /// A key for what is done on behalf of a connection. `name`: the connection's, as a client may use a
+    /// 4-tuple again.
+    pub fn session_key(&self, tuple: &FourTuple, name: u64) -> [u8; 16] {
+        let half = |half| self.hash(Use::Session, tuple, &[name as u32, (name >> 32) as u32, half]);
+        let key = u128::from(half(0)) | u128::from(half(1)) << 64;
+        key.to_le_bytes()
     }
 
     pub(super) fn hash(&self, usage: Use, tuple: &FourTuple, more: &[u32]) -> u64 {
@@ -82,5 +91,22 @@ mod tests {
         assert_ne!(one.isn(&tuple(2), t0), first);
         assert_ne!(two.isn(&tuple(1), t0), first);
         assert_ne!(one.ts_offset(&tuple(1)), first.0, "each use has its own hash");
+    }
+
+    /// An heir goes on with the numbers of its primary, which may be of another version.
+    #[test]
+    fn both_nodes_compute_these_numbers() {
+        let secret = Secret { key: core::array::from_fn(|index| index as u8) };
+        let ipv6 = FourTuple {
+            local: ([0xfd77, 0, 0, 0, 0, 0, 0, 0x100], 80).into(),
+            remote: ([0xfd77, 0, 0, 0, 0, 0, 0, 0x10], 4660).into(),
+        };
+        let clock = Instant::from_millis(1000);
+        let numbers = |tuple: &FourTuple| {
+            let cookie = secret.hash(Use::Cookie, tuple, &[0x0102_0304, 5]);
+            (secret.isn(tuple, clock).0, secret.ts_offset(tuple), cookie)
+        };
+        assert_eq!(numbers(&tuple(4660)), (0x9613_d6ca, 0x4884_ce98, 0x84ac_278f_07c7_f6eb));
+        assert_eq!(numbers(&ipv6), (0x589d_d879, 0x9c65_420c, 0xd5d0_f878_63ed_538e));
     }
 }

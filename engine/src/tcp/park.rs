@@ -14,7 +14,7 @@
 use super::challenge::Limit;
 use super::congestion::{Congestion, Limited};
 use super::rack::Order;
-use super::receive::AckDue;
+use super::receive::{AckDue, Room};
 use super::rtt::Rtt;
 use super::settings::Settings;
 use super::tcb::{Phase, Receiving, Sending, Timers};
@@ -259,8 +259,10 @@ impl Receiving {
             ts_recent: _,
             ts_recent_at: _,
             heard_at: _,
+            room,
         } = self;
         nxt == acked
+            && *room == Room::Buffer
             && consumed <= nxt
             && fin.is_none()
             && assembler.is_none()
@@ -349,6 +351,7 @@ impl Parked {
                 ts_recent: self.ts_recent,
                 ts_recent_at: self.ts_recent_at,
                 heard_at: self.heard_at,
+                room: Room::Buffer,
             },
             timers: Timers {
                 resend: Instant::NEVER,

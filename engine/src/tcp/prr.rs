@@ -140,4 +140,30 @@ mod tests {
         prr.on_ack(9, 13, 14, 1, true);
         assert_eq!(prr.window, 13 + 1, "never above ssthresh");
     }
+
+    /// A share of less than a byte is a byte: RFC 9937 §5 rounds up.
+    #[test]
+    fn the_first_delivery_is_answered() {
+        let mut prr = Prr::begin(300, 299);
+        prr.on_ack(1, 298, 150, 100, false);
+        assert_eq!(prr.window, 298 + 1);
+    }
+
+    #[test]
+    fn at_the_new_window_nothing_more_is_owed() {
+        let mut prr = Prr::begin(20, 19);
+        prr.on_ack(5, 14, 14, 1, false);
+        assert_eq!(prr.window, 14);
+    }
+
+    #[test]
+    fn what_was_earned_and_not_sent_is_still_owed_and_the_latest_always() {
+        let mut prr = Prr::begin(20, 5);
+        prr.on_ack(3, 2, 14, 1, false);
+        prr.on_ack(1, 1, 14, 1, false);
+        assert_eq!(prr.window, 1 + 4);
+        prr.out += 10;
+        prr.on_ack(1, 1, 14, 1, false);
+        assert_eq!(prr.window, 1 + 1, "though more was sent than earned");
+    }
 }

@@ -245,6 +245,7 @@ impl Tcb {
             // Below `recover` a predecessor may have sent the same.
             flight.sent.push(nxt..part.end, now, close, nxt < recover);
             self.snd.nxt = part.end;
+            self.check_order();
         }
     }
 }
@@ -253,3 +254,78 @@ impl Tcb {
 pub(super) const DUPLICATES: u16 = 3;
 /// §6.2 step 4.
 const PERSIST: u8 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn rack() -> (Rack, Order) {
+        let rack = Rack { newest: Mark::NONE, rtt: Duration::ZERO, highest: 0, eager_until: 0 };
+        (rack, Order::new())
+    }
+
+    /// A part that was sent at `millis`, perhaps not for the first time.
+    fn run(part: Range<u64>, millis: u64, resent: bool) -> Run {
+        let (mut sent, mut found) = (Sent::default(), None);
+        sent.push(part.clone(), at(millis), Duration::ZERO, resent);
+        sent.acknowledge(part.end, &mut |run| found = Some(run.clone()));
+        found.expect("it was sent")
+    }
+
+    #[test]
+    fn what_is_behind_what_has_arrived_was_reordered() {
+        let (mut rack, mut order) = rack();
+        rack.note_delivered(&mut order, at(20), &run(0..100, 10, false), None);
+        rack.note_delivered(&mut order, at(21), &run(200..300, 11, false), None);
+        assert!(!order.seen);
+        // What was sent again says nothing of order, and does not forget what has arrived.
+        rack.note_delivered(&mut order, at(25), &run(100..150, 12, true), None);
+        assert!(!order.seen);
+        rack.note_delivered(&mut order, at(26), &run(150..200, 11, false), None);
+        assert!(order.seen);
+        let mut order = Order::new();
+        order.note_reordering();
+        assert!(order.seen, "as does a loss that was none");
+    }
+
+    /// RFC 8985 §6.2 step 2.
+    #[test]
+    fn what_was_sent_again_counts_if_it_is_that_which_has_arrived() {
+        let (mut rack, mut order) = rack();
+        rack.note_delivered(&mut order, at(20), &run(0..100, 10, false), None);
+        assert_eq!((rack.rtt, order.rtt_min()), (Duration::from_millis(10), rack.rtt));
+        let newest = rack.newest;
+        let again = run(100..200, 15, true);
+        rack.note_delivered(&mut order, at(24), &again, None);
+        assert_eq!(rack.newest, newest, "sooner than ever: it was the first sending");
+        let echo = |millis| Some(Echo { ecr: millis, ts_offset: 0 });
+        rack.note_delivered(&mut order, at(26), &again, echo(14));
+        assert_eq!(rack.newest, newest, "it says so itself");
+        rack.note_delivered(&mut order, at(26), &again, echo(15));
+        assert_eq!((rack.newest, rack.rtt), (again.mark(), Duration::from_millis(11)));
+        rack.note_delivered(&mut order, at(30), &run(200..300, 12, false), None);
+        assert_eq!(rack.newest, again.mark(), "what was sent last, not what arrived last");
+        assert_eq!(order.rtt_min(), Duration::from_millis(10));
+    }
+
+    /// RFC 8985 §6.2 step 4.
+    #[test]
+    fn the_window_widens_once_a_round_trip_and_narrows_after_sixteen_recoveries() {
+        let (mut rack, mut order) = rack();
+        rack.note_eager(&mut order, 100, 200);
+        rack.note_eager(&mut order, 199, 300);
+        assert_eq!(order.quarters, 2);
+        rack.note_eager(&mut order, 200, 300);
+        assert_eq!(order.quarters, 3);
+        for _ in 1..PERSIST {
+            order.note_recovered();
+        }
+        assert_eq!(order.quarters, 3);
+        order.note_recovered();
+        assert_eq!(order.quarters, 1);
+    }
+}

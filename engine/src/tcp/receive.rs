@@ -1,6 +1,7 @@
 //! The receiver: what it holds, how wide its window is, and when it owes an acknowledgment.
 //!
-//! The window's right edge is `min(consumed, committed) + receive_buffer`, and never moves back.
+//! The window's right edge is `min(consumed, committed) + room`, and never moves back; the room is
+//! `receive_buffer`, unless memory is short ([`Tcb::limit_room`]).
 //! The field is scaled, so its low bits are lost: where rounding down would move the edge back it
 //! is rounded up, by less than one unit. A peer that sends crumbs into a full window could make
 //! that add up, so beyond [`EDGE_SLACK`] the edge is rounded down; RFC 7323 §2.4 has peers expect
@@ -23,6 +24,18 @@ pub(super) enum AckDue {
     /// An acknowledgment as soon as the horizon lets the ACK field move. It does not wait for a
     /// timer: a timer that cannot act would fire for ever.
     Now,
+}
+
+/// How much may come that nobody has read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// What the settings say.
+    Buffer,
+    /// 64 KiB: memory is scarce.
+    Frugal,
+    /// Nothing, so that the window shuts by and by, and what is out of order is not kept: memory is
+    /// short.
+    Shut,
 }
 
 impl Tcb {
@@ -52,8 +65,11 @@ impl Tcb {
             deliver(fresh);
             self.advance_input(now, wanted.end, deliver);
         } else {
-            let held = self.rcv.assembler.get_or_insert_default().insert(wanted.start, fresh);
-            if let Some(part) = held {
+            // When memory is short it has to come again: nothing was acknowledged of it, RFC 2018 §8.
+            if self.rcv.room != Room::Shut
+                && let Some(part) =
+                    self.rcv.assembler.get_or_insert_default().insert(wanted.start, fresh)
+            {
                 self.note_duplicate(part);
             }
             self.force_ack();
@@ -148,8 +164,27 @@ impl Tcb {
 
     /// Where the right edge may be.
     fn edge_target(&self) -> u64 {
-        let base = self.rcv.consumed.min(self.horizon.received);
-        base + u64::from(self.settings.receive_buffer)
+        let room = match self.rcv.room {
+            Room::Buffer => self.settings.receive_buffer,
+            Room::Frugal => self.settings.receive_buffer.min(FRUGAL),
+            Room::Shut => 0,
+        };
+        self.edge_base() + u64::from(room)
+    }
+
+    fn edge_base(&self) -> u64 {
+        self.rcv.consumed.min(self.horizon.received)
+    }
+
+    /// How much that nobody has read is asked for from now on. What was advertised is taken all the
+    /// same.
+    pub fn limit_room(&mut self, room: Room) {
+        self.rcv.room = room;
+    }
+
+    /// Bytes of memory for input that is out of order.
+    pub fn out_of_order(&self) -> usize {
+        self.rcv.assembler.as_ref().map_or(0, |assembler| assembler.memory())
     }
 
     /// The widest window the field can say.
@@ -166,13 +201,18 @@ impl Tcb {
         if target >= self.rcv.edge + step { target } else { self.rcv.edge }
     }
 
+    /// Where the edge may be when memory is not short.
+    fn edge_most(&self) -> u64 {
+        self.edge_base() + u64::from(self.settings.receive_buffer)
+    }
+
     /// The window field for an acknowledgment of `ack`; remembers the edge it promises.
     pub(super) fn advertise(&mut self, ack: u64) -> u16 {
         let window = self.edge_wanted(ack).saturating_sub(ack);
         let unit = 1u64 << self.rcv_scale;
         let down = window / unit;
         let (keeps, bound) =
-            (ack + down * unit >= self.rcv.edge, self.edge_target() + u64::from(EDGE_SLACK));
+            (ack + down * unit >= self.rcv.edge, self.edge_most() + u64::from(EDGE_SLACK));
         let up = down + u64::from(!keeps && ack + window <= bound && !window.is_multiple_of(unit));
         let field = u16::try_from(up).unwrap_or(u16::MAX);
         self.rcv.edge = self.rcv.edge.max(ack + (u64::from(field) << self.rcv_scale));
@@ -195,7 +235,9 @@ impl Tcb {
 
     /// What sending the ACK field `ack` settles.
     pub(super) fn note_ack_sent(&mut self, ack: u64) {
-        debug_assert!(ack >= self.rcv.acked, "the ACK field never moves back");
+        assert!(ack >= self.rcv.acked, "I4: the ACK field never moves back");
+        let allowed = self.horizon.received.max(self.rcv.acked);
+        assert!(ack <= allowed, "I1: no input is acknowledged that the standby does not hold");
         self.rcv.acked = ack;
         if ack >= self.rcv.nxt {
             self.rcv.due = AckDue::No;
@@ -218,6 +260,8 @@ impl Tcb {
     }
 }
 
+/// What may be unread while memory is scarce.
+const FRUGAL: u32 = 65_536;
 /// Most answers owed at a time to a peer without SACK.
 const DUPLICATES_MAX: u8 = 8;
 /// With more window left than this the peer is not about to stall.

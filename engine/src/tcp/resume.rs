@@ -2,7 +2,7 @@
 
 use super::rtt::Rtt;
 use super::settings::Settings;
-use super::tcb::{Link, WINDOW_MAX};
+use super::tcb::{PathFacts, WINDOW_MAX};
 use super::transmit::MSS_MIN;
 use super::{Hard, State, Tcb};
 use crate::time::Instant;
@@ -46,7 +46,7 @@ impl Tcb {
     /// 2³⁰ bytes and then within the largest window that the peer can offer.
     pub fn resume(settings: &Arc<Settings>, now: Instant, hard: &Hard) -> Self {
         let Hard { ts_offset, mtu, ipv6, .. } = *hard;
-        let mut tcb = Self::new(settings, now, hard.iss, Link { ts_offset, mtu, ipv6 });
+        let mut tcb = Self::new(settings, now, hard.iss, PathFacts { ts_offset, mtu, ipv6 });
         tcb.irs = hard.irs;
         tcb.peer_mss = hard.peer_mss.max(MSS_MIN);
         tcb.snd_scale = hard.snd_scale.min(14);
@@ -64,7 +64,6 @@ impl Tcb {
         tcb.snd.wnd = hard.snd_wnd.min(WINDOW_MAX);
         tcb.snd.wnd_max = tcb.snd.wnd;
         tcb.snd.rtt = Rtt::from_hint(hard.srtt);
-        tcb.restart_congestion();
         tcb.resume_input(hard);
         tcb.resume_state(now, hard);
         tcb
@@ -79,7 +78,6 @@ impl Tcb {
         self.rcv.edge = hard.edge_promised(&self.settings);
         // Any acceptable segment is newer than what we know of the peer's window.
         self.snd.wl1 = self.rcv_seq_of(self.rcv.nxt).sub(1 << 30);
-        self.snd.wl2 = self.seq_of(self.snd.una);
     }
 
     fn resume_state(&mut self, now: Instant, hard: &Hard) {
@@ -88,7 +86,6 @@ impl Tcb {
             (false, true) => State::SynReceived,
             (true, _) => State::Established,
         };
-        self.syn_due = !hard.handshake_done;
         // Without a SYN there is nothing that the peer could acknowledge. With one, output that
         // depends on no input may have left as soon as the handshake was done, before anybody here
         // knew that it was.
@@ -110,7 +107,7 @@ impl Tcb {
                 self.transition(now, State::FinWait1, "resumed");
                 self.transition(now, State::FinWait2, "resumed");
             }
-            // Who finished first is not known any more. Waiting is safe in both cases.
+            // Which end finished first is not known any more. Waiting is safe in both cases.
             (true, true) => {
                 self.state = State::Closing;
                 self.transition(now, State::TimeWait, "resumed");

@@ -195,6 +195,8 @@ impl Tcb {
         let len = if self.snd.cwr_due { len.min(self.mss_u64()) } else { len };
         let start = self.snd.nxt;
         let mut transmit = self.segment(now, start..start + len, fetch)?;
+        let reached = start + transmit.len();
+        assert!(reached <= self.output_limit(), "I2: no output leaves beyond its horizon");
         let (codepoint, flags) = self.mark_new_data(start, transmit.payload);
         (transmit.ecn, transmit.flags) = (codepoint, transmit.flags | flags);
         self.note_sent(now, start, &transmit);

@@ -120,7 +120,8 @@ impl Sent {
     /// `part`, which follows everything before it, was sent for the first time, unless `resent`
     /// says that it is not sure. What was sent less than `close` ago takes it in.
     pub(super) fn push(&mut self, part: Range<u64>, now: Instant, close: Duration, resent: bool) {
-        debug_assert!(self.runs.last().is_none_or(|last| last.part.end == part.start));
+        let follows = self.runs.last().is_none_or(|last| last.part.end == part.start);
+        assert!(follows, "RFC 8985: runs of what was sent have no gaps");
         self.flying += part.end - part.start;
         let full = self.crowded();
         if let Some(last) = self.runs.last_mut().filter(|last| last.fate == Fate::Flying)
@@ -182,10 +183,10 @@ impl Sent {
         let gone = self.runs.partition_point(|run| run.part.end <= una);
         let mut left = (self.flying, self.held);
         for run in self.runs.drain(..gone) {
-            settle(&run, &mut left, told);
+            take_off(&run, &mut left, told);
         }
         if let Some(first) = self.runs.first_mut().filter(|run| run.part.start < una) {
-            settle(&Run { part: first.part.start..una, ..first.clone() }, &mut left, told);
+            take_off(&Run { part: first.part.start..una, ..first.clone() }, &mut left, told);
             first.part.start = una;
         }
         (self.flying, self.held) = left;
@@ -313,10 +314,16 @@ impl Sent {
 }
 
 /// Accounts for a run that has arrived.
-fn settle(run: &Run, (flying, held): &mut (u64, u64), told: &mut dyn FnMut(&Run)) {
+fn take_off(run: &Run, (flying, held): &mut (u64, u64), told: &mut dyn FnMut(&Run)) {
     match run.fate {
-        Fate::Held => *held -= run.len(),
-        Fate::Flying => *flying -= run.len(),
+        Fate::Held => {
+            assert!(*held >= run.len(), "RFC 2018: what is held is what the runs say");
+            *held -= run.len();
+        }
+        Fate::Flying => {
+            assert!(*flying >= run.len(), "RFC 6675: what is in flight is what the runs say");
+            *flying -= run.len();
+        }
         Fate::Lost => (),
     }
     if run.fate != Fate::Held {

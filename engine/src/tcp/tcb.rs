@@ -5,7 +5,7 @@ use super::challenge::Limit;
 use super::congestion::{Algorithm, Congestion, Limited};
 use super::cookie;
 use super::rack::{Flight, Order};
-use super::receive::AckDue;
+use super::receive::{AckDue, Room};
 use super::rtt::Rtt;
 use super::settings::Settings;
 use super::timer::Alarm;
@@ -162,6 +162,7 @@ pub(super) struct Receiving {
     pub(super) ts_recent_at: Instant,
     /// When the peer was last heard.
     pub(super) heard_at: Instant,
+    pub(super) room: Room,
 }
 
 /// Deadlines; [`Instant::NEVER`] for none.
@@ -180,7 +181,7 @@ pub(super) struct Timers {
 
 /// What an opening knows of the packets' path.
 #[derive(Clone, Copy)]
-pub(super) struct Link {
+pub(super) struct PathFacts {
     pub(super) ts_offset: u32,
     pub(super) mtu: u16,
     pub(super) ipv6: bool,
@@ -198,7 +199,7 @@ impl Tcb {
         mtu: u16,
         ipv6: bool,
     ) -> Self {
-        let mut tcb = Self::new(settings, now, iss, Link { ts_offset, mtu, ipv6 });
+        let mut tcb = Self::new(settings, now, iss, PathFacts { ts_offset, mtu, ipv6 });
         tcb.transition(now, State::Listen, "passive open");
         tcb.take_syn(now, syn);
         tcb.transition(now, State::SynReceived, "SYN");
@@ -218,7 +219,7 @@ impl Tcb {
         mtu: u16,
         ipv6: bool,
     ) -> Self {
-        let mut tcb = Self::new(settings, now, facts.iss, Link { ts_offset, mtu, ipv6 });
+        let mut tcb = Self::new(settings, now, facts.iss, PathFacts { ts_offset, mtu, ipv6 });
         tcb.transition(now, State::Listen, "passive open");
         tcb.take_syn(now, &facts.syn(ack));
         tcb.transition(now, State::SynReceived, "SYN cookie");
@@ -235,7 +236,7 @@ impl Tcb {
         mtu: u16,
         ipv6: bool,
     ) -> Self {
-        let mut tcb = Self::new(settings, now, iss, Link { ts_offset, mtu, ipv6 });
+        let mut tcb = Self::new(settings, now, iss, PathFacts { ts_offset, mtu, ipv6 });
         tcb.active_open = true;
         tcb.rcv_scale = settings.window_scale();
         tcb.transition(now, State::SynSent, "active open");
@@ -243,8 +244,13 @@ impl Tcb {
         tcb
     }
 
-    pub(super) fn new(settings: &Arc<Settings>, now: Instant, iss: SeqNum, link: Link) -> Self {
-        let Link { ts_offset, mtu, ipv6 } = link;
+    pub(super) fn new(
+        settings: &Arc<Settings>,
+        now: Instant,
+        iss: SeqNum,
+        path: PathFacts,
+    ) -> Self {
+        let PathFacts { ts_offset, mtu, ipv6 } = path;
         let edge = u64::from(syn_window(settings));
         let mut tcb = Self {
             settings: Arc::clone(settings),
@@ -427,6 +433,11 @@ impl Tcb {
         self.state.synchronized()
     }
 
+    /// Whether its peer has acknowledged something new within `lately`.
+    pub fn moves(&self, now: Instant, lately: Duration) -> bool {
+        now.since(self.snd.progress_at) < lately
+    }
+
     /// The connection is over.
     pub fn closed(&self) -> bool {
         self.state == State::Closed
@@ -474,6 +485,18 @@ impl Tcb {
         self.snd.blocked
     }
 
+    /// Whether our FIN is out, and the peer still has something to say to it: its own FIN, or an
+    /// acknowledgment.
+    pub const fn fin_sent(&self) -> bool {
+        use State::{Closing, FinWait1, FinWait2, LastAck};
+        matches!(self.state, FinWait1 | FinWait2 | Closing | LastAck)
+    }
+
+    /// Whether its peer was heard within `lately`.
+    pub fn hears(&self, now: Instant, lately: Duration) -> bool {
+        now.since(self.rcv.heard_at) < lately
+    }
+
     /// Whether it is in TIME-WAIT.
     pub fn waits(&self) -> bool {
         self.state == State::TimeWait
@@ -507,7 +530,8 @@ impl Tcb {
 
     /// The only place where the state changes while a connection runs.
     pub(super) fn transition(&mut self, now: Instant, next: State, why: &str) {
-        debug_assert!(self.state.may_become(next), "{} -> {next}", self.state);
+        let legal = self.state.may_become(next);
+        assert!(legal, "RFC 9293 figure 5: no way from {} to {next} ({why})", self.state);
         log::debug!("{:?} {} -> {next} ({why})", self.iss, self.state);
         self.state = next;
         match next {
@@ -643,6 +667,7 @@ impl Receiving {
             ts_recent: 0,
             ts_recent_at: now,
             heard_at: now,
+            room: Room::Buffer,
         }
     }
 }

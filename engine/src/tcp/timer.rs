@@ -111,7 +111,6 @@ impl Tcb {
         self.snd.backoff = self.snd.backoff.saturating_add(1);
         self.snd.repeats = self.snd.repeats.saturating_add(1);
         self.rearm_timeout(now);
-        self.snd.syn_timed = false;
         if !self.state.synchronized() {
             self.syn_due = true;
         } else if self.snd.wnd == 0 || self.bytes_in_flight() == 0 {

@@ -4,10 +4,15 @@
 //! highest digit (base 64) in which it differs from now, and moves down a level when its slot
 //! comes up: at most five times.
 //!
+//! All deadlines of a million connections may lie in one slot. So a slot that comes up is only laid at
+//! hand, and what is at hand is given out, or moved down, a few entries at a call ([`Wheel::expired`]):
+//! until that is done the wheel stands, and nothing of it comes early.
+//!
 //! Entries are not cancelled. The owner keeps the deadline it has armed per key, inserts only when
 //! a deadline comes *earlier* than that, and on expiry looks at what the deadline is by then. So
 //! a connection has one live entry however often its timers move.
 
+use crate::slots::Queue;
 use crate::time::Instant;
 
 /// A timer wheel over keys.
@@ -16,10 +21,8 @@ pub struct Wheel<K> {
     /// The current tick: everything before it has been given out.
     now: u64,
     levels: [Level<K>; LEVELS],
-    /// What is due, to be given out.
-    due: Vec<K>,
-    /// The buffer of a slot being moved down; kept for its capacity.
-    moving: Vec<(u64, K)>,
+    /// What is due, and what came up with it and is to be moved down.
+    at_hand: Queue<(u64, K)>,
     len: usize,
 }
 
@@ -27,18 +30,17 @@ pub struct Wheel<K> {
 struct Level<K> {
     /// Bit *n* is set while slot *n* is not empty.
     used: u64,
-    slots: [Vec<(u64, K)>; SLOTS],
+    slots: [Queue<(u64, K)>; SLOTS],
 }
 
 impl<K: Copy> Wheel<K> {
     /// An empty wheel that starts at `now`.
     pub fn new(now: Instant) -> Self {
-        let level = || Level { used: 0, slots: core::array::from_fn(|_| Vec::new()) };
+        let level = || Level { used: 0, slots: [const { Queue::new() }; SLOTS] };
         Self {
             now: now.as_millis(),
             levels: core::array::from_fn(|_| level()),
-            due: Vec::new(),
-            moving: Vec::new(),
+            at_hand: Queue::new(),
             len: 0,
         }
     }
@@ -49,28 +51,35 @@ impl<K: Copy> Wheel<K> {
         self.place(at.as_nanos().div_ceil(1_000_000), key);
     }
 
-    /// The next key whose time has come; `None` when there is no more.
-    pub fn expired(&mut self, now: Instant) -> Option<K> {
+    /// The next key whose time has come; `None` when there is no more, or `looks` is used up: each look
+    /// at an entry takes one of it. Then [`Wheel::next`] says at once.
+    pub fn expired(&mut self, now: Instant, looks: &mut usize) -> Option<K> {
         let tick = now.as_millis();
-        while self.due.is_empty() {
-            let Some((level, slot, start)) = self.first() else { break };
-            if start > tick {
-                break;
+        while *looks > 0 {
+            if let Some((due, key)) = self.at_hand.pop_front() {
+                *looks -= 1;
+                if due <= self.now {
+                    self.len -= 1;
+                    return Some(key);
+                }
+                self.place(due, key);
+                continue;
             }
-            self.open(level, slot, start);
+            match self.first() {
+                Some((level, slot, start)) if start <= tick => self.open(level, slot, start),
+                Some(_) | None => {
+                    self.now = self.now.max(tick);
+                    break;
+                }
+            }
         }
-        if self.due.is_empty() {
-            self.now = self.now.max(tick);
-        }
-        let key = self.due.pop();
-        self.len -= usize::from(key.is_some());
-        key
+        None
     }
 
     /// When [`Wheel::expired`] should be called next. Never late; for a far deadline it may be
     /// early, and then nothing expires.
     pub fn next(&self) -> Option<Instant> {
-        if !self.due.is_empty() {
+        if !self.at_hand.is_empty() {
             return Some(Instant::from_millis(self.now));
         }
         self.first().map(|(_, _, start)| Instant::from_millis(start))
@@ -88,7 +97,7 @@ impl<K: Copy> Wheel<K> {
 
     fn place(&mut self, tick: u64, key: K) {
         if tick <= self.now {
-            self.due.push(key);
+            self.at_hand.push_back((tick, key));
             return;
         }
         // What lies beyond the wheel waits in its last slot and is placed again from there.
@@ -97,7 +106,7 @@ impl<K: Copy> Wheel<K> {
         let level = ((highest / BITS) as usize).min(LEVELS - 1);
         let slot = (tick_in >> (BITS * level as u32)) as usize % SLOTS;
         self.levels[level].used |= 1 << slot;
-        self.levels[level].slots[slot].push((tick, key));
+        self.levels[level].slots[slot].push_back((tick, key));
     }
 
     /// The first occupied slot: its level, number and first tick. Lower levels come earlier.
@@ -115,26 +124,40 @@ impl<K: Copy> Wheel<K> {
         })
     }
 
-    /// Moves the wheel to `start` and the slot's entries to where they belong from there.
+    /// Drops a piece of it. `false`: there was none left.
+    pub fn pop_piece(&mut self) -> bool {
+        let used =
+            |level: &Level<K>| (level.used != 0).then(|| level.used.trailing_zeros() as usize);
+        let before = self.at_hand.len();
+        if self.at_hand.pop_piece() {
+            self.len -= before - self.at_hand.len();
+            return true;
+        }
+        let Some((level, slot)) = self.levels.iter_mut().find_map(|l| used(l).map(|s| (l, s)))
+        else {
+            return false;
+        };
+        let queue = &mut level.slots[slot];
+        let before = queue.len();
+        queue.pop_piece();
+        self.len -= before - queue.len();
+        if queue.is_empty() {
+            level.used &= !(1 << slot);
+        }
+        true
+    }
+
+    /// Moves the wheel to `start` and lays the slot's entries at hand, of which there are none.
     fn open(&mut self, level: usize, slot: usize, start: u64) {
         self.now = start;
         self.levels[level].used &= !(1 << slot);
-        let mut moving = core::mem::take(&mut self.moving);
-        core::mem::swap(&mut moving, &mut self.levels[level].slots[slot]);
-        for (tick, key) in moving.drain(..) {
-            self.place(tick, key);
-        }
-        // A crowd's deadlines lie close together, and would leave their room in slot after slot.
-        moving.shrink_to(KEPT);
-        self.moving = moving;
+        core::mem::swap(&mut self.at_hand, &mut self.levels[level].slots[slot]);
     }
 }
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 6;
-/// Entries that an empty slot keeps room for.
-const KEPT: usize = 256;
 /// Ticks that the wheel spans: two years.
 const SPAN: u64 = 1 << (BITS * LEVELS as u32);
 
@@ -144,7 +167,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn drain(wheel: &mut Wheel<u64>, now: Instant) -> Vec<u64> {
-        let mut keys: Vec<_> = core::iter::from_fn(|| wheel.expired(now)).collect();
+        let mut looks = usize::MAX;
+        let mut keys: Vec<_> = core::iter::from_fn(|| wheel.expired(now, &mut looks)).collect();
         keys.sort_unstable();
         keys
     }
@@ -170,8 +194,52 @@ mod tests {
         let mut wheel = Wheel::new(Instant::from_millis(1000));
         (0..10_000).for_each(|key| wheel.insert(Instant::from_millis(300_000 + key), key));
         assert_eq!(drain(&mut wheel, Instant::from_millis(400_000)).len(), 10_000);
-        let mut slots = wheel.levels.iter().flat_map(|level| &level.slots);
-        assert!(slots.all(|slot| slot.capacity() <= KEPT) && wheel.moving.capacity() <= KEPT);
+        let slots = wheel.levels.iter().flat_map(|level| &level.slots);
+        let room: usize = slots.map(Queue::capacity).sum();
+        assert!(room < 64 * 1024 && wheel.at_hand.capacity() <= 256, "{room}");
+    }
+
+    /// A million deadlines in one slot of the third level: no call looks at more than its share, whoever
+    /// is due comes meanwhile, and the wheel says that it is to be asked again.
+    #[test]
+    fn a_crowd_that_comes_up_at_once_is_moved_a_share_at_a_time() {
+        const CROWD: u64 = 100_000;
+        let mut wheel = Wheel::new(Instant::from_millis(0));
+        (0..CROWD).for_each(|n| wheel.insert(Instant::from_millis(300_000 + n % 1000), n));
+        let (mut now, mut keys, mut calls) = (Instant::from_millis(262_144), Vec::new(), 0);
+        while keys.len() < CROWD as usize {
+            let mut looks = 1000;
+            while let Some(key) = wheel.expired(now, &mut looks) {
+                assert!(now >= Instant::from_millis(300_000 + key % 1000), "{key} comes early");
+                keys.push(key);
+            }
+            assert!(looks == 0 || wheel.at_hand.is_empty(), "a call does what it may");
+            let next = wheel.next().unwrap_or(now);
+            assert!(next <= now || wheel.at_hand.is_empty(), "the rest waits for a call");
+            now = now.max(next);
+            calls += 1;
+            assert!(calls < 2000, "each entry is looked at a few times");
+        }
+        assert!(now <= Instant::from_millis(301_000), "and nobody waits for longer");
+        keys.sort_unstable();
+        assert!(keys.into_iter().eq(0..CROWD));
+    }
+
+    #[test]
+    fn it_is_taken_apart_a_piece_at_a_time() {
+        let mut wheel = Wheel::new(Instant::from_millis(0));
+        (0..100_000).for_each(|n| wheel.insert(Instant::from_millis(n / 3000 * 7), n));
+        let mut looks = 1000;
+        let now = Instant::from_millis(400_000);
+        let given = core::iter::from_fn(|| wheel.expired(now, &mut looks)).count();
+        assert!(given > 0 && !wheel.at_hand.is_empty(), "some lie at hand");
+        assert_eq!(wheel.len(), 100_000 - given);
+        let mut before = wheel.len();
+        while wheel.pop_piece() {
+            assert!(before - wheel.len() <= 256);
+            before = wheel.len();
+        }
+        assert_eq!((wheel.len(), wheel.next()), (0, None));
     }
 
     #[test]

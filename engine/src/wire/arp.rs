@@ -22,7 +22,7 @@ const ETHERNET_AND_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// What an ARP packet asks or tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ArpOp {
-    /// Who has the target address?
+    /// The question which node has the target address.
     Request,
     /// The sender has the sender address.
     Reply,

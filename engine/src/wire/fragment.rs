@@ -124,7 +124,7 @@ struct Name {
     id: u32,
 }
 
-/// Whom memory is charged to: an IPv4 address, or an IPv6 /64.
+/// The sender that memory is charged to: an IPv4 address, or an IPv6 /64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Source(IpAddr);
 

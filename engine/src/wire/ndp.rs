@@ -46,9 +46,9 @@ pub struct NeighbourSolicitation {
     pub source_mac: MacAddr,
     /// Ethernet destination of the frame.
     pub destination_mac: MacAddr,
-    /// Who asks; unspecified if to detect a duplicate address (DAD, RFC 4862 §5.4).
+    /// The asking node; unspecified if to detect a duplicate address (DAD, RFC 4862 §5.4).
     pub source: Ipv6Addr,
-    /// Whom: the target itself or its solicited-node group.
+    /// The node asked: the target itself or its solicited-node group.
     pub destination: Ipv6Addr,
     /// The address asked for.
     pub target: Ipv6Addr,
@@ -131,7 +131,7 @@ pub struct NeighbourAdvertisement {
     pub source_mac: MacAddr,
     /// Ethernet destination of the frame.
     pub destination_mac: MacAddr,
-    /// Who says so.
+    /// The node that says so.
     pub source: Ipv6Addr,
     /// To whom: the asker, or all nodes.
     pub destination: Ipv6Addr,

@@ -23,7 +23,7 @@ const OPTIONS_MAX: usize = 40;
 /// Where the checksum is in a TCP header.
 pub(super) const CHECKSUM_AT: usize = 16;
 
-/// Who computes the TCP checksum, and who cuts a long payload into segments.
+/// Where the TCP checksum is computed, and where a long payload is cut into segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offload {
     /// Nobody else: the checksum is computed here, over the payload too.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use standin_tools::replay::compare::{self, Kind, ReplayError, Service};
+use standin_tools::replay::compare::{self, Kind, Patience, ReplayError, Service};
 use standin_tools::replay::crash::{self, Death, Events};
 use standin_tools::replay::explain::{self, Choice};
 
@@ -212,7 +212,7 @@ fn parse_service(text: &str) -> Result<Service, String> {
         "echo" => Kind::Echo,
         "discard" => Kind::Discard,
         "chargen" => Kind::Chargen,
-        "files" => Kind::Files { root: 0 },
+        "files" => Kind::Files { root: 0, patience: Patience::ENDLESS },
         _ => return Err(wrong()),
     };
     Ok(Service { at: at.parse().map_err(|_| wrong())?, kind })

@@ -230,6 +230,9 @@ fn sum_up(summary: &Summary, took: Duration) {
     for (what, count) in tally.iter() {
         println!("{count:>12} {what}");
     }
+    for (what, amount) in tally.peaks() {
+        println!("{amount:>12} {what}, at most");
+    }
     let mut rules = BTreeMap::<&str, u64>::new();
     for failure in failures {
         *rules.entry(&failure.violation.rule).or_default() += 1;

@@ -32,7 +32,7 @@ pub enum Better {
 /// Values of one series in one case, in the order of the rounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Who was measured.
+    /// What was measured.
     pub name: String,
     /// One a round.
     pub values: Vec<f64>,

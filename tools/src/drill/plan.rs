@@ -47,7 +47,7 @@ impl Service {
 /// What one kind of connection does.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// Whom it talks to.
+    /// The service that it talks to.
     pub service: Service,
     /// The service's port.
     pub port: u16,

@@ -79,7 +79,7 @@ pub(super) fn judge(
 fn covered(connection: &Connection, told: &Entry, held: Option<&Entry>) -> Covered {
     let before = match &connection.content {
         Content::Files(http) => http.requests_within(told.consumed),
-        Content::Echo | Content::Discard | Content::Chargen | Content::None => 0,
+        Content::Echo | Content::Discard | Content::Chargen | Content::Others | Content::None => 0,
     };
     Covered {
         received: held.map_or(0, |held| held.received).max(told.told_received),
@@ -112,7 +112,11 @@ fn judge_output(
                     }
                 }
             }
-            Content::Echo | Content::Discard | Content::Chargen | Content::None => {}
+            Content::Echo
+            | Content::Discard
+            | Content::Chargen
+            | Content::Others
+            | Content::None => {}
         }
     }
     let follows = matches!(connection.content, Content::Echo | Content::Discard);

@@ -36,7 +36,7 @@ pub(super) struct Life {
     pub(super) over: bool,
     /// The world has said that nothing about it can be judged.
     pub(super) excused: bool,
-    /// Its owner was lost while it said that it is not protected: it may be reset.
+    /// Its owner was lost while it said that it is not protected, or its server was: it may be reset.
     pub(super) forsaken: bool,
     /// Since when only the client's FIN is missing.
     half: Option<u64>,
@@ -51,7 +51,7 @@ pub(super) struct Connection {
     pub(super) life: Life,
     /// Its SYN-ACK left before the standby was told of it.
     pub(super) cookie: bool,
-    /// Who spoke for it last.
+    /// The node that spoke for it last.
     pub(super) spoken_by: NodeId,
     /// The farthest ACK field.
     pub(super) ack: u64,

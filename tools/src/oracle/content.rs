@@ -12,6 +12,8 @@ pub(super) enum Content {
     Discard,
     Chargen,
     Files(Box<Http>),
+    /// Any bytes: not judged here.
+    Others,
     /// The port is not one of the configured ones: no connection can be there.
     None,
 }
@@ -23,6 +25,7 @@ impl Content {
             Some(Kind::Discard) => Self::Discard,
             Some(Kind::Chargen) => Self::Chargen,
             Some(Kind::Files) => Self::Files(Box::default()),
+            Some(Kind::Others) => Self::Others,
             None => Self::None,
         }
     }
@@ -48,6 +51,7 @@ impl Content {
                 None => Ok(()),
             },
             Self::Files(http) => http.judge(output, input, files),
+            Self::Others => Ok(()),
             Self::None => Err("a service on a port that has none".to_owned()),
         }
     }
@@ -60,7 +64,7 @@ impl Content {
             }
             Self::Discard if finished.is_none() => Err("discard ends before its client".to_owned()),
             Self::Chargen => Err("chargen ends".to_owned()),
-            Self::Echo | Self::Discard | Self::Files(_) | Self::None => Ok(()),
+            Self::Echo | Self::Discard | Self::Files(_) | Self::Others | Self::None => Ok(()),
         }
     }
 }

@@ -13,6 +13,9 @@ use super::stream::Stream;
 /// Heads longer than this are not waited for.
 const HEAD_MAX: usize = 32 * 1024;
 
+/// What answers a request that has begun and does not end.
+const TOO_LATE: u16 = 408;
+
 /// One request.
 #[derive(Debug)]
 struct Request {
@@ -29,6 +32,8 @@ pub(super) struct Http {
     requests: Vec<Request>,
     /// The input offset where the next request begins.
     requests_at: u64,
+    /// A request has begun and not ended: that may take too long, and is answered as it is.
+    begun: bool,
     /// The rest of the input is not understood.
     requests_blind: bool,
     /// Where each reply begins in the output.
@@ -89,6 +94,7 @@ impl Http {
 
     /// Reads the requests that have come.
     pub(super) fn read_requests(&mut self, input: &Stream) {
+        self.begun = false;
         while !self.requests_blind && self.requests_at < input.next() {
             let Some(bytes) = gather(input, self.requests_at) else {
                 self.requests_blind = true;
@@ -108,7 +114,10 @@ impl Http {
                     self.requests_blind = body.is_none();
                     self.requests_at = end + body.unwrap_or(0);
                 }
-                Ok(httparse::Status::Partial) => return,
+                Ok(httparse::Status::Partial) => {
+                    self.begun = true;
+                    return;
+                }
                 Err(_) => self.requests_blind = true,
             }
         }
@@ -152,7 +161,8 @@ impl Http {
         }
         let Some(request) = self.requests.get(self.starts.len()) else {
             // A request that cannot be read is refused without having been one.
-            return match self.requests_blind {
+            let begun = self.begun && reply.code == Some(TOO_LATE);
+            return match self.requests_blind || begun {
                 true => Step::Blind,
                 false => Step::Wrong("a reply to no request".to_owned()),
             };

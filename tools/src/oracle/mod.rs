@@ -128,6 +128,7 @@ impl Oracle {
                 self.on_says(node, owner, epoch, protected);
             }
             Sight::Excused { client, service, why: _ } => self.excuse(Pair { client, service }),
+            Sight::Breakable { client, service } => self.release(Pair { client, service }),
         }
         let Self { words, facts, book, connections, relays, complaints, .. } = self;
         words.judge(now, facts, book, connections.values(), relays.splices(), complaints);
@@ -154,6 +155,10 @@ impl Oracle {
 
     fn on_segment_out(&mut self, now: u64, node: NodeId, segment: &Segment<'_>) {
         let pair = Pair { client: segment.target, service: segment.source };
+        if self.facts.dialled.contains(&segment.target) {
+            // What it is told shows in what its client hears.
+            return;
+        }
         if self.facts.backends.contains(&segment.target) {
             let leg = Leg { service: segment.source, backend: segment.target };
             let (relays, mut court) = self.court();
@@ -255,6 +260,9 @@ impl Oracle {
             return;
         }
         let pair = Pair { client: segment.source, service: segment.target };
+        if self.facts.dialled.contains(&segment.source) {
+            return;
+        }
         if self.facts.backends.contains(&segment.source) {
             let leg = Leg { service: segment.target, backend: segment.source };
             return self.relays.backend_says(leg, &segment);
@@ -401,6 +409,13 @@ impl Oracle {
         }
         for splice in self.relays.splices_mut() {
             splice.life.forsaken = true;
+        }
+    }
+
+    fn release(&mut self, pair: Pair) {
+        let attempts = self.attempts.get_mut(&pair).into_iter().flatten();
+        for connection in attempts.chain(self.connections.get_mut(&pair)) {
+            connection.life.forsaken = true;
         }
     }
 

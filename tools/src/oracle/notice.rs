@@ -18,7 +18,7 @@ use super::violation::{Complaints, Invariant};
 
 /// Output that a closed write gate may have swallowed, at most; and the keepalive's step back.
 const LEAP_MAX: i64 = 1 << 24;
-/// Whoever offers less than this gets it all the same.
+/// A client that offers less than this gets it all the same.
 const MSS_LEAST: usize = 64;
 
 /// Judges `segment` of an open connection, no SYN and no RST. Returns the offsets that its ACK

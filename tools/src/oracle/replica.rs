@@ -142,7 +142,8 @@ fn split_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Unreadable> {
 fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
     let kind = fields.u8()?;
     Ok(match kind {
-        1 => opened(fields)?,
+        1 => opened(fields, 2)?,
+        15 => opened(fields, 4)?,
         2 => {
             let (conn, offset, _ts_recent) = (fields.u64()?, fields.u64()?, fields.u32()?);
             Record::Input { conn, offset, bytes: fields.run()? }
@@ -185,14 +186,23 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
             fields.take(1)?;
             Record::Backend
         }
+        13 => {
+            fields.take(8)?;
+            Record::Progress
+        }
+        14 => {
+            fields.take(8)?;
+            fields.run()?;
+            Record::Progress
+        }
         _ => return Err(Unreadable),
     })
 }
 
-fn opened<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
+fn opened<'a>(fields: &mut Fields<'a>, name: usize) -> Result<Record<'a>, Unreadable> {
     let conn = fields.u64()?;
     let (service, client) = (fields.address()?, fields.address()?);
-    fields.take(2)?;
+    fields.take(name)?;
     let snapshot = fields.u8()? & 1 != 0;
     let state = state(fields.run()?)?;
     fields.run()?;

@@ -118,7 +118,7 @@ pub enum Sight<'a> {
     },
     /// What the node says of itself, whenever it changes (`Engine::status`).
     Says {
-        /// Who.
+        /// The node.
         node: NodeId,
         /// Whether it owns the service address.
         owner: bool,
@@ -137,6 +137,14 @@ pub enum Sight<'a> {
         /// For the timeline.
         why: &'static str,
     },
+    /// What serves this connection from behind the pair has failed it: from here on it may be reset. All else
+    /// about it is judged.
+    Breakable {
+        /// The client's address and port.
+        client: SocketAddr,
+        /// The service's.
+        service: SocketAddr,
+    },
 }
 
 /// What answers on a port.
@@ -150,6 +158,8 @@ pub enum Kind {
     Chargen,
     /// HTTP/1.1 over [`Facts::files`].
     Files,
+    /// What others say, whom somebody else judges.
+    Others,
 }
 
 /// One port of the service address.
@@ -183,6 +193,8 @@ pub struct Facts {
     pub relays: Vec<Service>,
     /// Where those servers listen.
     pub backends: Vec<SocketAddr>,
+    /// Where servers listen to which the pair has connections of its own.
+    pub dialled: Vec<SocketAddr>,
     /// Everything that any host has ever had to serve.
     pub files: Vec<File>,
     /// The LAN's MTU in bytes.

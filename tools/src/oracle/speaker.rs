@@ -17,7 +17,7 @@ use super::violation::{Complaints, Invariant};
 
 #[derive(Debug, Default)]
 pub(super) struct Speakers {
-    /// Who spoke last, and in which epoch.
+    /// The node that spoke last, and in which epoch.
     last: Option<(NodeId, u64)>,
     /// The addresses that each node has claimed since it became owner.
     claimed: [BTreeSet<IpAddr>; 2],

@@ -16,7 +16,7 @@ use crate::capture::read::{End, Frame};
 /// Connections that a capture may have before further ones are left out.
 pub(crate) const CONNECTIONS_MAX: usize = 50_000;
 
-/// Who sent a segment.
+/// The end that sent a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {

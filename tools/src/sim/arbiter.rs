@@ -10,7 +10,7 @@ use super::plan::ArbiterPlan;
 use super::world::{Event, World};
 use crate::oracle::NodeId;
 use fastrand::Rng;
-use standin::role::{ArbiterPolicy, Ask, Inquiry, LostArbiter, Record, Reply};
+use standin::role::{ArbiterPolicy, ArbiterRecord, Ask, Inquiry, LostArbiter, Reply};
 use standin::time::Duration;
 
 /// Answers that wait for a process.
@@ -19,7 +19,7 @@ pub(super) type Answers = VecDeque<(u64, Reply)>;
 /// The third machine.
 #[derive(Debug)]
 pub(super) struct Arbiter {
-    record: Option<Record>,
+    record: Option<ArbiterRecord>,
     revision: u64,
     rng: Rng,
 }
@@ -55,10 +55,11 @@ impl ArbiterPlan {
 }
 
 impl World {
-    /// Whether nobody may ever own without the arbiter's word: then no two nodes both speak, in
+    /// Whether nobody may own without the arbiter's word, as no node has been started that knows of no
+    /// other, and so of no arbiter: then no two nodes both speak, in
     /// row 15 of the truth table neither.
     pub(super) fn is_strict(&self) -> bool {
-        self.plan.pair.arbiter.is_some_and(|plan| plan.stop)
+        self.plan.pair.arbiter.is_some_and(|plan| plan.stop) && !self.promise.unbound
     }
 
     /// An engine asks.

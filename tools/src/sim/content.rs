@@ -56,6 +56,15 @@ impl Content {
     }
 }
 
+/// What a request that never ends is answered with.
+pub(super) const TOO_LATE: &[u8] = b"HTTP/1.1 408 ";
+
+/// Byte `offset` of such a request.
+pub(super) fn endless_request(offset: u64) -> u8 {
+    const BEGINNING: &[u8] = b"GET /file1.bin HTTP/1.1\r\nHost: sim\r\nX: ";
+    BEGINNING.get(offset as usize).copied().unwrap_or(b'x')
+}
+
 fn name(number: usize) -> String {
     format!("file{number}.bin")
 }

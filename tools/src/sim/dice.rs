@@ -28,6 +28,20 @@ pub(super) enum Place {
     RelaysPlan,
     /// Whether somebody plays recordings, and when.
     ReplayPlan,
+    /// Which hosts cannot carry the service, and when.
+    HostsPlan,
+    /// What operators do.
+    OperatorPlan,
+    /// Which hosts carry less than others.
+    MtuPlan,
+    /// What happens at one moment.
+    TanglePlan,
+    /// Whether there is little memory.
+    MemoryPlan,
+    /// Whether clients ask for very much, or for nothing without end.
+    PressPlan,
+    /// Whether backends speak HTTP, who asks them, and what befalls them.
+    HttpPlan,
     /// Which recordings are played.
     Replay,
     /// A backend's line and cache, and its own randomness.
@@ -51,6 +65,13 @@ pub(super) fn dice(seed: u64, place: Place) -> Rng {
         Place::RelaysPlan => 0x603,
         Place::ReplayPlan => 0x604,
         Place::Replay => 0x605,
+        Place::HostsPlan => 0x606,
+        Place::OperatorPlan => 0x607,
+        Place::MtuPlan => 0x608,
+        Place::TanglePlan => 0x609,
+        Place::MemoryPlan => 0x60A,
+        Place::PressPlan => 0x60B,
+        Place::HttpPlan => 0x60C,
         Place::Backend(index) => 0x700 + index as u64,
         Place::Client(id) => 0x1_0000 + u64::from(id),
     };

@@ -9,7 +9,7 @@ use super::plan::{
 use fastrand::Rng;
 
 /// Faults begin when a pair that nothing disturbs is in duplex.
-const CALM_US: u64 = 1_600_000;
+pub(super) const CALM_US: u64 = 1_600_000;
 /// The engines' detection time.
 const DETECTION_US: u64 = 50_000;
 
@@ -38,7 +38,26 @@ impl Plan {
         plan.narrow_paths(&mut dice(seed, Place::Paths));
         plan.appoint_arbiter(&mut dice(seed, Place::ArbiterPlan), lasts);
         plan.haunt(&mut dice(seed, Place::ReplayPlan), lasts);
+        plan.spoil_hosts(&mut dice(seed, Place::HostsPlan), lasts);
+        plan.draw_what_is_rare(seed, lasts);
+        plan.join_some();
+        plan.speak_http(&mut dice(seed, Place::HttpPlan), lasts);
         plan
+    }
+
+    /// Of the worlds with backends a third joins. Nothing is drawn for it.
+    fn join_some(&mut self) {
+        let Some(relays) = self.relays.as_mut().filter(|_| self.seed.is_multiple_of(3)) else {
+            return;
+        };
+        relays.join = true;
+        for backend in &mut relays.backends {
+            backend.weight = backend.weight.max(1);
+        }
+        self.faults.retain(|fault| !fault.what.befalls_backend());
+        // One who is let in and finds no room for a second connection would have an excuse, too.
+        self.pair.connections_max = self.pair.connections_max.max(1000);
+        self.pair.memory_max = self.pair.memory_max.max(64 << 20);
     }
 
     /// A share of the worlds has an arbiter. Where it is waited for, what it is there for happens,
@@ -57,22 +76,33 @@ impl Plan {
         self.faults.sort_by_key(|fault| fault.at_us);
     }
 
-    /// In a share of the worlds somebody plays recordings of heartbeats. Most of what they could do needs
+    /// In half of the worlds somebody plays recordings of heartbeats. Most of what they could do needs
     /// one who starts and knows nobody: in some, both nodes die and one alone comes back.
     fn haunt(&mut self, rng: &mut Rng, lasts: u64) {
-        if !rarely(rng, 4) {
+        if rng.bool() {
             return;
         }
         let mut at_us = rng.u64(CALM_US - 200_000..lasts);
-        if rng.bool() {
-            let (outputs, flushed) = (0, 1_000_000);
-            let survivor = if rng.bool() { Target::A } else { Target::B };
-            for node in [Target::A, Target::B] {
-                let restart_us = if node == survivor { 1000 } else { 0 };
-                let what = Trouble::Crash { node, outputs, flushed, restart_us };
-                self.faults.push(Fault { at_us, what });
+        let (outputs, flushed) = (0, 1_000_000);
+        match rng.u32(..8) {
+            0..=3 => {
+                let survivor = if rng.bool() { Target::A } else { Target::B };
+                for node in [Target::A, Target::B] {
+                    let restart_us = if node == survivor { 1000 } else { 0 };
+                    let what = Trouble::Crash { node, outputs, flushed, restart_us };
+                    self.faults.push(Fault { at_us, what });
+                }
+                at_us += rng.u64(..600_000);
             }
-            at_us += rng.u64(..600_000);
+            // The primary is one that has run before, and there are recordings of that run.
+            4 => {
+                let node = Target::Primary;
+                let what = Trouble::Crash { node, outputs, flushed, restart_us: 1000 };
+                self.faults.push(Fault { at_us: CALM_US - 400_000, what });
+                self.faults.push(Fault { at_us: CALM_US + 500_000, what: Trouble::Switchover });
+                at_us = CALM_US + rng.u64(600_000..900_000);
+            }
+            _ => {}
         }
         for node in [Target::A, Target::B] {
             let (count, for_us) = (rng.u32(1..1000), rng.u64(1000..1_500_000));
@@ -81,10 +111,25 @@ impl Plan {
         self.faults.sort_by_key(|fault| fault.at_us);
     }
 
-    /// A quarter of the worlds has backends: some of its clients, and perhaps one more, are served by
+    /// In a share of the worlds a host loses what it needs to carry the service, and gets it back; in some,
+    /// one after the other. Drawn apart, too.
+    fn spoil_hosts(&mut self, rng: &mut Rng, lasts: u64) {
+        if !rarely(rng, 5) {
+            return;
+        }
+        for _ in 0..rng.usize(1..4) {
+            let at_us = rng.u64(CALM_US - 200_000..lasts);
+            let node = one(rng, &[Target::A, Target::B, Target::Primary, Target::Standby]);
+            let for_us = one(rng, &[30_000, 200_000, 500_000, 1_500_000]);
+            self.faults.push(Fault { at_us, what: Trouble::Unfit { node, for_us } });
+        }
+        self.faults.sort_by_key(|fault| fault.at_us);
+    }
+
+    /// A third of the worlds has backends: some of its clients, and perhaps one more, are served by
     /// them, and things befall them. Drawn apart, too.
     fn put_backends(&mut self, rng: &mut Rng, lasts: u64) {
-        if !rarely(rng, 4) {
+        if !rarely(rng, 3) {
             return;
         }
         self.relays = Some(relays(rng));
@@ -110,7 +155,48 @@ impl Plan {
             let at_us = rng.u64(CALM_US - 200_000..lasts);
             self.faults.push(Fault { at_us, what: backend_trouble(rng) });
         }
+        if rng.bool() {
+            self.lose_a_primary_amid_splices(rng, lasts);
+        }
+        if rng.bool() {
+            self.knock_at_a_dead_backend(rng, lasts);
+        }
         self.faults.sort_by_key(|fault| fault.at_us);
+    }
+
+    /// Clients come for a backend that has just died, before anybody has found that out.
+    fn knock_at_a_dead_backend(&mut self, rng: &mut Rng, lasts: u64) {
+        let at_us = rng.u64(CALM_US..lasts);
+        let (backend, restart_us) = (rng.usize(..2), 400_000);
+        self.faults.push(Fault { at_us, what: Trouble::BackendDies { backend, restart_us } });
+        for _ in 0..2 {
+            let job = Job::Echo { bytes: rng.u64(1..5000), early: rng.bool() };
+            let at_us = at_us + rng.u64(1000..60_000);
+            self.add_relayed(rng, lasts, at_us, job);
+        }
+    }
+
+    fn add_relayed(&mut self, rng: &mut Rng, lasts: u64, at_us: u64, job: Job) {
+        let (id, machines, stack) = (self.clients.len() as u16, self.machines.len(), Stack::Own);
+        let client = client(rng, id, machines, lasts);
+        self.clients.push(ClientPlan { at_us, stack, job, reads: 0, relay: true, ..client });
+    }
+
+    /// A splice that has much to carry, and a primary that dies or sleeps while it does.
+    fn lose_a_primary_amid_splices(&mut self, rng: &mut Rng, lasts: u64) {
+        let (node, outputs) = (Target::Primary, rng.u32(..20));
+        let at_us = CALM_US - rng.u64(..300_000);
+        let (job, what) = if rng.bool() {
+            let job = Job::Talk { messages: 12, bytes: rng.u64(1..3000), pause_us: 100_000 };
+            let (flushed, restart_us) = (1_000_000, 100_000);
+            (job, Trouble::Crash { node, outputs, flushed, restart_us })
+        } else {
+            let job = Job::Echo { bytes: rng.u64(200_000..600_000), early: false };
+            let for_us = rng.u64(60_000..300_000);
+            (job, Trouble::Freeze { node, outputs, for_us, host: rng.bool() })
+        };
+        self.add_relayed(rng, lasts, at_us, job);
+        self.faults.push(Fault { at_us: CALM_US + rng.u64(..600_000), what });
     }
 
     fn narrow_paths(&mut self, rng: &mut Rng) {
@@ -120,21 +206,26 @@ impl Plan {
     }
 
     /// A SYN cookie is remembered by the client alone. If its ACK is lost and it waits for the
-    /// service to speak first, nobody ever speaks: chargen's clients get no cookies.
+    /// service to speak first, nobody ever speaks: chargen's clients get no cookies. Nor do they share a
+    /// small table with others where a relay's half-open splices give way.
     fn spare_speechless(&mut self) {
-        if self.clients.iter().any(|client| matches!(client.job, Job::Chargen { .. })) {
+        let listens = |client: &ClientPlan| matches!(client.job, Job::Chargen { .. });
+        if self.clients.iter().any(|client| client.relay && listens(client)) {
+            self.pair.connections_max = 1000;
+        }
+        if self.clients.iter().any(listens) {
             self.pair.backlog = 256;
         }
     }
 }
 
 /// One of `choices`.
-fn one<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+pub(super) fn one<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.usize(..choices.len())]
 }
 
 /// True once in `times`.
-fn rarely(rng: &mut Rng, times: u32) -> bool {
+pub(super) fn rarely(rng: &mut Rng, times: u32) -> bool {
     rng.u32(..times) == 0
 }
 
@@ -152,11 +243,14 @@ fn pair(rng: &mut Rng) -> PairPlan {
         mtu: one(rng, &[1500, 1500, 1500, 1280, 9000]),
         connections_max: if rarely(rng, 6) { 1 + rng.usize(..4) } else { 1000 },
         backlog_bytes_max: one(rng, &[64 << 20, 1 << 20, 64 << 10, 4 << 10]),
+        memory_max: 256 << 20,
         backlog: one(rng, &[256, 256, 1, 0]),
         output_buffer: one(rng, &[1 << 20, 64 << 10, 8 << 10, 1000]),
         receive_buffer: one(rng, &[1 << 20, 1 << 20, 64 << 10, 16 << 10, 4 << 10]),
         sack: !rarely(rng, 8),
         timestamps: !rarely(rng, 8),
+        lost_peer_stops: false,
+        request_timeout_us: 0,
         arbiter: None,
         time_wait_us: one(rng, &[1_000_000, 3_000_000, 60_000_000]),
         hashing: rng.bool(),
@@ -249,7 +343,7 @@ fn machine(rng: &mut Rng) -> MachinePlan {
     }
 }
 
-fn client(rng: &mut Rng, id: u16, machines: usize, lasts: u64) -> ClientPlan {
+pub(super) fn client(rng: &mut Rng, id: u16, machines: usize, lasts: u64) -> ClientPlan {
     let at_us = match rng.u32(..10) {
         0 => rng.u64(..CALM_US),
         1..=5 => CALM_US - rng.u64(..300_000),
@@ -270,7 +364,7 @@ fn client(rng: &mut Rng, id: u16, machines: usize, lasts: u64) -> ClientPlan {
     }
 }
 
-fn relays(rng: &mut Rng) -> RelaysPlan {
+pub(super) fn relays(rng: &mut Rng) -> RelaysPlan {
     let backend = |rng: &mut Rng| BackendPlan {
         stack: if rng.bool() { Stack::Foreign } else { Stack::Own },
         machine: MachinePlan { path_mtu: one(rng, &[0, 0, 0, 0, 1280, 1400]), ..machine(rng) },
@@ -291,11 +385,13 @@ fn relays(rng: &mut Rng) -> RelaysPlan {
         timeout_us: if rng.bool() { 50_000 } else { 200_000 },
         rise: rng.u8(1..4),
         fall: rng.u8(1..4),
+        join: false,
+        http: None,
     }
 }
 
 /// What befalls a backend.
-fn backend_trouble(rng: &mut Rng) -> Trouble {
+pub(super) fn backend_trouble(rng: &mut Rng) -> Trouble {
     let backend = rng.usize(..2);
     let restart_us = one(rng, &[0, 1000, 100_000, 400_000, 1_000_000]);
     let for_us = match rng.u32(..3) {
@@ -411,7 +507,7 @@ fn trouble(rng: &mut Rng, machines: usize) -> Trouble {
     }
 }
 
-fn way(rng: &mut Rng) -> Way {
+pub(super) fn way(rng: &mut Rng) -> Way {
     one(rng, &[Way::Out, Way::In, Way::Both])
 }
 

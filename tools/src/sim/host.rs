@@ -5,18 +5,20 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::backend::{RELAYS, RelaysPlan, relays};
+use super::backend::{RELAYS, RelaysPlan, relays, served};
+use super::budget::Meter;
 use super::clock::Clock;
 use super::content::Content;
 use super::dice::{Place, dice};
 use super::frames::Progress;
-use super::plan::{ClockPlan, PairPlan};
+use super::plan::{ClockPlan, PairPlan, Slip};
 use fastrand::Rng;
-use standin::engine::{Action, Engine, ServicePort, Setup};
+use standin::engine::{Engine, Obstacle, PerSource, ServicePort, Setup, Turn};
 use standin::ids::Node;
-use standin::role::{Path, Policy, Timing};
+use standin::role::{LostPeer, Path, Policy, Timing};
 use standin::service::{
-    ContentId, Facts, Kind, Limits, Lookup, MemoryStore, Read, Store, Verified,
+    ContentId, Facts, JoinPatience, Kind, Limits, Lookup, MemoryStore, Patience, Question, Read,
+    Store, Verified,
 };
 use standin::tcp::Settings;
 use standin::time::Duration;
@@ -34,6 +36,8 @@ const LOG: usize = 400;
 pub(super) struct Inbox {
     pub(super) beats: VecDeque<(Path, Vec<u8>)>,
     pub(super) carrier: Option<bool>,
+    pub(super) fit: Option<bool>,
+    pub(super) mtu: Option<u16>,
     pub(super) answers: super::arbiter::Answers,
     pub(super) content: bool,
     pub(super) switchover: bool,
@@ -68,28 +72,6 @@ pub(super) enum Piece {
     Data(Vec<u8>),
     /// The end.
     Close,
-}
-
-/// Where in its turn a process is: what a freeze interrupts goes on from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Start,
-    FirstActs,
-    Link(u8),
-    SecondActs,
-    /// Frames, and then so many packets.
-    Inputs(u8),
-    ThirdActs,
-    WriteLink,
-    Packets(u8),
-}
-
-/// An output that was decided and not carried out when the process was interrupted.
-#[derive(Debug)]
-pub(super) enum Held {
-    Action(Action),
-    Bytes(Vec<u8>),
-    Packet(VnetHeader, Vec<u8>),
 }
 
 /// What interrupts a process right before an output.
@@ -131,9 +113,19 @@ pub(super) struct Host {
     /// Which freeze is in force, so that an older one's end does not end it.
     pub(super) freezes: u64,
     pub(super) routes: bool,
+    /// What is wrong with its configuration, and since when its process has been running with that.
+    pub(super) slips: Vec<Slip>,
+    pub(super) wrong_since: Option<u64>,
+    /// What its LAN interface carries, if that is less than it should be.
+    pub(super) mtus: Vec<u16>,
+    /// When its engine last said that the peer is no partner.
+    pub(super) told_at: Option<u64>,
+    /// What its process takes.
+    pub(super) meter: Meter,
     pub(super) inbox: Inbox,
-    pub(super) stage: Stage,
-    pub(super) held: Option<Held>,
+    pub(super) turn: Turn,
+    /// Whether something has happened to the engine since it was last listened to.
+    pub(super) changed: bool,
     pub(super) fuse: Option<Fuse>,
     /// When the next turn is due, and which of the scheduled ones counts.
     pub(super) turn_at: u64,
@@ -166,9 +158,14 @@ impl Host {
             host_frozen: false,
             freezes: 0,
             routes: false,
+            slips: Vec::new(),
+            wrong_since: None,
+            mtus: Vec::new(),
+            told_at: None,
+            meter: Meter::default(),
             inbox: Inbox::default(),
-            stage: Stage::Start,
-            held: None,
+            turn: Turn::new(),
+            changed: false,
             fuse: None,
             turn_at: u64::MAX,
             turn_serial: 0,
@@ -190,6 +187,11 @@ impl Host {
         self.engine.is_some() && !self.frozen
     }
 
+    /// Whether its process knows of no other node.
+    pub(super) fn is_alone(&self) -> bool {
+        self.slips.contains(&Slip::Alone)
+    }
+
     /// Whether the kernel takes what arrives.
     pub(super) fn receives(&self) -> bool {
         self.powered && !self.host_frozen
@@ -208,16 +210,41 @@ impl Host {
     }
 }
 
+/// What a host says that is in its way.
+pub(super) fn obstacles(fit: bool) -> Vec<Obstacle> {
+    if fit { Vec::new() } else { vec![Obstacle::TunDown { interface: "standin0".to_owned() }] }
+}
+
 /// The hardware address of a host.
 pub(super) const fn mac(host: usize) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, 1 + host as u8])
 }
 
 /// The ports and what answers there.
-pub(super) const SERVICES: [(u16, Kind); 4] =
-    [(7, Kind::Echo), (9, Kind::Discard), (19, Kind::Chargen), (80, Kind::Files { root: 0 })];
+pub(super) fn services(plan: &PairPlan) -> Vec<ServicePort> {
+    let request = match plan.request_timeout_us {
+        0 => Duration::MAX,
+        micros => Duration::from_micros(micros),
+    };
+    let files = Kind::Files { root: 0, patience: Patience { request, ..Patience::ENDLESS } };
+    let services = [(7, Kind::Echo), (9, Kind::Discard), (19, Kind::Chargen), (80, files)];
+    services.map(|(port, kind)| ServicePort::at(port, kind)).to_vec()
+}
 
-/// An engine's configuration. `random` follows from the seed and the boot.
+/// The relays that have connections of their own. Those that join wait for nobody in vain: nothing
+/// befalls the backends there.
+fn sessions(behind: Option<&RelaysPlan>) -> impl Iterator<Item = ServicePort> + use<'_> {
+    let patience = JoinPatience { connect: Duration::from_secs(9), idle: Duration::MAX };
+    let behind = behind.into_iter().filter(|behind| behind.dials());
+    behind.flat_map(move |behind| {
+        served(behind).map(move |(port, _)| {
+            let kind = behind.http.map_or(Kind::Join(patience), |http| http.kind(port));
+            ServicePort::at(port, kind)
+        })
+    })
+}
+
+/// A configuration that is right. `random` follows from the seed and the boot.
 pub(super) fn setup(
     plan: &PairPlan,
     behind: Option<&RelaysPlan>,
@@ -237,17 +264,19 @@ pub(super) fn setup(
         boot,
         addresses: super::lan::SERVICE.to_vec(),
         relays: behind.map(relays).unwrap_or_default(),
-        services: SERVICES.map(|(port, kind)| ServicePort { port, kind }).to_vec(),
+        services: services(plan).into_iter().chain(sessions(behind)).collect(),
         tcp: Arc::new(tcp),
         limits: Limits { output_buffer: plan.output_buffer },
         timing: Timing::default(),
         policy: Policy {
+            lost_peer: if plan.lost_peer_stops { LostPeer::Stop } else { LostPeer::Continue },
             arbiter: plan.arbiter.map(|arbiter| arbiter.policy()),
             ..Policy::default()
         },
         isn_key: [7; 16],
         table_key: [(random >> 8) as u8; 16],
         parts: vec![("services".to_owned(), 1)],
+        parts_3: vec![("services".to_owned(), 3)],
         mac: mac(host),
         router: true,
         mtu: plan.mtu,
@@ -257,8 +286,19 @@ pub(super) fn setup(
         connections_max: plan.connections_max,
         live_max: 0,
         backlog_bytes_max: plan.backlog_bytes_max,
+        memory_max: plan.memory_max,
+        // What nobody comes near, so that it is counted, and audited.
+        per_source: PerSource { connections: 1 << 20, rate: 1_000_000 },
         #[cfg(feature = "defects")]
         defect: plan.defect,
+    }
+}
+
+/// Whatever is wrong with it.
+pub(super) fn mistake(setup: &mut Setup, slip: Slip) {
+    match slip {
+        Slip::Alone => setup.policy.paired = false,
+        Slip::Services => setup.parts.iter_mut().for_each(|(_, digest)| *digest += 1),
     }
 }
 
@@ -308,5 +348,13 @@ impl Store for Disk {
 
     fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
         self.turn().hash(content)
+    }
+
+    fn question(&mut self) -> Question {
+        self.turn().question()
+    }
+
+    fn answered(&mut self) -> Option<Question> {
+        self.turn().answered()
     }
 }

@@ -75,6 +75,9 @@ impl World {
             return false;
         };
         let (_, service) = endpoint.ends();
+        if self.plan.relays.as_ref().is_some_and(|relays| relays.http.is_some()) {
+            return false;
+        }
         let relay = RELAYS.iter().position(|(port, _)| *port == service.port());
         let family = usize::from(service.is_ipv6());
         relay.is_some_and(|relay| {
@@ -116,6 +119,7 @@ impl World {
                 *last = Some(self.now);
             }
             if fell {
+                self.backends[backend].held_for_down.push(self.now);
                 self.tally.add("health checks failed", 1);
                 self.say(|| format!("backend {backend} is down at {address}"));
             }

@@ -36,6 +36,8 @@ const fn addresses(number: u8) -> [IpAddr; 2] {
 
 /// What a host's kernel needs to pass a stray on.
 const STRAY: u64 = 30_000;
+/// How long a host needs to find out that it cannot carry the service, or can again.
+const FINDING_OUT: u64 = 20_000_000;
 /// How long an interface needs to notice its carrier.
 const CARRIER: u64 = 300_000;
 
@@ -258,7 +260,15 @@ impl World {
         if !state.receives() || self.cuts.lan_in(host) {
             return;
         }
-        if state.routes && state.engine.is_some() {
+        let taken = state.routes && state.engine.is_some();
+        if self.is_too_long(host, &packet) {
+            return;
+        }
+        if taken {
+            if self.cuts.unfit(host) {
+                return self.tally.add("packet that a host does not carry", 1);
+            }
+            let state = &mut self.hosts[host];
             if state.inbox.packets.len() >= TUN_QUEUE {
                 self.tally.add("TUN queue full", 1);
                 return;
@@ -316,6 +326,21 @@ impl World {
         self.post(CARRIER, Event::Carrier { host, up });
     }
 
+    /// Whether a host can carry the service may have changed: it finds out after a moment.
+    pub(super) fn post_fitness(&mut self, host: usize) {
+        self.post(FINDING_OUT, Event::Fitness { host });
+    }
+
+    /// A host has found out whether it can carry the service.
+    pub(super) fn fitness_is_known(&mut self, host: usize) {
+        let fit = !self.cuts.unfit(host);
+        self.promise_after_fitness(host, fit);
+        if self.hosts[host].engine.is_some() {
+            self.hosts[host].inbox.fit = Some(fit);
+            self.want_turn(host);
+        }
+    }
+
     /// A host puts an Ethernet frame on the LAN.
     pub(super) fn host_sends_frame(&mut self, host: usize, frame: &[u8]) {
         if self.cuts.lan_out(host) {
@@ -367,8 +392,14 @@ impl World {
         if self.cuts.lan_out(host) {
             return;
         }
+        if self.cuts.unfit(host) {
+            return self.tally.add("packet that a host does not carry", 1);
+        }
         self.note_offer(packet);
         for packet in wire {
+            if !self.leaves(host, &packet) {
+                continue;
+            }
             if !self.passes(host, machine, &packet) {
                 continue;
             }

@@ -144,7 +144,8 @@ impl World {
         if !state.receives() || self.cuts.link_in(peer) || self.cuts.link_out(peer) {
             return;
         }
-        let accepted = state.engine.is_some();
+        // A host that knows of no other node does not listen.
+        let accepted = state.engine.is_some() && !state.is_alone();
         if accepted && !knock {
             let pipes = [Pipe::default(), Pipe::default()];
             let stream = Stream { dialler: from, ends: [End::Proving; 2], pipes };
@@ -309,7 +310,7 @@ impl World {
         let pipe = &mut state.pipes[1 - host];
         if back {
             pipe.held -= length + core::mem::take(&mut pipe.uncredited);
-            // Whoever waits for room finds it in its next turn.
+            // A host that waits for room finds it in its next turn.
             self.want_turn(1 - host);
         } else {
             pipe.uncredited += length;
@@ -331,6 +332,7 @@ impl World {
                         let node = NodeId(host as u8);
                         self.see(Sight::LinkIn { node, stream, bytes: &bytes });
                         self.hosts[host].progress.take(&bytes);
+                        self.hosts[host].meter.bring(bytes.len());
                         self.tell_link(host, LinkInput::Data(&bytes));
                     }
                 }
@@ -514,7 +516,7 @@ impl World {
             Path::Replication => (self.cuts.link_out(host), 0),
             Path::Lan => (self.cuts.lan_out(host) || self.cuts.estranged(), 1),
         };
-        // Whoever listens has it, whether it arrives or not.
+        // A recorder on the LAN has it, whether it arrives or not.
         if self.recorded[host].len() < RECORDED_MAX {
             self.recorded[host].push((path, bytes.to_vec()));
         }

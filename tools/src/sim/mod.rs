@@ -16,6 +16,8 @@
 //! promises at each moment (`promise`), and excuses only what it does not. In the second
 //! everything heals, and within a bound the pair must be protected and all clients done.
 //!
+//! A world in which one thing goes wrong is a [`story`].
+//!
 //! Where to read: [`plan`] is a run as data, [`draw`] makes one from a seed; [`world`] holds the
 //! queue; `node` serves an engine as the runtime does; `lan`, `link` and `neighbours` are
 //! the networks; [`client`] and `script` the clients; `trouble` the faults.
@@ -25,14 +27,18 @@
 
 mod arbiter;
 mod backend;
+mod budget;
+mod calm;
 pub mod client;
 mod clock;
 mod content;
 mod dice;
 pub mod draw;
+pub mod fault;
 mod fragments;
 mod frames;
 mod host;
+mod http;
 mod joined;
 mod lan;
 mod link;
@@ -40,13 +46,16 @@ mod narrow;
 mod neighbours;
 mod node;
 mod offload;
+mod operator;
 mod packets;
 pub mod plan;
 mod portrait;
 mod promise;
+mod rare;
 pub mod run;
 mod script;
 pub mod shrink;
+pub mod story;
 pub mod swarm;
 pub mod tally;
 mod trace;

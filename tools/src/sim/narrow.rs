@@ -10,6 +10,8 @@ use standin::wire::{VnetHeader, parse_ip};
 /// The router's addresses.
 const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0xfe);
+/// What a host's kernel needs to tell its own engine.
+const KERNEL: u64 = 10_000;
 /// How much of the packet it sends back: less than any link carries.
 const QUOTED: usize = 256;
 const FRAGMENTATION_NEEDED: (u8, u8) = (3, 4);
@@ -32,6 +34,21 @@ impl World {
             let packet = Outgoing { vnet: VnetHeader::PLAIN, packet };
             let delay = self.weather.delay_us * 1000;
             self.post(delay, Event::Packet { host, packet, stray: false });
+        }
+        false
+    }
+
+    /// Whether a packet is short enough for a host's own LAN interface. If not, the kernel tells the
+    /// engine.
+    pub(super) fn leaves(&mut self, host: usize, packet: &[u8]) -> bool {
+        let mtu = self.host_mtu(host);
+        if packet.len() <= usize::from(mtu) {
+            return true;
+        }
+        self.tally.add("packet too long for a host", 1);
+        if let Some(packet) = too_big(packet, mtu) {
+            let packet = Outgoing { vnet: VnetHeader::PLAIN, packet };
+            self.post(KERNEL, Event::Packet { host, packet, stray: false });
         }
         false
     }

@@ -10,6 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 pub use super::backend::{BackendPlan, RelaysPlan};
+pub use super::fault::{Fault, Slip, Target, Trouble, Way, Wire};
+pub use super::http::{Again, Ask, Framing, HttpPlan, Method, Stage};
 
 /// Everything about one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct Plan {
     pub link: LinkPlan,
     /// The clients' hosts, each with a neighbour cache.
     pub machines: Vec<MachinePlan>,
-    /// Who connects, when, and for what.
+    /// Which clients connect, when, and for what.
     pub clients: Vec<ClientPlan>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
@@ -48,6 +50,8 @@ pub struct PairPlan {
     pub connections_max: usize,
     /// Unconfirmed bytes of log beyond which input is dropped.
     pub backlog_bytes_max: usize,
+    /// Bytes that clients may make an engine keep.
+    pub memory_max: u64,
     /// Half-open connections beyond which cookies answer.
     pub backlog: usize,
     /// A service's output buffer.
@@ -68,6 +72,12 @@ pub struct PairPlan {
     pub start_us: [u64; 2],
     /// How long a turn of a loop may take to begin.
     pub turn_us: u64,
+    /// Whether a primary whose peer is lost stays silent, and does not go on alone.
+    #[serde(default)]
+    pub lost_peer_stops: bool,
+    /// How long `files` waits for the end of a request's head; 0 is for ever.
+    #[serde(default)]
+    pub request_timeout_us: u64,
     /// The third party, if there is one.
     #[serde(default)]
     pub arbiter: Option<ArbiterPlan>,
@@ -148,6 +158,15 @@ impl Plan {
             }
             () if relays.is_none() && clients.iter().any(|client| client.relay) => {
                 Err("clients: relay, and there are no backends".into())
+            }
+            () if clients.iter().any(|client| {
+                let http = relays.as_ref().is_some_and(|relays| relays.http.is_some());
+                let asks = matches!(client.job, Job::Http { .. });
+                client.relay && asks != http || asks && !client.relay
+            }) =>
+            {
+                Err("clients: they ask HTTP of relays that mask it, and nothing else of them"
+                    .into())
             }
             () if paths.clone().any(|machine| (1..1280).contains(&machine.path_mtu)) => {
                 Err("path_mtu is 0, or 1280 at least".into())
@@ -288,6 +307,27 @@ pub enum Job {
         /// The wait.
         pause_us: u64,
     },
+    /// Asks for an empty file again and again, all at once.
+    Burst {
+        /// How often.
+        requests: u32,
+    },
+    /// Begins a request and never ends it, a byte at a time: `files` has to end it.
+    Dawdle {
+        /// Between two bytes.
+        pause_us: u64,
+    },
+    /// Asks servers that speak HTTP, through a relay that masks them.
+    Http {
+        /// What, one after the other.
+        asks: Vec<Ask>,
+        /// Asks for all at once.
+        pipelined: bool,
+        /// Closes its side as soon as it has asked.
+        half_close: bool,
+        /// Whether replies are gathered before they show.
+        journal: bool,
+    },
     /// Sends to echo and resets in mid-stream.
     Abort {
         /// After so many bytes are back.
@@ -302,270 +342,4 @@ pub struct Request {
     pub file: u8,
     /// First and last byte, if not all of it.
     pub range: Option<(u64, u64)>,
-}
-
-/// Something that goes wrong, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
-    /// When.
-    pub at_us: u64,
-    /// What.
-    pub what: Trouble,
-}
-
-/// To which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Target {
-    /// Node `a`.
-    A,
-    /// Node `b`.
-    B,
-    /// Whoever is primary at that moment; `a` if nobody is.
-    Primary,
-    /// The other one.
-    Standby,
-}
-
-/// A path between things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wire {
-    /// A node's line into the LAN.
-    Lan,
-    /// The replication network.
-    Replication,
-    /// Both at once.
-    Both,
-}
-
-/// Which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Way {
-    /// What the node sends.
-    Out,
-    /// What it receives.
-    In,
-    /// All.
-    Both,
-}
-
-/// What can go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Trouble {
-    /// The engine's process dies; its host lives.
-    Crash {
-        /// Whose.
-        node: Target,
-        /// Right before so many outputs from now: an action, a write to the link, a packet.
-        outputs: u32,
-        /// How much of what the kernel had accepted for the link still arrives, per million.
-        flushed: u32,
-        /// It is started again after that; 0 is not before everything heals.
-        restart_us: u64,
-    },
-    /// The whole host is gone at once.
-    Poweroff {
-        /// Whose.
-        node: Target,
-        /// Right before so many outputs from now.
-        outputs: u32,
-        /// It is up and started again after that; 0 is not before everything heals.
-        restart_us: u64,
-    },
-    /// The process stands still.
-    Freeze {
-        /// Whose.
-        node: Target,
-        /// Right before so many outputs from now.
-        outputs: u32,
-        /// How long.
-        for_us: u64,
-        /// The host stands still with it, and hears nothing meanwhile.
-        host: bool,
-    },
-    /// A path carries nothing.
-    Cut {
-        /// Whose end of it.
-        node: Target,
-        /// Which.
-        wire: Wire,
-        /// Which way.
-        way: Way,
-        /// Whether the host's interface shows it (LAN, both ways).
-        carrier: bool,
-        /// How long.
-        for_us: u64,
-    },
-    /// A client machine's line carries nothing.
-    CutMachine {
-        /// Which.
-        machine: usize,
-        /// Which way.
-        way: Way,
-        /// How long.
-        for_us: u64,
-    },
-    /// The replication stream is reset, wherever in a record it is.
-    ResetLink,
-    /// One direction of the stream carries nothing; heartbeats pass.
-    StallLink {
-        /// Whose output.
-        node: Target,
-        /// How long.
-        for_us: u64,
-    },
-    /// The LAN becomes worse.
-    Storm {
-        /// What it is like.
-        weather: Weather,
-        /// How long.
-        for_us: u64,
-    },
-    /// Heartbeats are lost on one path.
-    BeatLoss {
-        /// On which.
-        wire: Wire,
-        /// Per million.
-        loss: u32,
-        /// How long.
-        for_us: u64,
-    },
-    /// The wall clock jumps.
-    WallJump {
-        /// Whose.
-        node: Target,
-        /// How far, in seconds.
-        seconds: i64,
-    },
-    /// The disk keeps everybody waiting.
-    BusyDisk {
-        /// Whose.
-        node: Target,
-        /// How long.
-        for_us: u64,
-    },
-    /// The nodes do not reach each other on either network. Everybody else reaches them.
-    Estranged {
-        /// How long.
-        for_us: u64,
-    },
-    /// The arbiter is out of a node's reach, both ways.
-    CutArbiter {
-        /// Whose.
-        node: Target,
-        /// How long.
-        for_us: u64,
-    },
-    /// The arbiter is out of everybody's reach. What it knows stays.
-    Outage {
-        /// How long.
-        for_us: u64,
-    },
-    /// The process of a backend dies: its connections are reset, its ports refuse.
-    BackendDies {
-        /// Which: 0 or 1.
-        backend: usize,
-        /// It is started again after that; 0 is not before everything heals.
-        restart_us: u64,
-    },
-    /// A backend's host is gone at once.
-    BackendPoweroff {
-        /// Which.
-        backend: usize,
-        /// It is up again after that, and knows nothing; 0 is not before everything heals.
-        restart_us: u64,
-    },
-    /// A backend's line carries nothing.
-    CutBackend {
-        /// Which.
-        backend: usize,
-        /// Which way.
-        way: Way,
-        /// How long.
-        for_us: u64,
-    },
-    /// A backend's application stands still; its TCP goes on.
-    SlowBackend {
-        /// Which.
-        backend: usize,
-        /// How long.
-        for_us: u64,
-    },
-    /// Somebody plays recordings of heartbeats, of any run since the beginning, to the other node.
-    Replay {
-        /// Whose.
-        node: Target,
-        /// How many.
-        count: u32,
-        /// In how long.
-        for_us: u64,
-    },
-    /// An operator asks for a switchover. No fault, and no excuse.
-    Switchover,
-}
-
-impl Trouble {
-    /// Its name, for counters.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Crash { .. } => "crash",
-            Self::Poweroff { .. } => "poweroff",
-            Self::Freeze { host: false, .. } => "freeze process",
-            Self::Freeze { host: true, .. } => "freeze host",
-            Self::Cut { wire: Wire::Lan, way: Way::Both, carrier: true, .. } => "carrier lost",
-            Self::Cut { wire: Wire::Lan, way: Way::Both, .. } => "cut lan",
-            Self::Cut { wire: Wire::Lan, .. } => "cut lan one way",
-            Self::Cut { wire: Wire::Replication, way: Way::Both, .. } => "cut replication",
-            Self::Cut { wire: Wire::Replication, .. } => "cut replication one way",
-            Self::Cut { wire: Wire::Both, .. } => "cut both",
-            Self::CutMachine { .. } => "cut client",
-            Self::ResetLink => "reset link",
-            Self::StallLink { .. } => "stall link",
-            Self::Storm { .. } => "storm",
-            Self::BeatLoss { .. } => "beat loss",
-            Self::WallJump { .. } => "wall jump",
-            Self::BusyDisk { .. } => "busy disk",
-            Self::Estranged { .. } => "estranged",
-            Self::CutArbiter { .. } => "cut arbiter",
-            Self::Outage { .. } => "outage",
-            Self::BackendDies { .. } => "backend died",
-            Self::BackendPoweroff { .. } => "backend lost power",
-            Self::CutBackend { way: Way::Both, .. } => "cut backend",
-            Self::CutBackend { .. } => "cut backend one way",
-            Self::SlowBackend { .. } => "slow backend",
-            Self::Replay { .. } => "replay",
-            Self::Switchover => "switchover",
-        }
-    }
-
-    /// Every name that [`Trouble::kind`] can give.
-    pub const KINDS: [&'static str; 27] = [
-        "crash",
-        "poweroff",
-        "freeze process",
-        "freeze host",
-        "carrier lost",
-        "cut lan",
-        "cut lan one way",
-        "cut replication",
-        "cut replication one way",
-        "cut both",
-        "cut client",
-        "reset link",
-        "stall link",
-        "storm",
-        "beat loss",
-        "wall jump",
-        "busy disk",
-        "estranged",
-        "cut arbiter",
-        "outage",
-        "backend died",
-        "backend lost power",
-        "cut backend",
-        "cut backend one way",
-        "slow backend",
-        "replay",
-        "switchover",
-    ];
 }

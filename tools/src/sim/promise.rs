@@ -22,19 +22,20 @@
 //! Then every connection that exists at that moment is excused: it may be reset or time out. It may
 //! still never see a wrong byte (I6), and connections made later are not excused.
 
-use super::host::Word;
+use super::host::{Host, Word};
 use super::world::World;
 use crate::oracle::{Invariant, NodeId};
-use standin::role::{Record, Role};
+use standin::role::{ArbiterRecord, Role};
 
 /// Silence of a living peer beyond which the truth table may come to two owners: the detection
 /// time, less what clocks and loops may differ by.
 const SEVERED: u64 = 40_000_000;
-/// How long after its primary's failure an heir surely knows that nobody else has served: three
-/// detection times from the last beat that the primary heard of it, which may be one old.
-const TRUSTED: u64 = 95_000_000;
-/// How long a primary may not know that the other has lost its LAN carrier: two detection times, as
-/// for everything else that it says, and a turn.
+/// How long after its primary's failure the heir's LAN may have no carrier: it knows that nobody else has
+/// served until three detection times are over from the last beat that the primary heard of it, one
+/// interval old at most; and of these it listens on the LAN for one when the carrier is back.
+const TRUSTED: u64 = 85_000_000;
+/// How long a primary may not know that the other has lost its LAN carrier, or cannot carry the
+/// service: two detection times, as for everything else that it says, and a turn.
 const UNKNOWN: u64 = 105_000_000;
 
 const LATE: &str = "the heir had no LAN until it was too late";
@@ -42,7 +43,7 @@ const LATE: &str = "the heir had no LAN until it was too late";
 /// What the world knows of the pair.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Promise {
-    /// Who owned last, in which epoch, and whether it said "protected".
+    /// The last owner, in which epoch, and whether it said "protected".
     pub(super) owner: Option<usize>,
     epoch: u64,
     protected: bool,
@@ -55,10 +56,16 @@ pub(super) struct Promise {
     /// When each node last failed, and since when its LAN has no carrier.
     failed_at: [u64; 2],
     blind_since: [Option<u64>; 2],
+    /// Since when each host knows that it cannot carry the service.
+    unfit_since: [Option<u64>; 2],
+    /// When a host last heard what its LAN interface carries.
+    pub(super) mtus_at: u64,
     /// When the owner woke from a sleep that was longer than its lease.
     woke_at: Option<u64>,
     /// The heir of a sleeping owner had no LAN for too long: if it takes over, it cannot know.
     late: bool,
+    /// A node knew of no other, until the pair was protected again.
+    pub(super) unbound: bool,
     /// The nodes did not hear each other, until the pair was protected again.
     severed: bool,
 }
@@ -183,6 +190,8 @@ impl World {
         }
         self.watch_the_unheard(host);
         self.watch_the_blind();
+        self.watch_the_unfit();
+        self.watch_the_unlike();
         self.watch_the_sleeper(host);
         let handed = owner == Some(host) && !word.owner && !self.hosts[1 - host].runs();
         if handed && !core::mem::replace(&mut self.promise.handed, true) {
@@ -193,6 +202,7 @@ impl World {
         if calm {
             self.promise.troubled = [false; 2];
             self.promise.severed = false;
+            self.promise.unbound = false;
             self.promise.late = false;
         }
         self.watch_for_split();
@@ -248,6 +258,55 @@ impl World {
         }
     }
 
+    /// A host found out that it cannot carry the service, or can again.
+    pub(super) fn promise_after_fitness(&mut self, host: usize, fit: bool) {
+        let since = self.promise.unfit_since[host].unwrap_or(self.now);
+        self.promise.unfit_since[host] = (!fit).then_some(since);
+    }
+
+    /// Neither host may be one that knows it cannot carry the service.
+    fn watch_the_unfit(&mut self) {
+        let Promise { owner: Some(owner), unfit_since, .. } = self.promise else { return };
+        let Word { owner: owns, protected, .. } = self.hosts[owner].word;
+        if !(self.hosts[owner].runs() && owns && protected) {
+            return;
+        }
+        let unfit =
+            |host: &usize| unfit_since[*host].is_some_and(|since| self.now - since > UNKNOWN);
+        if let Some(host) = [owner, 1 - owner].iter().find(|host| unfit(host)) {
+            let [name, other] = [owner, *host].map(|host| NodeId(host as u8).name());
+            let text = format!("{name} says protected although the host of {other} is not fit");
+            self.complain(&Invariant::I7.to_string(), text);
+        }
+    }
+
+    /// Nor are two a pair of which one has another configuration, or could not carry what the other does.
+    fn watch_the_unlike(&mut self) {
+        let Promise { owner: Some(owner), mtus_at, .. } = self.promise else { return };
+        let Word { owner: owns, protected, .. } = self.hosts[owner].word;
+        let heir = 1 - owner;
+        if self.hosts.iter().all(Host::runs) && self.hosts.iter().any(Host::is_alone) {
+            // Neither hears of the other but by its announcements.
+            self.promise.severed = true;
+            self.promise.unbound = true;
+        }
+        if !(self.hosts[owner].runs() && owns && protected) {
+            return;
+        }
+        let since = |since: Option<u64>| since.is_some_and(|since| self.now - since > UNKNOWN);
+        let why = match () {
+            () if self.hosts.iter().any(|host| host.runs() && since(host.wrong_since)) => {
+                "the configurations of the two nodes differ"
+            }
+            () if self.host_mtu(heir) < self.host_mtu(owner) && since(Some(mtus_at)) => {
+                "the other node's LAN carries less"
+            }
+            () => return,
+        };
+        let text = format!("{} says protected although {why}", NodeId(owner as u8).name());
+        self.complain(&Invariant::I7.to_string(), text);
+    }
+
     fn watch_the_sleeper(&mut self, host: usize) {
         let Promise { owner, woke_at: Some(woke_at), .. } = self.promise else { return };
         if owner != Some(host) {
@@ -262,7 +321,11 @@ impl World {
     }
 
     /// The arbiter writes `record` over what another node was granted.
-    pub(super) fn promise_after_grant(&mut self, before: Option<Record>, record: Record) {
+    pub(super) fn promise_after_grant(
+        &mut self,
+        before: Option<ArbiterRecord>,
+        record: ArbiterRecord,
+    ) {
         let unused = before.is_some_and(|before| {
             before.owner != record.owner && before.epoch.0 > self.promise.epoch
         });
@@ -272,7 +335,7 @@ impl World {
     }
 
     fn watch_for_split(&mut self) {
-        if !self.hosts.iter().all(super::host::Host::runs) {
+        if !self.hosts.iter().all(Host::runs) {
             return;
         }
         let now = self.now;

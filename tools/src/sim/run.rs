@@ -14,6 +14,9 @@ const CONVERGENCE: u64 = 150 * SECOND;
 const CONVERGENCE_MAX: u64 = 3600 * SECOND;
 /// How long it has to stay so.
 const REST: u64 = SECOND / 2;
+/// How long after everything healed `files` may take, beside its patience, to end a request that never
+/// ends: a retransmission timer may have grown.
+const DAWDLED: u64 = 40 * SECOND;
 /// How often the world is asked whether it has come right.
 const LOOK: u64 = 20_000_000;
 /// Things that can happen in a run before it counts as spinning.
@@ -74,6 +77,7 @@ fn converge(world: &mut World) {
     let healed = world.now();
     let (mut taken, mut taken_at) = (world.bytes_taken(), healed);
     let mut right_since = None;
+    let patience = DAWDLED + world.plan.pair.request_timeout_us * 1000;
     loop {
         // A client that finds no room comes again a minute later.
         if world.bytes_taken() != taken || world.is_full() {
@@ -83,6 +87,10 @@ fn converge(world: &mut World) {
         let limit = limit.min(healed.max(world.shunned_until) + CONVERGENCE_MAX);
         if !world.run_until(world.now() + LOOK) {
             return;
+        }
+        if world.waits_for_a_dawdler() && world.now() > healed + patience {
+            return world
+                .complain("patience", "a request that never ends is waited for".to_owned());
         }
         let right = world.is_protected() && world.is_content() && world.backends_are_up();
         right_since = if right { right_since.or(Some(world.now())) } else { None };

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::content::{self, Content};
+use super::http::{Asker, Desk};
 use super::plan::{ClientPlan, Job, Request};
 
 /// The application's side of one connection. TCP below it is another's.
@@ -26,6 +27,8 @@ pub(super) struct Script {
     received: u64,
     peer_finished: bool,
     read: Reader,
+    /// Speaks for [`Job::Http`].
+    asker: Option<Asker>,
 }
 
 /// How fast the application takes what arrived.
@@ -51,10 +54,16 @@ const HEAD_MAX: usize = 4096;
 const READ_EVERY: u64 = 3_000_000;
 
 impl Script {
-    pub(super) fn new(now: u64, plan: &ClientPlan, content: &Arc<Content>) -> Self {
+    pub(super) fn new(now: u64, plan: &ClientPlan, content: &Arc<Content>, desk: &Desk) -> Self {
+        let asker = match &plan.job {
+            Job::Http { asks, pipelined, half_close, .. } => {
+                Some(Asker::new(plan.id, (asks, *pipelined, *half_close), desk.clone()))
+            }
+            _ => None,
+        };
         let mut script = Self {
             id: plan.id,
-            job: plan.job.clone(),
+            job: task(&plan.job),
             content: Arc::clone(content),
             asked: Vec::new(),
             answer: Answer::Head(Vec::new()),
@@ -64,6 +73,7 @@ impl Script {
             received: 0,
             peer_finished: false,
             read: Reader { rate: plan.reads, taken: 0, since: now },
+            asker,
         };
         script.ask();
         script.tick(now);
@@ -76,7 +86,9 @@ impl Script {
             Job::Echo { bytes, .. } | Job::Upload { bytes } => bytes,
             Job::Abort { bytes } => bytes.saturating_mul(2) + 1000,
             Job::Chargen { .. } => 0,
-            Job::Fetch { .. } => self.asked.len() as u64,
+            Job::Fetch { .. } | Job::Burst { .. } => self.asked.len() as u64,
+            Job::Dawdle { .. } => self.said.into(),
+            Job::Http { .. } => self.asker.as_ref().map_or(0, Asker::output_end),
             Job::Talk { bytes, .. } => u64::from(self.said) * bytes,
         }
     }
@@ -91,6 +103,10 @@ impl Script {
                 let all_asked = *pipelined || self.answered + 1 >= requests.len();
                 (*half_close && all_asked) || self.peer_finished
             }
+            Job::Burst { .. } | Job::Dawdle { .. } => self.peer_finished,
+            Job::Http { .. } => {
+                self.asker.as_ref().is_none_or(|asker| asker.finished(self.peer_finished))
+            }
             Job::Talk { messages, .. } => {
                 self.said == *messages && self.received == self.output_end()
             }
@@ -99,6 +115,9 @@ impl Script {
 
     /// What it says: the bytes from `offset` on.
     pub(super) fn speak(&self, offset: u64, into: &mut [u8]) {
+        if let Some(asker) = &self.asker {
+            return asker.speak(offset, into);
+        }
         for (byte, at) in into.iter_mut().zip(offset..) {
             *byte = match self.job {
                 Job::Fetch { .. } => self.asked.get(at as usize).copied().unwrap_or(0),
@@ -106,7 +125,10 @@ impl Script {
                 | Job::Upload { .. }
                 | Job::Chargen { .. }
                 | Job::Talk { .. }
+                | Job::Burst { .. }
+                | Job::Http { .. }
                 | Job::Abort { .. } => content::said(self.id, at),
+                Job::Dawdle { .. } => content::endless_request(at),
             };
         }
     }
@@ -123,6 +145,9 @@ impl Script {
     }
 
     fn check(&mut self, content: &Content, byte: u8) -> Result<(), String> {
+        if let Some(asker) = &mut self.asker {
+            return asker.hear(byte);
+        }
         let at = self.received;
         let expected = match self.job {
             Job::Echo { .. } | Job::Talk { .. } | Job::Abort { .. } if at >= self.output_end() => {
@@ -131,7 +156,10 @@ impl Script {
             Job::Echo { .. } | Job::Talk { .. } | Job::Abort { .. } => content::said(self.id, at),
             Job::Upload { .. } => return Err(format!("discard says {byte:#04x}")),
             Job::Chargen { .. } => content::chargen(at),
-            Job::Fetch { .. } => return self.check_answer(content, byte),
+            Job::Fetch { .. } | Job::Burst { .. } | Job::Http { .. } => {
+                return self.check_answer(content, byte);
+            }
+            Job::Dawdle { .. } => content::TOO_LATE.get(at as usize).copied().unwrap_or(byte),
         };
         if byte == expected {
             Ok(())
@@ -202,12 +230,16 @@ impl Script {
     pub(super) fn hear_end(&mut self, now: u64) -> Result<(), String> {
         self.peer_finished = true;
         self.tick(now);
+        if let Some(asker) = &mut self.asker {
+            return asker.hear_end();
+        }
         let complete = match &self.job {
             Job::Echo { bytes, .. } => self.received == *bytes,
             Job::Upload { .. } => true,
             Job::Fetch { requests, .. } => self.answered == requests.len(),
             Job::Talk { .. } => self.finished(),
-            Job::Chargen { .. } | Job::Abort { .. } => false,
+            Job::Dawdle { .. } => self.received > content::TOO_LATE.len() as u64,
+            Job::Burst { .. } | Job::Chargen { .. } | Job::Abort { .. } | Job::Http { .. } => false,
         };
         let received = self.received;
         if complete { Ok(()) } else { Err(format!("the stream ends early, at {received}")) }
@@ -217,7 +249,13 @@ impl Script {
     pub(super) fn aborts(&self) -> bool {
         match self.job {
             Job::Chargen { bytes } | Job::Abort { bytes } => self.received >= bytes,
-            Job::Echo { .. } | Job::Upload { .. } | Job::Fetch { .. } | Job::Talk { .. } => false,
+            Job::Echo { .. }
+            | Job::Upload { .. }
+            | Job::Fetch { .. }
+            | Job::Burst { .. }
+            | Job::Dawdle { .. }
+            | Job::Http { .. }
+            | Job::Talk { .. } => false,
         }
     }
 
@@ -242,6 +280,13 @@ impl Script {
             } else {
                 self.next_say = 0;
             }
+        }
+        if let Job::Dawdle { pause_us } = self.job
+            && !self.peer_finished
+            && now >= self.next_say
+        {
+            self.said += 1;
+            self.next_say = now + pause_us * 1000;
         }
         self.take(now);
     }
@@ -275,12 +320,20 @@ impl Script {
             {
                 self.next_say
             }
+            Job::Dawdle { .. } if !self.peer_finished => self.next_say,
             _ => u64::MAX,
         };
         let read =
             if self.read.taken < self.received { self.read.since + READ_EVERY } else { u64::MAX };
         say.min(read)
     }
+}
+
+/// A burst is a fetch of the same thing again and again.
+fn task(job: &Job) -> Job {
+    let Job::Burst { requests } = *job else { return job.clone() };
+    let request = Request { file: 0, range: None };
+    Job::Fetch { requests: vec![request; requests as usize], pipelined: true, half_close: false }
 }
 
 fn check_head(head: &[u8], content: &Content, request: &Request) -> Result<(), String> {

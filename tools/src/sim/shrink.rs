@@ -7,7 +7,7 @@ use super::run::{Tell, run};
 use super::watch::Watch;
 use super::world::Violation;
 
-/// Who watches each run.
+/// The watcher of each run.
 pub type Watcher = fn(&Plan) -> Box<dyn Watch>;
 
 /// Runs that the search may take.

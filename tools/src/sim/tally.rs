@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     counts: BTreeMap<&'static str, u64>,
+    most: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -14,6 +15,12 @@ impl Tally {
         if count > 0 {
             *self.counts.entry(what).or_default() += count;
         }
+    }
+
+    /// There was so much of `what` at one time.
+    pub fn most(&mut self, what: &'static str, amount: u64) {
+        let most = self.most.entry(what).or_default();
+        *most = amount.max(*most);
     }
 
     /// How often `what` happened.
@@ -27,6 +34,14 @@ impl Tally {
         for (what, count) in &other.counts {
             self.add(what, *count);
         }
+        for (what, amount) in &other.most {
+            self.most(what, *amount);
+        }
+    }
+
+    /// The most that there was at one time, by name.
+    pub fn peaks(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.most.iter().map(|(what, amount)| (*what, *amount))
     }
 
     /// Everything that was counted, by name.

@@ -13,6 +13,8 @@ pub(super) struct Cuts {
     link: [[u32; 2]; 2],
     carrier: [u32; 2],
     arbiter: [u32; 2],
+    /// What would pass a host's TUN.
+    tun: [u32; 2],
     /// Between the two nodes, on both networks.
     estranged: u32,
     /// By machine and way.
@@ -26,6 +28,7 @@ impl Cuts {
             link: [[0; 2]; 2],
             carrier: [0; 2],
             arbiter: [0; 2],
+            tun: [0; 2],
             estranged: 0,
             machines: vec![[0; 2]; machines],
         }
@@ -49,6 +52,10 @@ impl Cuts {
 
     pub(super) const fn carrier_lost(&self, host: usize) -> bool {
         self.carrier[host] > 0
+    }
+
+    pub(super) const fn unfit(&self, host: usize) -> bool {
+        self.tun[host] > 0
     }
 
     pub(super) const fn estranged(&self) -> bool {
@@ -157,6 +164,23 @@ impl World {
                 self.hosts[host].disk_busy.set(true);
                 self.relief_after(fault, host, for_us);
             }
+            Trouble::Unfit { node, for_us } => {
+                let host = self.resolve(node);
+                self.cuts.tun[host] += 1;
+                self.post_fitness(host);
+                self.relief_after(fault, host, for_us);
+            }
+            Trouble::LanMtu { node, mtu, for_us } => {
+                let host = self.resolve(node);
+                self.hosts[host].mtus.push(mtu);
+                self.host_mtu_changes();
+                self.relief_after(fault, host, for_us);
+            }
+            Trouble::Slip { node, slip, for_us } => {
+                let host = self.resolve(node);
+                self.slip(host, slip, true);
+                self.relief_after(fault, host, for_us);
+            }
             Trouble::Estranged { for_us } => {
                 self.cuts.estranged += 1;
                 self.relief_after(fault, 0, for_us);
@@ -171,12 +195,16 @@ impl World {
                 self.relief_after(fault, 0, for_us);
             }
             Trouble::BackendDies { backend, restart_us } => {
-                self.backend_ends(backend, true);
+                self.backend_ends(backend, true, false);
                 self.revive_after(backend, restart_us);
             }
             Trouble::BackendPoweroff { backend, restart_us } => {
-                self.backend_ends(backend, false);
+                self.backend_ends(backend, false, false);
                 self.revive_after(backend, restart_us);
+            }
+            Trouble::BackendFalls { backend, stage, requests, orderly, restart_us } => {
+                let fuse = super::http::Fuse { requests, stage, orderly, restart_us };
+                self.desk.lay(backend, fuse);
             }
             Trouble::CutBackend { backend, way, for_us } => {
                 self.cut_backend(backend, way, true);
@@ -266,7 +294,7 @@ impl World {
         if let Some(backend) = self.backends.get(backend) {
             count(&mut self.cuts.machines[backend.machine], way, cut);
         }
-        self.backend_is_troubled(backend);
+        self.backend_is_cut(backend, cut);
     }
 
     fn revive_after(&mut self, backend: usize, restart_us: u64) {
@@ -290,6 +318,7 @@ impl World {
             return;
         }
         state.heard_at = self.now;
+        state.meter.pause();
         state.turn_at = u64::MAX;
         state.note(self.now, "---- goes on ----");
         self.promise_after_thaw(host);
@@ -330,6 +359,18 @@ impl World {
             Trouble::Storm { .. } => self.weather = self.plan.lan,
             Trouble::BeatLoss { wire, .. } => self.set_beat_loss(wire, 0),
             Trouble::BusyDisk { .. } => self.free_disk(host),
+            Trouble::Unfit { .. } => {
+                self.cuts.tun[host] = self.cuts.tun[host].saturating_sub(1);
+                self.post_fitness(host);
+            }
+            Trouble::LanMtu { mtu, .. } => {
+                let mtus = &mut self.hosts[host].mtus;
+                if let Some(at) = mtus.iter().position(|known| *known == mtu) {
+                    mtus.swap_remove(at);
+                }
+                self.host_mtu_changes();
+            }
+            Trouble::Slip { slip, .. } => self.slip(host, slip, false),
             Trouble::Estranged { .. } => {
                 self.cuts.estranged = self.cuts.estranged.saturating_sub(1);
                 self.kick_streams();
@@ -346,6 +387,7 @@ impl World {
             | Trouble::Poweroff { .. }
             | Trouble::BackendDies { .. }
             | Trouble::BackendPoweroff { .. }
+            | Trouble::BackendFalls { .. }
             | Trouble::ResetLink
             | Trouble::WallJump { .. }
             | Trouble::Replay { .. }
@@ -364,16 +406,22 @@ impl World {
     pub fn heal(&mut self) {
         self.say(|| "EVERYTHING HEALS".to_owned());
         self.healed = true;
+        self.backends_recover();
+        self.desk.clear_fuses();
         self.cuts = Cuts { carrier: self.cuts.carrier, ..Cuts::new(self.machines.len()) };
         let Weather { delay_us, jitter_us, rate, .. } = self.plan.lan;
         self.weather = Weather { delay_us, jitter_us, rate, ..Weather::FAIR };
         self.beat_loss = [0; 2];
         self.streams.unstall_all();
+        self.hosts.iter_mut().for_each(|host| host.mtus.clear());
+        self.host_mtu_changes();
+        self.mend_slips();
         for host in 0..2 {
             self.hosts[host].fuse = None;
             if core::mem::take(&mut self.cuts.carrier[host]) > 0 {
                 self.post_carrier(host, true);
             }
+            self.post_fitness(host);
             self.thaw(host);
             self.free_disk(host);
             self.post(1000, Event::Start { host });

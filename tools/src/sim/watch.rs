@@ -1,4 +1,4 @@
-//! Who watches a world.
+//! Watchers of a world.
 
 use crate::oracle::{Invariant, Oracle, Sight};
 

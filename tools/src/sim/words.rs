@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::plan::{Target, Trouble, Way, Weather, Wire};
+use super::plan::{Slip, Target, Trouble, Way, Weather, Wire};
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,6 +75,19 @@ impl fmt::Display for Trouble {
             Self::BusyDisk { node, for_us } => {
                 write!(f, "the disk of {node} keeps everybody waiting{}", For(for_us))
             }
+            Self::Unfit { node, for_us } => {
+                write!(f, "the host of {node} carries nothing for the service{}", For(for_us))
+            }
+            Self::LanMtu { node, mtu, for_us } => {
+                write!(f, "the LAN interface of {node} carries {mtu} bytes{}", For(for_us))
+            }
+            Self::Slip { node, slip, for_us } => {
+                let what = match slip {
+                    Slip::Alone => "without another node",
+                    Slip::Services => "with other services",
+                };
+                write!(f, "{node} is started anew {what}{}", For(for_us))
+            }
             Self::Estranged { for_us } => {
                 write!(f, "the nodes do not reach each other on either network{}", For(for_us))
             }
@@ -87,6 +100,11 @@ impl fmt::Display for Trouble {
             }
             Self::BackendPoweroff { backend, restart_us } => {
                 write!(f, "the host of backend {backend} loses its power{}", Again(restart_us))
+            }
+            Self::BackendFalls { backend, stage, requests, orderly, restart_us } => {
+                write!(f, "the process of backend {backend} dies after {requests} more requests")?;
+                write!(f, ", at {stage:?}{}", if orderly { ", in order" } else { "" })?;
+                write!(f, "{}", Again(restart_us))
             }
             Self::CutBackend { backend, way, for_us } => {
                 write!(f, "backend {backend} is cut off{}{}", Only(way), For(for_us))

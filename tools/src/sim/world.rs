@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::arbiter::Arbiter;
-use super::backend::{Backend, Kind as Behind, RELAYS, narrowest};
+use super::backend::{Backend, Kind as Behind, RelaysPlan, narrowest, served};
 use super::client::{Endpoint, Foreign, Outgoing, Own, Standing};
 use super::content::Content;
 use super::dice::{Place, dice};
 use super::fragments::Jigsaw;
 use super::host::Host;
+use super::http::{Desk, Sightings};
 use super::lan::{BACKENDS, Machine, SERVICE};
 use super::link::Streams;
 use super::packets::Reader;
@@ -32,7 +33,6 @@ use super::trouble::Cuts;
 use super::watch::Watch;
 use super::weather::Line;
 use crate::oracle::{Facts, File, Invariant, Kind as Answers, NodeId, Service, Sight};
-use standin::engine::PACKET_BUFFER;
 use standin::role::{Ask, Path, Reply};
 use standin::wire::ChecksumState;
 
@@ -52,6 +52,10 @@ pub(super) enum Event {
     Beat { host: usize, path: Path, bytes: Vec<u8> },
     /// An interface notices.
     Carrier { host: usize, up: bool },
+    /// A host finds out whether it can carry the service.
+    Fitness { host: usize },
+    /// A host tells its engine what its LAN interface carries.
+    Mtu { host: usize },
     /// An IP packet reaches a machine.
     ToMachine { machine: usize, from: usize, packet: Vec<u8> },
     /// An Ethernet frame reaches a machine.
@@ -139,6 +143,9 @@ pub struct World {
     pub(super) offers: BTreeMap<u32, (usize, u64)>,
     pub(super) clients: Vec<Client>,
     pub(super) by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
+    /// What is noted of HTTP, and what has become of that.
+    pub(super) desk: Desk,
+    pub(super) sightings: Sightings,
     pub(super) streams: Streams,
     pub(super) arbiter: Arbiter,
     /// Packets in pieces.
@@ -158,7 +165,6 @@ pub struct World {
     /// Faults are over: everything has to come to a good end.
     pub(super) healed: bool,
     pub(super) content: Arc<Content>,
-    pub(super) buffer: Vec<u8>,
     pub(super) tally: Tally,
     trace: Trace,
     watch: Box<dyn Watch>,
@@ -169,6 +175,8 @@ pub struct World {
     pub(super) violation: Option<Violation>,
     /// Outputs of engines so far: places where a crash can strike.
     pub(super) outputs: [u64; 2],
+    /// Connections that were reset for want of memory, and whose clients have not heard of it yet.
+    pub(super) greedy: u64,
     /// When whoever stalled may be attached again, by the primary's own word.
     pub(super) shunned_until: u64,
 }
@@ -187,6 +195,7 @@ impl World {
         );
         let first = plan.machines.len();
         let backend = |(index, plan): (usize, &_)| Backend::new(seed, index, first + index, *plan);
+        let http = plan.relays.iter().filter_map(|relays| relays.http);
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
@@ -198,6 +207,8 @@ impl World {
             offers: BTreeMap::new(),
             clients: Vec::new(),
             by_ends: BTreeMap::new(),
+            desk: Desk::new(http.flat_map(|http| http.editions.into_iter().flatten())),
+            sightings: Sightings::default(),
             streams: Streams::new(seed),
             arbiter: Arbiter::new(seed),
             jigsaw: Jigsaw::default(),
@@ -210,7 +221,6 @@ impl World {
             promise: Promise::default(),
             healed: false,
             content: Arc::new(Content::new()),
-            buffer: vec![0; PACKET_BUFFER],
             tally: Tally::default(),
             trace: Trace::new(),
             watch,
@@ -218,6 +228,7 @@ impl World {
             reader: None,
             violation: None,
             outputs: [0; 2],
+            greedy: 0,
             shunned_until: 0,
             plan,
         };
@@ -246,27 +257,36 @@ impl World {
     /// What an observer knows beforehand.
     #[must_use]
     pub fn facts(plan: &Plan) -> Facts {
-        let service = |(port, kind): (u16, standin::service::Kind)| {
+        let service = |service: standin::engine::ServicePort| {
             use standin::service::Kind;
-            let kind = match kind {
+            let kind = match service.kind {
                 Kind::Echo => Answers::Echo,
                 Kind::Discard => Answers::Discard,
                 Kind::Chargen => Answers::Chargen,
                 Kind::Files { .. } => Answers::Files,
+                Kind::Join(_) | Kind::Exchange(..) => {
+                    unreachable!("the pair's own services join nobody")
+                }
             };
-            Service { port, kind }
+            Service { port: service.port, kind }
         };
         let relay = |(port, kind): (u16, Behind)| {
             let kind = match kind {
                 Behind::Echo => Answers::Echo,
                 Behind::Discard => Answers::Discard,
                 Behind::Chargen => Answers::Chargen,
+                Behind::Http => Answers::Others,
             };
             Service { port, kind }
         };
-        let addresses = BACKENDS.into_iter().flatten();
-        let backends =
-            addresses.flat_map(|address| RELAYS.map(|(port, _)| SocketAddr::new(address, port)));
+        let backends = |relays: &RelaysPlan| -> Vec<SocketAddr> {
+            let of = |address| served(relays).map(move |(port, _)| SocketAddr::new(address, port));
+            BACKENDS.into_iter().flatten().flat_map(of).collect()
+        };
+        let services = super::host::services(&plan.pair).into_iter();
+        let spliced = plan.relays.iter().filter(|relays| !relays.dials());
+        let joins = plan.relays.iter().filter(|relays| relays.dials());
+        let joined = joins.clone().flat_map(|relays| served(relays).map(relay));
         let content = Content::new();
         let file = |(name, bytes): (String, &[u8])| File {
             path: format!("/{name}"),
@@ -275,9 +295,10 @@ impl World {
         Facts {
             addresses: SERVICE.to_vec(),
             macs: [0, 1].map(|host| super::host::mac(host).0),
-            services: super::host::SERVICES.map(service).to_vec(),
-            relays: plan.relays.iter().flat_map(|_| RELAYS.map(relay)).collect(),
-            backends: plan.relays.iter().flat_map(|_| backends.clone()).collect(),
+            services: services.map(service).chain(joined).collect(),
+            relays: spliced.clone().flat_map(|relays| served(relays).map(relay)).collect(),
+            backends: spliced.flat_map(backends).collect(),
+            dialled: joins.flat_map(backends).collect(),
             files: content.iter().map(file).collect(),
             mtu: plan.pair.mtu,
             offload: plan.pair.offload,
@@ -398,6 +419,7 @@ impl World {
                 (13, node(n) ^ flags ^ epoch << 3, &[])
             }
             Sight::Excused { client, .. } => (14, client.port().into(), &[]),
+            Sight::Breakable { client, .. } => (15, client.port().into(), &[]),
         };
         self.trace.add(self.now, kind, who, bytes);
         self.tell_of_packet(sight);
@@ -458,6 +480,8 @@ impl World {
             Event::Frame { host, frame } => self.frame_reaches_host(host, frame),
             Event::Beat { host, path, bytes } => self.beat_reaches_host(host, path, bytes),
             Event::Carrier { host, up } => self.carrier_changes(host, up),
+            Event::Fitness { host } => self.fitness_is_known(host),
+            Event::Mtu { host } => self.host_mtu_is_known(host),
             Event::ToMachine { machine, from, packet } => {
                 self.packet_reaches_machine(machine, from, &packet);
             }
@@ -489,7 +513,8 @@ impl World {
             Job::Echo { .. } | Job::Talk { .. } | Job::Abort { .. } => 7,
             Job::Upload { .. } => 9,
             Job::Chargen { .. } => 19,
-            Job::Fetch { .. } => 80,
+            Job::Fetch { .. } | Job::Burst { .. } | Job::Dawdle { .. } => 80,
+            Job::Http { journal, .. } => 80 + u16::from(journal),
         };
         let port = if plan.relay { port + 7000 } else { port };
         let machine = &self.machines[self.clients[client].machine];
@@ -497,13 +522,14 @@ impl World {
         let local = SocketAddr::new(machine.addresses[family], 40_000 + plan.id);
         let ends = (local, SocketAddr::new(SERVICE[family], port));
         let random = dice(self.plan.seed, Place::Client(plan.id)).u64(..);
-        let (now, mtu, content) = (self.now, self.plan.pair.mtu, &self.content);
+        let (now, mtu) = (self.now, self.plan.pair.mtu);
+        let known = (&self.content, &self.desk);
         let endpoint: Box<dyn Endpoint> = match plan.stack {
-            Stack::Own => Box::new(Own::new(now, &plan, ends, mtu, content, random)),
+            Stack::Own => Box::new(Own::new(now, &plan, ends, mtu, known, random)),
             Stack::Foreign => {
                 // It does not discover what the path behind a relay carries.
                 let mtu = if plan.relay { narrowest(&self.plan) } else { mtu };
-                Box::new(Foreign::new(now, &plan, ends, mtu, content, random))
+                Box::new(Foreign::new(now, &plan, ends, mtu, known, random))
             }
         };
         if plan.reads > 0 {
@@ -540,6 +566,7 @@ impl World {
         {
             self.machine_sends(self.clients[client].machine, outgoing);
         }
+        self.settle_desk();
         self.note_standing(client);
         let now = self.now;
         let state = &mut self.clients[client];
@@ -592,7 +619,7 @@ impl World {
         let Some(endpoint) = &state.endpoint else { return };
         state.counted = true;
         if no_room && !state.answered && matches!(endpoint.standing(), Standing::Lost(_)) {
-            // Who finds the table full until its patience ends never had a connection.
+            // A client that finds the table full until its patience ends never had a connection.
             state.excused = Some("it was never let in: the table was full");
         }
         if no_backend && matches!(endpoint.standing(), Standing::Lost(_)) {
@@ -616,7 +643,7 @@ impl World {
         for client in 0..self.clients.len() {
             let state = &mut self.clients[client];
             let Some(endpoint) = &state.endpoint else { continue };
-            // Who is done is excused, too: the pair may still hold its connection.
+            // A client that is done is excused, too: the pair may still hold its connection.
             any |= state.excused.is_none();
             state.excused.get_or_insert(why);
             // Told each time: who had sent no more than a SYN had no connection the last time.

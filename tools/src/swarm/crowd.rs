@@ -115,7 +115,7 @@ impl Swarm {
     pub fn finish(&mut self, now: Instant) {
         match self.phase {
             Phase::Opening => {
-                // Who has not begun will not.
+                // A member that has not begun will not.
                 self.plan.count = self.members.len() as u32;
                 self.report.connections = self.plan.count.into();
                 self.plan.hold = Some(Duration::ZERO);
@@ -161,7 +161,8 @@ impl Swarm {
 
     /// Lets everybody act whose time has come.
     pub fn turn(&mut self, now: Instant) {
-        while let Some(index) = self.wheel.expired(now) {
+        let mut looks = usize::MAX;
+        while let Some(index) = self.wheel.expired(now, &mut looks) {
             self.on_alarm(now, index);
         }
         match self.phase {

@@ -19,11 +19,17 @@ pub(super) enum Mode {
     Fetch,
     /// The same, but closes its side as soon as it has asked.
     FetchHalfClosed,
+    /// Asks so often for the head of `big.bin`, all at once, and closes when it has that many.
+    Heads(u64),
     /// Says what it is told to, and expects it back.
     Talk,
+    /// Says so much of a text as it is told to, keeps what it hears, and closes when it hears the end.
+    Speak(&'static [u8]),
 }
 
 const REQUEST: &[u8] = b"GET /big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+const HEAD: &[u8] = b"HEAD /big.bin HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -34,6 +40,8 @@ pub(super) struct Client {
     wrong: Option<u64>,
     head: Vec<u8>,
     said: u64,
+    /// It leaves unread what comes.
+    pub(super) hoards: bool,
     pub(super) last_progress: Instant,
     pub(super) longest_gap: Duration,
 }
@@ -77,7 +85,8 @@ impl Client {
                 tcb.set_output_end(REQUEST.len() as u64);
                 tcb.finish();
             }
-            Mode::Chargen(_) | Mode::Talk => {}
+            Mode::Heads(count) => tcb.set_output_end(count * HEAD.len() as u64),
+            Mode::Chargen(_) | Mode::Talk | Mode::Speak(_) => {}
         }
         Self {
             tuple,
@@ -87,6 +96,7 @@ impl Client {
             wrong: None,
             head: Vec::new(),
             said: 0,
+            hoards: false,
             last_progress: now,
             longest_gap: Duration::ZERO,
         }
@@ -99,6 +109,12 @@ impl Client {
         if last {
             self.tcb.finish();
         }
+    }
+
+    /// Reads what it has left unread.
+    pub(super) fn read_on(&mut self) {
+        self.hoards = false;
+        self.tcb.set_consumed(self.received);
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -117,7 +133,7 @@ impl Client {
             return false;
         }
         let before = (self.received, self.tcb.acked());
-        let Self { tcb, received, wrong, mode, head, tuple, .. } = self;
+        let Self { tcb, received, wrong, mode, head, tuple, hoards, .. } = self;
         tcb.on_segment(now, &segment, &mut |bytes| {
             for &byte in bytes {
                 if !expected(*mode, tuple.local.port(), *received, byte, head) && wrong.is_none() {
@@ -127,10 +143,11 @@ impl Client {
             }
         });
         // A content reader of an endless stream stops reading, and the window closes.
-        if !matches!(*mode, Mode::Chargen(total) if *received >= total) {
+        if !matches!(*mode, Mode::Chargen(total) if *received >= total) && !*hoards {
             tcb.set_consumed(*received);
         }
-        if tcb.peer_finished() && *mode == Mode::Fetch {
+        let has_all = matches!(*mode, Mode::Heads(count) if *received == count * head.len() as u64);
+        if (tcb.peer_finished() && matches!(*mode, Mode::Fetch | Mode::Speak(_))) || has_all {
             tcb.finish();
         }
         if (self.received, self.tcb.acked()) != before {
@@ -147,6 +164,8 @@ impl Client {
             payload = range
                 .map(|offset| match mode {
                     Mode::Fetch | Mode::FetchHalfClosed => REQUEST[offset as usize],
+                    Mode::Heads(_) => HEAD[offset as usize % HEAD.len()],
+                    Mode::Speak(text) => text[offset as usize],
                     Mode::Echo(_) | Mode::Upload(_) | Mode::Chargen(_) | Mode::Talk => {
                         byte(port, offset)
                     }
@@ -170,12 +189,21 @@ impl Client {
         matches!(self.tcb.state(), State::TimeWait | State::Closed)
     }
 
+    /// Whether its connection was reset: those that end in order linger.
+    pub(super) fn was_reset(&self) -> bool {
+        self.tcb.state() == State::Closed
+    }
+
     pub(super) fn is_done(&self) -> bool {
         match self.mode {
             Mode::Chargen(total) => self.received >= total,
-            Mode::Echo(_) | Mode::Upload(_) | Mode::Fetch | Mode::FetchHalfClosed | Mode::Talk => {
-                self.has_ended()
-            }
+            Mode::Echo(_)
+            | Mode::Upload(_)
+            | Mode::Fetch
+            | Mode::FetchHalfClosed
+            | Mode::Heads(_)
+            | Mode::Speak(_)
+            | Mode::Talk => self.has_ended(),
         }
     }
 
@@ -187,7 +215,12 @@ impl Client {
                 assert_eq!((self.received, self.tcb.acked()), (0, total), "{}", self.story())
             }
             Mode::Talk => assert_eq!(self.received, self.said, "{}", self.story()),
+            Mode::Heads(count) => {
+                assert!(self.head.starts_with(b"HTTP/1.1 200 "), "{}", self.story());
+                assert_eq!(self.received, count * self.head.len() as u64, "{}", self.story());
+            }
             Mode::Chargen(total) => assert!(self.received >= total),
+            Mode::Speak(_) => {}
             Mode::Fetch | Mode::FetchHalfClosed => {
                 let body = self
                     .head
@@ -215,6 +248,11 @@ impl Client {
         self.wrong
     }
 
+    /// What it has heard, of a text.
+    pub(super) fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.head).into_owned()
+    }
+
     /// Bytes received so far.
     pub(super) fn received(&self) -> u64 {
         self.received
@@ -232,7 +270,15 @@ fn expected(mode: Mode, port: u16, offset: u64, value: u8, head: &mut Vec<u8>) -
         Mode::Echo(_) | Mode::Talk => value == byte(port, offset),
         Mode::Upload(_) => false,
         Mode::Chargen(_) => value == chargen(offset),
-        Mode::Fetch | Mode::FetchHalfClosed => {
+        // Every head is as the first one.
+        Mode::Heads(_) if head.ends_with(b"\r\n\r\n") => {
+            value == head[(offset % head.len() as u64) as usize]
+        }
+        Mode::Speak(_) => {
+            head.push(value);
+            true
+        }
+        Mode::Fetch | Mode::FetchHalfClosed | Mode::Heads(_) => {
             if !head.ends_with(b"\r\n\r\n") {
                 head.push(value);
                 return true;

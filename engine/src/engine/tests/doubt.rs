@@ -48,7 +48,10 @@ fn all_are_told(world: &mut World) {
     assert_eq!(world.backend_connections(), [0, 0], "the other end of a splice, too");
     let quiet = world.engine(0);
     let before = quiet.stats.packets_out;
-    assert!(!quiet.questions.is_due() && quiet.questions.deadline() == crate::time::Instant::NEVER);
+    assert!(
+        !quiet.as_owner().questions.is_due()
+            && quiet.as_owner().questions.deadline() == crate::time::Instant::NEVER
+    );
     world.run_for(Duration::from_millis(900));
     let after = world.engine(0).stats.packets_out;
     // Checks of the backends go on.

@@ -4,6 +4,7 @@
 use super::client::Mode;
 use super::traps::packet;
 use super::world::{CHARGEN, DISCARD, ECHO, FILES, RELAYED, World, service_address, trusted};
+use crate::engine::Notice;
 use crate::engine::connection::Body;
 use crate::engine::replicate::Stall;
 use crate::ids::{ConnId, Lsn};
@@ -155,10 +156,10 @@ fn what_no_standby_can_be_told_of_is_counted_for_one_standby_and_until_it_ends()
     engine.expose(id);
     engine.expose(id);
     assert_eq!(audited(engine), 1);
-    engine.begin_session();
+    engine.part_from_standby();
     assert_eq!(audited(engine), 0, "of the last standby");
     engine.expose(id);
-    engine.end(id, crate::tcp::CloseCause::Done);
+    engine.end(now, id, crate::tcp::CloseCause::Done);
     assert_eq!(audited(engine), 0);
 }
 
@@ -175,7 +176,7 @@ fn what_an_owner_had_to_say_is_not_said_when_it_owns_again() {
     world.run_until("host 1 owns", |world| world.is_primary(1));
     world.run_for(ms(5));
     world.thaw(0);
-    assert!(!world.is_primary(0) && world.engine(0).outbox.is_empty());
+    assert!(!world.is_primary(0) && world.engine(0).duty.following().is_some());
     world.clients.truncate(1);
     world.finish();
 }
@@ -189,7 +190,7 @@ fn a_splice_that_was_not_confirmed_when_the_address_was_handed_over_goes_on_when
     world.connect(RELAYED + ECHO, Mode::Echo(1000));
     world.run_for(ms(1));
     let now = world.now;
-    assert_eq!(world.engine(0).unconfirmed.len(), 1);
+    assert_eq!(world.engine(0).for_standby().unconfirmed.len(), 1);
     world.hosts[1].deaf = true;
     world.engine(0).on_switchover(now).expect("duplex");
     world.hosts[0].link_lag = Duration::ZERO;
@@ -197,7 +198,8 @@ fn a_splice_that_was_not_confirmed_when_the_address_was_handed_over_goes_on_when
     world.run_until("host 0 owns again", |world| world.is_primary(0));
     world.hosts[1].deaf = false;
     world.cut_lan(1, false);
-    assert!(world.engine(0).unconfirmed.is_empty(), "it waits for a standby that is gone");
+    let released = &world.engine(0).as_owner().released;
+    assert!(released.is_empty(), "it waits for a standby that is gone");
     world.finish();
 }
 
@@ -271,7 +273,7 @@ fn text_is_not_taken_while_the_standby_is_far_behind() {
     world.run_for(ms(100));
     let stats = world.engine(0).stats;
     assert!(stats.backlog_dropped > 0);
-    assert!(world.engine(0).log.backlog_bytes() < 20_000 + 70_000, "{stats:?}");
+    assert!(world.engine(0).for_standby().log.backlog_bytes() < 20_000 + 70_000, "{stats:?}");
     world.kill(1);
     world.finish();
 }
@@ -282,11 +284,12 @@ fn who_stalled_is_let_in_again_after_a_while_and_no_sooner() {
     world.connect(CHARGEN, Mode::Chargen(20_000_000));
     world.connect(ECHO, Mode::Echo(200_000));
     world.hosts[1].deaf = true;
-    world.run_until("alone", |world| world.hosts[0].log.join("").contains("confirms nothing"));
+    let stalled = |notice: &Notice| matches!(notice, Notice::StandbyStalled { .. });
+    world.run_until("alone", |world| world.told(0).any(stalled));
     let since = world.now;
     world.hosts[1].deaf = false;
     world.run_for(Duration::from_secs(9));
-    assert!(!world.is_duplex() && !world.engine(0).attached, "{}", world.story());
+    assert!(!world.is_duplex() && !world.engine(0).is_attached(), "{}", world.story());
     world.run_until("duplex", World::is_duplex);
     assert!((10..15).contains(&(world.now.since(since).as_secs())), "{:?}", world.now);
 }
@@ -307,7 +310,7 @@ fn who_stalls_again_is_kept_away_for_twice_as_long_and_forgiven_in_the_end() {
 
 #[test]
 fn a_standby_owes_from_when_it_was_asked_and_not_for_a_pause_of_ours() {
-    let (mut log, mut out) = (Log::new(), Vec::new());
+    let (mut log, mut out) = (Log::starting_at(Lsn(1)), Vec::new());
     let (start, pause) = (Instant::from_millis(1000), ms(25));
     let mut stall = Stall::new(start);
     let mut look = |log: &Log, millis: u64| stall.lasts(start + ms(millis), log, pause);

@@ -3,9 +3,9 @@
 
 use super::client::Mode;
 use super::world::{ECHO, FILES, World};
-use crate::engine::{LinkInput, Obstacle};
+use crate::engine::{Level, LinkInput, Notice, Obstacle};
 use crate::ids::{Epoch, Node};
-use crate::replica::{Frame, FrameReader, Hello, Versions};
+use crate::replica::{Frame, FrameReader, Hello, Part, Versions};
 use crate::time::Duration;
 
 fn ipv6_disabled() -> Vec<Obstacle> {
@@ -23,12 +23,13 @@ fn a_standby_that_could_not_take_over_is_no_protection_and_the_primary_says_why(
     let mut world = World::duplex();
     on_host(&mut world, 1, ipv6_disabled());
     assert!(!world.is_duplex(), "{}", world.story());
-    let told = "node b cannot carry the service: IPv6 is disabled on this host \
-                (net.ipv6.conf.all.disable_ipv6=1): set it to 0";
-    assert!(world.story().contains(told), "{}", world.story());
+    let obstacles = ipv6_disabled()[0].to_string();
+    let told = Notice::PeerObstacles { peer: Node::B, obstacles };
+    assert!(world.told(0).any(|notice| *notice == told), "{}", world.story());
     on_host(&mut world, 1, Vec::new());
     assert!(world.is_duplex(), "{}", world.story());
-    assert!(world.story().contains("node b can carry the service again"), "{}", world.story());
+    let told = Notice::PeerFit { peer: Node::B };
+    assert!(world.told(0).any(|notice| *notice == told), "{}", world.story());
 }
 
 #[test]
@@ -41,7 +42,8 @@ fn a_standby_says_what_is_in_its_way_to_a_primary_that_it_meets_later() {
     let primary = if world.is_primary(0) { 0 } else { 1 };
     assert!(!world.is_duplex(), "{}", world.story());
     assert_eq!(primary, 0, "an unfit host leaves the address to a fit one\n{}", world.story());
-    assert!(world.story().contains("node b cannot carry"), "{}", world.story());
+    let of_b = |notice: &Notice| matches!(notice, Notice::PeerObstacles { peer: Node::B, .. });
+    assert!(world.told(0).any(of_b), "{}", world.story());
 }
 
 #[test]
@@ -89,7 +91,8 @@ fn a_peer_of_version_3_is_told_nothing_that_it_does_not_know() {
             boot: 99,
             role: 0,
             epoch: Epoch::NONE,
-            config: vec![crate::replica::Part::new("services", 1)],
+            config: if max < 4 { Vec::new() } else { vec![Part::new("services", 1)] },
+            config_3: vec![Part::new("services", 3)],
         };
         let mut bytes = Vec::new();
         Frame::Hello(hello).encode(&mut bytes);
@@ -128,8 +131,10 @@ fn a_standby_whose_mtu_is_smaller_is_no_protection_and_both_logs_name_it() {
     assert!(reason.contains("the LAN's MTU is 1400 on node b and 1500 on node a"), "{reason}");
     let now = world.now;
     assert_eq!(world.engine(0).on_switchover(now), Err(reason));
-    let told = world.story().matches("the hosts of the two nodes differ: the LAN's MTU").count();
-    assert_eq!(told, 2, "{}", world.story());
+    for host in [0, 1] {
+        let differ = |notice: &&Notice| matches!(notice, Notice::HostsDiffer { costs: true, .. });
+        assert_eq!(world.told(host).filter(differ).count(), 1, "{}", world.story());
+    }
     world.engine(1).on_mtu(now, 1500);
     world.run_for(Duration::from_millis(5));
     assert_eq!((why(&mut world, 0), why(&mut world, 1)), (String::new(), String::new()));
@@ -154,7 +159,8 @@ fn whoever_is_not_protected_says_why() {
     world.engine(0).on_replication_carrier(true);
     world.start(1);
     world.run_until("duplex", World::is_duplex);
-    assert!(world.story().contains("synchronised: this node would carry on; 0 connections held"));
+    let synchronised = Notice::Synchronised { connections: 0 };
+    assert!(world.told(1).any(|notice| *notice == synchronised), "{}", world.story());
     assert_eq!(why(&mut world, 1), "");
     on_host(&mut world, 1, ipv6_disabled());
     let reason = why(&mut world, 0);
@@ -188,7 +194,8 @@ fn a_peer_with_another_configuration_is_named_in_the_status_and_rarely_in_the_lo
         ),
         "{reason}"
     );
-    let lines = world.log(0).iter().filter(|line| line.contains("not compatible")).count();
+    let no_partner = |notice: &&Notice| matches!(notice, Notice::Incompatible { .. });
+    let lines = world.told(0).filter(no_partner).count();
     assert!((2..=4).contains(&lines), "{lines} lines\n{}", world.story());
 }
 
@@ -235,8 +242,8 @@ fn an_ordinary_switchover_warns_of_nothing() {
         world.run_until("duplex again", World::is_duplex);
     }
     world.finish();
-    let logs = world.log(0).iter().chain(world.log(1));
-    let warnings: Vec<&String> = logs.filter(|line| line.contains(" Warn ")).collect();
+    let told = world.told(0).chain(world.told(1));
+    let warnings: Vec<&Notice> = told.filter(|notice| notice.level() == Level::Warn).collect();
     assert!(warnings.is_empty(), "{warnings:#?}");
 }
 

@@ -1,16 +1,24 @@
 //! The whole core at work: two engines and clients in one process, failures at chosen moments.
 
+mod budgets;
 mod client;
 mod contents;
 mod doubt;
 mod edges;
+mod exchanges;
+mod greed;
 mod hosts;
+mod joins;
+mod memory;
 mod observer;
 mod parking;
+mod patience;
 mod properties;
 mod relays;
+mod returns;
 mod room;
 mod scenarios;
+mod shares;
 mod traps;
 mod waking;
 mod world;

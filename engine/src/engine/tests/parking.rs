@@ -76,7 +76,7 @@ fn parking_changes_nothing_that_a_client_sees() {
 
 /// Which connections are parked, by slot: the order in which they came.
 fn parked(world: &mut World) -> Vec<bool> {
-    let connections = world.engine(0).table.iter_mut();
+    let connections = world.engine(0).table.iter();
     connections.map(|connection| matches!(connection.body, Body::Parked(_))).collect()
 }
 

@@ -51,7 +51,7 @@ fn port(mode: Mode) -> u16 {
         Mode::Echo(_) | Mode::Talk => ECHO,
         Mode::Upload(_) => DISCARD,
         Mode::Chargen(_) => CHARGEN,
-        Mode::Fetch | Mode::FetchHalfClosed => FILES,
+        Mode::Fetch | Mode::FetchHalfClosed | Mode::Heads(_) | Mode::Speak(_) => FILES,
     }
 }
 

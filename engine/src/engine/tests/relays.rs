@@ -165,7 +165,7 @@ fn who_has_not_announced_passes_nothing_on_and_refuses_nobody() {
     let now = world.now;
     let engine = world.engine(0);
     for (announced, port) in [(false, 40_000), (false, 50_000), (true, 40_000)] {
-        engine.announced = announced;
+        engine.as_owner().announced = announced;
         let mut packet = from_client(port, Flags::ACK);
         let relayed = engine.on_packet(now, VnetHeader::PLAIN, &mut packet);
         assert_eq!((relayed.is_some(), engine.has_packets()), (announced, false));
@@ -184,14 +184,14 @@ fn a_splice_that_begins_during_a_snapshot_is_no_part_of_it() {
     let engine = world.engine(0);
     assert_eq!((engine.relays.len(), engine.relays.slots()), (0, 1));
     engine.attach_standby(now);
-    assert!(!engine.splices.is_told(0));
+    assert!(!engine.for_standby().splices.is_told(0));
 
-    let position = engine.log.appended();
+    let position = engine.for_standby().log.appended();
     engine.on_packet(now, VnetHeader::PLAIN, &mut from_client(50_000, Flags::SYN));
-    assert_eq!(engine.log.appended(), position.next());
-    assert!(engine.splices.is_told(0));
+    assert_eq!(engine.for_standby().log.appended(), position.next());
+    assert!(engine.for_standby().splices.is_told(0));
     engine.advance_snapshot(now);
-    assert_eq!(engine.log.appended(), position.next().next(), "its end alone");
+    assert_eq!(engine.for_standby().log.appended(), position.next().next(), "its end alone");
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn an_error_about_a_splice_is_nobodys_before_the_address_is_announced() {
     let mut icmp = Vec::new();
     write_icmp_error(&error, splice.client.remote.ip(), 64, 1, &mut icmp);
     for announced in [false, true] {
-        engine.announced = announced;
+        engine.as_owner().announced = announced;
         engine.on_packet(now, VnetHeader::PLAIN, &mut icmp.clone());
         assert_eq!(engine.has_packets(), announced);
     }
@@ -431,14 +431,14 @@ fn a_splice_of_which_the_standby_was_not_told_tells_it_no_stage() {
     let now = world.now;
     let engine = world.engine(0);
     engine.attach_standby(now);
-    assert!(!engine.splices.is_told(Relays::slot_of(id)));
-    let position = engine.log.appended();
+    assert!(!engine.for_standby().splices.is_told(Relays::slot_of(id)));
+    let position = engine.for_standby().log.appended();
     engine.replicate_stage(id, crate::relay::Stage::Over);
-    assert_eq!(engine.log.appended(), position, "a record of what it does not know");
+    assert_eq!(engine.for_standby().log.appended(), position, "a record of what it does not know");
     while !engine.advance_splices() {}
-    let told = engine.log.appended();
+    let told = engine.for_standby().log.appended();
     engine.replicate_stage(id, crate::relay::Stage::Over);
-    assert_eq!(engine.log.appended(), told.next());
+    assert_eq!(engine.for_standby().log.appended(), told.next());
 }
 
 #[test]
@@ -479,7 +479,7 @@ fn a_standby_that_joins_is_told_which_backends_are_down() {
     assert_eq!(backends.iter().filter(|backend| !backend.up).count(), 8);
     let engine = world.engine(0);
     engine.link.version = 3;
-    let position = engine.log.appended();
+    let position = engine.for_standby().log.appended();
     engine.replicate_backends();
-    assert_eq!(engine.log.appended(), position);
+    assert_eq!(engine.for_standby().log.appended(), position);
 }

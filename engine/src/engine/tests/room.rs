@@ -3,6 +3,7 @@
 use super::client::Mode;
 use super::traps::{packet, to_address};
 use super::world::{CHARGEN, ECHO, FILES, World, service_address};
+use crate::engine::lingering::QUIET;
 use crate::engine::{Engine, PACKET_BUFFER};
 use crate::tcp::State;
 use crate::time::{Duration, Instant};
@@ -76,6 +77,85 @@ fn a_newcomer_by_cookie_finds_room_too() {
     world.finish();
 }
 
+/// Clients that got their reply, and never say that they are done: each leaves a connection in FIN-WAIT-2.
+fn deserters(world: &mut World, ports: core::ops::Range<u16>) {
+    let web = (service_address(), FILES).into();
+    let request = b"GET /nothing HTTP/1.0\r\n\r\n";
+    let after = 100 + request.len() as u32;
+    for port in ports {
+        let next = say(world, packet(port, web, 99, SeqNum(0), Flags::SYN, &[]));
+        let end = say(world, packet(port, web, 100, next, Flags::ACK, request));
+        say(world, packet(port, web, after, end, Flags::ACK, &[]));
+    }
+}
+
+/// A stranger's packet. What follows the last one that came back to it.
+fn say(world: &mut World, packet: Vec<u8>) -> SeqNum {
+    let now = world.now;
+    tell(world.engine(0), now, packet);
+    world.serve(0);
+    world.run_for(Duration::from_millis(5));
+    let last = world.overheard.last().expect("an answer");
+    let ip = parse_ip(last).expect("IP");
+    let (_, _, segment) = parse_tcp(&ip, ChecksumState::Trusted).expect("TCP");
+    segment.seq.add(segment.len())
+}
+
+fn in_fin_wait_2(world: &mut World, host: usize) -> usize {
+    let engine = world.engine(host);
+    let ids: Vec<_> =
+        (0..engine.table.slots()).filter_map(|slot| engine.table.tenant(slot)).collect();
+    let state = |id| Some(engine.table.get_mut(id)?.tcb_mut()?.state());
+    ids.into_iter().filter_map(state).filter(|state| *state == State::FinWait2).count()
+}
+
+/// What was said to them is said, and they say nothing: nobody waits for that while others wait for room.
+#[test]
+fn half_closed_connections_give_way_when_their_clients_have_been_silent_for_long() {
+    let mut world = small();
+    deserters(&mut world, 5000..5000 + ROOM as u16);
+    assert_eq!(in_fin_wait_2(&mut world, 0), ROOM);
+    let index = world.connect(ECHO, Mode::Talk);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(refused(&mut world, 0), (ROOM, 1), "they were here just now");
+    // Its SYN comes again after one, three, seven and fifteen seconds.
+    world.run_for(Duration::from_secs(16));
+    assert_eq!(in_fin_wait_2(&mut world, 0), ROOM - 1, "one has made room, and no more");
+    world.say(index, 1000, false);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.clients[index].received(), 1000);
+
+    // Its heir knows them, too.
+    world.kill(0);
+    world.run_until("host 1 owns", |world| world.is_primary(1));
+    world.run_for(QUIET);
+    assert_eq!(in_fin_wait_2(&mut world, 1), ROOM - 1);
+    for _ in 1..ROOM {
+        world.connect(ECHO, Mode::Talk);
+        world.run_for(Duration::from_millis(5));
+    }
+    assert_eq!((in_fin_wait_2(&mut world, 1), refused(&mut world, 1)), (0, (ROOM, 0)));
+    world.say(index, 1000, false);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.clients[index].received(), 2000, "those in use do not");
+}
+
+/// Whoever is done, and to whose client all has been said but its last acknowledgment is missing.
+#[test]
+fn a_client_that_is_gone_before_its_last_word_gives_way() {
+    let mut world = small();
+    let service = (service_address(), ECHO).into();
+    for port in 5000..5000 + ROOM as u16 {
+        let next = say(&mut world, packet(port, service, 99, SeqNum(0), Flags::SYN, &[]));
+        say(&mut world, packet(port, service, 100, next, Flags::ACK | Flags::FIN, &[]));
+    }
+    world.run_for(QUIET);
+    let index = world.connect(ECHO, Mode::Echo(1000));
+    world.run_until("it is served", |world| world.clients[index].has_ended());
+    world.clients[index].assert_good();
+    assert_eq!(refused(&mut world, 0), (ROOM, 0));
+}
+
 /// The list holds who waits and not everybody who ever has.
 #[test]
 fn the_list_of_those_who_wait_does_not_grow() {
@@ -89,10 +169,15 @@ fn the_list_of_those_who_wait_does_not_grow() {
         world.run_for(Duration::from_millis(1500));
     }
     assert_eq!(world.engine(0).table.len(), 0);
-    assert!(world.engine(0).lingering.len() <= 1 && world.engine(1).lingering.len() <= 1);
+    // One in each list.
+    assert!(world.engine(0).lingering.len() <= 2 && world.engine(1).lingering.len() <= 2);
 }
 
-fn tell(engine: &mut Engine, now: Instant, mut bytes: Vec<u8>) -> Option<(SeqNum, Flags)> {
+pub(super) fn tell(
+    engine: &mut Engine,
+    now: Instant,
+    mut bytes: Vec<u8>,
+) -> Option<(SeqNum, Flags)> {
     engine.on_packet(now, VnetHeader::PLAIN, &mut bytes);
     let (mut buffer, mut last) = (vec![0; PACKET_BUFFER], None);
     while let Some(range) = engine.poll_packet(now, &mut buffer) {

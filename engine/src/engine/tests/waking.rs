@@ -39,7 +39,7 @@ fn say_all(world: &mut World, indices: impl Iterator<Item = usize>, last: bool) 
 /// The connections that a host speaks for.
 fn live(world: &mut World, host: usize) -> Vec<ConnId> {
     let table = &mut world.engine(host).table;
-    let live = table.iter_mut().filter(|connection| !matches!(connection.body, Body::Held(_)));
+    let live = table.iter().filter(|connection| !matches!(connection.body, Body::Held(_)));
     live.map(|connection| connection.id).collect()
 }
 
@@ -126,14 +126,13 @@ fn what_is_handed_over_and_comes_back_goes_on() {
     let now = world.now;
     let engine = world.engine(0);
     engine.on_switchover(now).expect("duplex");
-    assert!(!engine.owner && engine.table.len() == 1);
+    assert!(!engine.owns() && engine.table.len() == 1);
     // As the role machine has it when the standby renounces: `role::yielding`.
-    engine.arm_state(now);
-    engine.owner = true;
-    engine.take_back(now);
+    engine.begin_to_own(now);
+    engine.own(now, true);
     assert!(engine.has_packets(), "it acts at once");
     while engine.poll_packet(now, &mut vec![0; PACKET_BUFFER]).is_some() {}
-    assert!(engine.wheel.next().is_some(), "and its timers run");
+    assert!(engine.as_owner().queues.wheel.next().is_some(), "and its timers run");
 }
 
 /// Clients that take whatever comes, at once, and have room for more: whoever serves them is never
@@ -205,7 +204,7 @@ fn busy_crowd(downloads: usize) -> World {
 
 fn take_over(world: &mut World) -> Instant {
     let mut now = world.now;
-    while !world.engine(1).owner {
+    while !world.engine(1).owns() {
         now = now + Duration::from_millis(1);
         assert!(now < world.now + Duration::from_secs(5), "{}", world.story());
         world.engine(1).on_link(now, LinkInput::Closed);
@@ -225,7 +224,7 @@ fn every_download_goes_on_within_a_bounded_number_of_turns() {
         sponge.turn(world.engine(1), now, number, &mut buffer);
     }
     assert_eq!(sponge.first.len(), MANY, "every connection with something outstanding has acted");
-    assert!(world.engine(1).ready.len() == MANY, "and none of them is done");
+    assert!(world.engine(1).as_owner().queues.ready.len() == MANY, "and none of them is done");
 }
 
 #[test]
@@ -248,7 +247,7 @@ fn who_only_has_to_say_that_the_path_is_good_says_it_beside_busy_downloads() {
         };
         let (seq, ack) = (SeqNum(1), SeqNum(2));
         let question = Question { tuple, seq, ack, window: 1, timestamps: None, blind: false };
-        world.engine(1).questions.ask(question);
+        world.engine(1).as_owner().questions.ask(question);
     }
     let (mut sponge, mut buffer) = (Sponge::new(), vec![0; PACKET_BUFFER]);
     for number in 0..40 {

@@ -5,6 +5,7 @@
 //! openers; what they receive is a function of (connection, offset), so a wrong byte shows at once.
 
 use core::cell::Cell;
+use core::mem::take;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -12,11 +13,15 @@ use std::sync::Arc;
 
 use super::client::{Client, Mode};
 use super::observer::Observer;
-use crate::engine::{Action, Engine, LinkInput, PACKET_BUFFER, ServicePort, Setup};
+use crate::engine::{
+    Action, Engine, LinkInput, Notice, Output, PerSource, ServicePort, Setup, Step, Turn,
+};
 use crate::ids::Node;
 use crate::relay;
 use crate::role::{Path, Policy, Timing};
-use crate::service::{ContentId, Facts, Kind, Limits, Lookup, MemoryStore, Read, Store, Verified};
+use crate::service::{
+    ContentId, Facts, Kind, Limits, Lookup, MemoryStore, Patience, Question, Read, Store, Verified,
+};
 use crate::tcp::Settings;
 use crate::time::{Duration, Instant};
 use crate::wire::{ArpPacket, Endpoint, FourTuple, MacAddr, VnetHeader, parse_ip};
@@ -51,14 +56,17 @@ enum Event {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) engine: Option<Engine>,
-    pub(super) log: Vec<String>,
+    told: Vec<(Instant, Notice)>,
     frozen: bool,
     routes: bool,
     lan_cut: bool,
     repl_cut: bool,
     /// Generation of the replication stream that stands.
     link: Option<u64>,
-    deferred: VecDeque<Event>,
+    turn: Turn,
+    /// What has come, and what of it this turn is about.
+    inbox: VecDeque<Event>,
+    event: Option<Event>,
     boots: u64,
     /// Its end of the replication stream takes bytes and does nothing with them.
     pub(super) deaf: bool,
@@ -66,7 +74,6 @@ pub(super) struct Host {
     pub(super) link_lag: Duration,
     /// It falls asleep right before it next claims the address, and does so when it wakes.
     pub(super) sleeps_before_claim: bool,
-    held: Option<Action>,
     /// Whether its disk keeps everybody waiting.
     pub(super) disk_busy: Rc<Cell<bool>>,
     /// What its store has given and nobody has given back.
@@ -119,6 +126,14 @@ impl Store for Disk {
     fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
         self.turn().hash(content)
     }
+
+    fn question(&mut self) -> Question {
+        self.turn().question()
+    }
+
+    fn answered(&mut self) -> Option<Question> {
+        self.turn().answered()
+    }
 }
 
 pub(super) struct World {
@@ -126,13 +141,12 @@ pub(super) struct World {
     pub(super) hosts: [Host; 2],
     pub(super) clients: Vec<Client>,
     /// Servers behind the pair, if a test has started them.
-    backends: [Option<Engine>; 2],
+    backends: [Option<(Engine, Turn)>; 2],
     pub(super) observer: Observer,
     queue: BTreeMap<(Instant, u64), (Target, Event)>,
     serial: u64,
     /// Which host the clients' ARP caches name.
     pub(super) owner: Option<usize>,
-    buffer: Vec<u8>,
     /// Every n-th packet in either direction is lost; 0 loses none.
     pub(super) loss: u64,
     packets: u64,
@@ -140,6 +154,8 @@ pub(super) struct World {
     pub(super) longest: usize,
     /// What came to clients that are none of the world's.
     pub(super) overheard: Vec<Vec<u8>>,
+    /// The most that an engine did in one step of a turn.
+    pub(super) longest_step: u64,
     /// Whether no heartbeat arrives.
     pub(super) beats_lost: bool,
     /// What a test wants otherwise in every engine that starts.
@@ -185,6 +201,7 @@ fn relays() -> Vec<relay::Settings> {
         |address: IpAddr, port| relay::Backend { address: Endpoint::new(address, port), weight: 1 };
     let relay = |port| relay::Settings {
         port: RELAYED + port,
+        mode: relay::Mode::Splice,
         backends: (0..2).flat_map(backend_addresses).map(|ip| backend(ip, port)).collect(),
         check: relay::Check::default(),
         idle: relay::IDLE,
@@ -206,7 +223,7 @@ fn backend_setup(index: u8) -> Setup {
 }
 
 fn setup(node: Node, boot: u64) -> Setup {
-    let port = |port, kind| ServicePort { port, kind };
+    let port = ServicePort::at;
     let mac = match node {
         Node::A => MacAddr([2, 0, 0, 0, 0, 1]),
         Node::B => MacAddr([2, 0, 0, 0, 0, 2]),
@@ -220,7 +237,7 @@ fn setup(node: Node, boot: u64) -> Setup {
             port(ECHO, Kind::Echo),
             port(DISCARD, Kind::Discard),
             port(CHARGEN, Kind::Chargen),
-            port(FILES, Kind::Files { root: 0 }),
+            port(FILES, Kind::Files { root: 0, patience: Patience::ENDLESS }),
         ],
         tcp: Arc::new(Settings::default()),
         limits: Limits::default(),
@@ -229,6 +246,7 @@ fn setup(node: Node, boot: u64) -> Setup {
         isn_key: [7; 16],
         table_key: [9; 16],
         parts: vec![("services".to_owned(), 1)],
+        parts_3: vec![("services".to_owned(), 3)],
         mac,
         router: true,
         mtu: 1500,
@@ -238,6 +256,9 @@ fn setup(node: Node, boot: u64) -> Setup {
         connections_max: 100_000,
         live_max: 0,
         backlog_bytes_max: 64 << 20,
+        memory_max: 256 << 20,
+        // What nobody comes near, so that it is counted, and audited.
+        per_source: PerSource { connections: 1 << 20, rate: 1_000_000 },
         #[cfg(feature = "defects")]
         defect: None,
     }
@@ -247,23 +268,31 @@ impl Host {
     fn new() -> Self {
         Self {
             engine: None,
-            log: Vec::new(),
+            told: Vec::new(),
             frozen: false,
             routes: false,
             lan_cut: false,
             repl_cut: false,
             link: None,
-            deferred: VecDeque::new(),
+            turn: Turn::new(),
+            inbox: VecDeque::new(),
+            event: None,
             boots: 0,
             deaf: false,
             link_lag: Duration::ZERO,
             sleeps_before_claim: false,
-            held: None,
             disk_busy: Rc::default(),
             holds: Rc::default(),
             unhashed: Rc::default(),
             other_copy: false,
         }
+    }
+
+    /// A process ends, and what waited for it is nobody's.
+    fn rest(&mut self) {
+        self.turn = Turn::new();
+        self.inbox.clear();
+        self.event = None;
     }
 
     fn runs(&self) -> bool {
@@ -283,11 +312,11 @@ impl World {
             queue: BTreeMap::new(),
             serial: 0,
             owner: None,
-            buffer: vec![0; PACKET_BUFFER],
             loss: 0,
             packets: 0,
             longest: 0,
             overheard: Vec::new(),
+            longest_step: 0,
             beats_lost: false,
             tweak: |_| (),
         }
@@ -359,7 +388,7 @@ impl World {
         self.hosts[host].engine = None;
         self.hosts[host].frozen = false;
         self.hosts[host].routes = false;
-        self.hosts[host].deferred.clear();
+        self.hosts[host].rest();
         if let Some(link) = self.hosts[host].link.take()
             && !self.hosts[host].repl_cut
         {
@@ -388,8 +417,8 @@ impl World {
 
     /// Whether a host accused its peer of breaking the replication protocol.
     pub(super) fn accused(&self) -> bool {
-        let accuses = |line: &String| line.contains("broke the replication protocol");
-        self.hosts.iter().any(|host| host.log.iter().any(accuses))
+        let accuses = |notice: &Notice| matches!(notice, Notice::PeerBroke(_));
+        self.told(0).chain(self.told(1)).any(accuses)
     }
 
     pub(super) fn freeze(&mut self, host: usize) {
@@ -398,12 +427,6 @@ impl World {
 
     pub(super) fn thaw(&mut self, host: usize) {
         self.hosts[host].frozen = false;
-        if let Some(action) = self.hosts[host].held.take() {
-            self.act(host, action);
-        }
-        while let Some(event) = self.hosts[host].deferred.pop_front() {
-            self.deliver(host, event);
-        }
         self.serve(host);
     }
 
@@ -414,10 +437,6 @@ impl World {
             engine.on_carrier(now, !cut);
             self.serve(host);
         }
-    }
-
-    pub(super) fn cut_repl(&mut self, host: usize, cut: bool) {
-        self.hosts[host].repl_cut = cut;
     }
 
     /// The replication stream breaks, and can be dialed again at once.
@@ -495,8 +514,9 @@ impl World {
     }
 
     /// What a host reported.
-    pub(super) fn log(&self, host: usize) -> &[String] {
-        &self.hosts[host].log
+    /// What a host has told its operator.
+    pub(super) fn told(&self, host: usize) -> impl Iterator<Item = &Notice> {
+        self.hosts[host].told.iter().map(|(_, notice)| notice)
     }
 
     /// Engines that are started from now on are changed by `tweak`.
@@ -519,7 +539,10 @@ impl World {
     pub(super) fn story(&self) -> String {
         let mut story = String::new();
         for (index, host) in self.hosts.iter().enumerate() {
-            story += &format!("host {index}:\n  {}\n", host.log.join("\n  "));
+            story += &format!("host {index}:\n");
+            for (at, notice) in &host.told {
+                story += &format!("  {at:?} {:?} {notice}\n", notice.level());
+            }
             if let Some(engine) = &host.engine {
                 story += &format!("  {:?}\n", engine.status(self.now));
             }
@@ -542,7 +565,7 @@ impl World {
             next = next.min(client.deadline());
         }
         for backend in self.backends.iter().flatten() {
-            next = next.min(backend.deadline());
+            next = next.min(backend.0.deadline());
         }
         next.max(self.now)
     }
@@ -564,7 +587,6 @@ impl World {
         for host in 0..2 {
             let due = self.hosts[host].runs() && self.engine(host).deadline() <= next;
             if due {
-                self.engine(host).on_timer(next);
                 self.serve(host);
                 // A deadline in the past after the timer would spin for ever.
                 if self.engine(host).deadline() <= next {
@@ -573,9 +595,9 @@ impl World {
             }
         }
         for index in 0..2 {
-            let due = self.backends[index].as_ref().is_some_and(|one| one.deadline() <= next);
+            let due = self.backends[index].as_ref().is_some_and(|one| one.0.deadline() <= next);
             if due {
-                self.turn_backend(index, |engine, now| engine.on_timer(now));
+                self.turn_backend(index, None);
             }
         }
         for index in 0..self.clients.len() {
@@ -590,71 +612,104 @@ impl World {
         if self.hosts[host].engine.is_none() {
             return;
         }
-        if self.hosts[host].frozen {
-            self.hosts[host].deferred.push_back(event);
-            return;
-        }
-        self.deliver(host, event);
+        self.hosts[host].inbox.push_back(event);
         self.serve(host);
     }
 
-    fn deliver(&mut self, host: usize, event: Event) {
-        let now = self.now;
-        let link = self.hosts[host].link;
-        let Some(engine) = &mut self.hosts[host].engine else { return };
-        match event {
-            Event::ToNode(packet) => {
-                if self.hosts[host].routes {
-                    let mut packet = packet;
-                    let relayed = engine.on_packet(now, trusted(), &mut packet);
-                    if let Some(relayed) = relayed
-                        && now < engine.speak_until()
-                    {
-                        packet.truncate(relayed.length);
-                        self.leave(host, packet);
-                    }
-                }
-            }
-            Event::Frame(frame) => engine.on_frame(now, &frame),
-            Event::Beat(path, bytes) => engine.on_beat(now, path, &bytes),
-            Event::Connected(generation) => {
-                self.hosts[host].link = Some(generation);
-                engine.on_link(now, LinkInput::Connected);
-            }
-            Event::Data(..) if self.hosts[host].deaf => {}
-            Event::Data(generation, bytes) if link == Some(generation) => {
-                engine.on_link(now, LinkInput::Data(&bytes));
-            }
-            Event::Closed(generation) if link == Some(generation) => {
-                self.hosts[host].link = None;
-                engine.on_link(now, LinkInput::Closed);
-            }
-            Event::Data(..) | Event::Closed(_) => {}
-            Event::Refused => engine.on_link(now, LinkInput::Refused),
-        }
-    }
-
-    /// What `runtime` does after every turn, in its order.
+    /// Turns until there is nothing more to do, with one event a turn.
     pub(super) fn serve(&mut self, host: usize) {
-        for _ in 0..1000 {
-            let mut idle = true;
-            while let Some(action) =
-                self.hosts[host].engine.as_mut().and_then(|engine| engine.poll_action(self.now))
-            {
-                self.act(host, action);
-                idle = false;
-                if self.hosts[host].frozen {
-                    return;
-                }
-            }
-            idle &= !self.send_link(host);
-            idle &= !self.send_packets(host);
-            if idle {
-                self.audit(host);
+        for _ in 0..2000 {
+            if !self.hosts[host].runs() {
                 return;
+            }
+            if self.hosts[host].event.is_none() {
+                self.hosts[host].event = self.hosts[host].inbox.pop_front();
+            }
+            match self.turn(host) {
+                None => return,
+                Some(true) => {}
+                Some(false) if self.hosts[host].inbox.is_empty() => return self.audit(host),
+                Some(false) => {}
             }
         }
         panic!("host {host} never comes to rest\n{}", self.story());
+    }
+
+    /// A turn, or what is left of it. If it comes to its end, whether anything left.
+    fn turn(&mut self, host: usize) -> Option<bool> {
+        let mut busy = false;
+        loop {
+            let state = &mut self.hosts[host];
+            let Some(engine) = &mut state.engine else { return None };
+            let before = engine.work();
+            let step = state.turn.next(engine, self.now);
+            self.longest_step = self.longest_step.max(engine.work() - before);
+            match step {
+                Step::News => {}
+                Step::Output if state.turn.claims() && take(&mut state.sleeps_before_claim) => {
+                    self.freeze(host);
+                    return None;
+                }
+                Step::Output => {
+                    self.let_out(host);
+                    busy = true;
+                }
+                Step::Done { more } => {
+                    state.event = None;
+                    return Some(more || busy);
+                }
+                asked => self.deliver(host, asked),
+            }
+            if let Some(engine) = &self.hosts[host].engine {
+                self.longest_step = self.longest_step.max(engine.work() - before);
+            }
+        }
+    }
+
+    /// Hands the engine the event of this turn when it is asked for.
+    fn deliver(&mut self, host: usize, asked: Step) {
+        let now = self.now;
+        let Host { engine: Some(engine), turn, event, link, deaf, routes, .. } =
+            &mut self.hosts[host]
+        else {
+            return;
+        };
+        let due = |event: &mut Event| match event {
+            Event::ToNode(_) => asked == Step::Packet,
+            Event::Frame(_) => asked == Step::Frame,
+            Event::Beat(..) => asked == Step::Beats,
+            _ => asked == Step::Link,
+        };
+        match event.take_if(due) {
+            Some(Event::ToNode(packet)) if *routes => read_packet(turn, engine, now, &packet),
+            Some(Event::Frame(frame)) => engine.on_frame(now, &frame),
+            Some(Event::Beat(path, bytes)) => engine.on_beat(now, path, &bytes),
+            Some(Event::Connected(generation)) => {
+                *link = Some(generation);
+                engine.on_link(now, LinkInput::Connected);
+            }
+            Some(Event::Data(generation, bytes)) if *link == Some(generation) && !*deaf => {
+                engine.on_link(now, LinkInput::Data(&bytes));
+            }
+            Some(Event::Closed(generation)) if *link == Some(generation) => {
+                *link = None;
+                engine.on_link(now, LinkInput::Closed);
+            }
+            Some(Event::Refused) => engine.on_link(now, LinkInput::Refused),
+            Some(Event::ToNode(_) | Event::Data(..) | Event::Closed(_)) | None => {}
+        }
+    }
+
+    fn let_out(&mut self, host: usize) {
+        let now = self.now;
+        let Host { engine: Some(engine), turn, .. } = &mut self.hosts[host] else { return };
+        let packet = match turn.release(engine, now) {
+            None => return,
+            Some(Output::Action(action)) => return self.act(host, action),
+            Some(Output::Link(bytes)) => return self.send_link(host, bytes),
+            Some(Output::Packet(packet)) => packet[VnetHeader::LEN..].to_vec(),
+        };
+        self.leave(host, packet);
     }
 
     /// Every count of the host's engine is what it counts, and its store's holds are somebody's.
@@ -676,15 +731,8 @@ impl World {
         match action {
             Action::InstallRoutes => self.hosts[host].routes = true,
             Action::RemoveRoutes => self.hosts[host].routes = false,
-            Action::SendFrame { claims: true, .. }
-                if core::mem::take(&mut self.hosts[host].sleeps_before_claim) =>
-            {
-                self.freeze(host);
-                self.hosts[host].held = Some(action);
-            }
             Action::SendFrame { frame, claims } => {
-                let may = !claims || now < self.engine(host).speak_until();
-                if may && !self.hosts[host].lan_cut {
+                if !self.hosts[host].lan_cut {
                     if claims && ArpPacket::parse(&frame).is_ok() {
                         self.owner = Some(host);
                     }
@@ -704,7 +752,6 @@ impl World {
             }
             Action::Dial | Action::Knock => self.dial(host, action == Action::Dial),
             Action::HangUp => {
-                self.send_link(host);
                 if let Some(link) = self.hosts[host].link.take()
                     && !self.hosts[host].repl_cut
                 {
@@ -713,10 +760,7 @@ impl World {
                     self.post(delay, Target::Host(1 - host), Event::Closed(link));
                 }
             }
-            Action::Report(level, line) => {
-                let line = format!("{now:?} {level:?} {line}");
-                self.hosts[host].log.push(line);
-            }
+            Action::Report(notice) => self.hosts[host].told.push((now, notice)),
             Action::Ask(ask) => panic!("host {host} has no arbiter to ask: {ask:?}"),
             Action::Exit(reason) => panic!("host {host} exits: {reason}\n{}", self.story()),
         }
@@ -736,40 +780,12 @@ impl World {
         }
     }
 
-    fn send_link(&mut self, host: usize) -> bool {
-        let now = self.now;
-        let Some(engine) = &mut self.hosts[host].engine else { return false };
-        let bytes = core::mem::take(engine.link_output(now));
-        if bytes.is_empty() {
-            return false;
-        }
+    fn send_link(&mut self, host: usize, bytes: Vec<u8>) {
         let cut = self.hosts.iter().any(|host| host.repl_cut);
         if let (Some(generation), false) = (self.hosts[host].link, cut) {
             let delay = LINK_DELAY + self.hosts[1 - host].link_lag;
             self.post(delay, Target::Host(1 - host), Event::Data(generation, bytes));
         }
-        true
-    }
-
-    fn send_packets(&mut self, host: usize) -> bool {
-        let now = self.now;
-        let Some(engine) = &mut self.hosts[host].engine else { return false };
-        let mut any = false;
-        let mut buffer = core::mem::take(&mut self.buffer);
-        let mut sent = Vec::new();
-        // I3: the gate below the packet writer.
-        while sent.len() < 64
-            && now < engine.speak_until()
-            && let Some(range) = engine.poll_packet(now, &mut buffer)
-        {
-            any = true;
-            sent.push(buffer[range.start + VnetHeader::LEN..range.end].to_vec());
-        }
-        self.buffer = buffer;
-        for packet in sent {
-            self.leave(host, packet);
-        }
-        any
     }
 
     /// A packet leaves a host.
@@ -796,8 +812,8 @@ impl World {
     pub(super) fn start_backend(&mut self, index: usize) {
         let mut engine = Engine::new(backend_setup(index as u8), Box::new(store(false)), self.now);
         engine.on_carrier(self.now, true);
-        self.backends[index] = Some(engine);
-        self.turn_backend(index, |_, _| ());
+        self.backends[index] = Some((engine, Turn::new()));
+        self.turn_backend(index, None);
     }
 
     /// The process of a backend dies; its host lives on and refuses.
@@ -806,8 +822,8 @@ impl World {
         setup.services.clear();
         let mut engine = Engine::new(setup, Box::new(store(false)), self.now);
         engine.on_carrier(self.now, true);
-        self.backends[index] = Some(engine);
-        self.turn_backend(index, |_, _| ());
+        self.backends[index] = Some((engine, Turn::new()));
+        self.turn_backend(index, None);
     }
 
     /// A backend's host loses its power.
@@ -817,30 +833,35 @@ impl World {
 
     /// How many connections each backend has.
     pub(super) fn backend_connections(&self) -> [usize; 2] {
-        let count = |engine: &Engine| engine.status(self.now).connections;
+        let count = |(engine, _): &(Engine, Turn)| engine.status(self.now).connections;
         self.backends.each_ref().map(|backend| backend.as_ref().map_or(0, count))
     }
 
     fn reach_backend(&mut self, index: usize, event: Event) {
-        let Event::ToNode(mut packet) = event else { return };
-        self.turn_backend(index, |engine, now| {
-            let relayed = engine.on_packet(now, trusted(), &mut packet);
-            assert_eq!(relayed, None, "a backend relays nothing");
-        });
+        let Event::ToNode(packet) = event else { return };
+        self.turn_backend(index, Some(&packet));
     }
 
-    fn turn_backend(&mut self, index: usize, input: impl FnOnce(&mut Engine, Instant)) {
+    fn turn_backend(&mut self, index: usize, mut packet: Option<&[u8]>) {
         let now = self.now;
-        let mut buffer = core::mem::take(&mut self.buffer);
         let mut sent = Vec::new();
-        if let Some(engine) = &mut self.backends[index] {
-            input(engine, now);
-            while engine.poll_action(now).is_some() {}
-            while let Some(range) = engine.poll_packet(now, &mut buffer) {
-                sent.push(buffer[range.start + VnetHeader::LEN..range.end].to_vec());
+        while let Some((engine, turn)) = &mut self.backends[index] {
+            match turn.next(engine, now) {
+                Step::Packet => {
+                    if let Some(packet) = packet.take() {
+                        read_packet(turn, engine, now, packet);
+                    }
+                }
+                Step::Output => {
+                    if let Some(Output::Packet(packet)) = turn.release(engine, now) {
+                        sent.push(packet[VnetHeader::LEN..].to_vec());
+                    }
+                }
+                Step::Done { more: true } => {}
+                Step::Done { more: false } => break,
+                Step::Beats | Step::News | Step::Link | Step::Frame => {}
             }
         }
-        self.buffer = buffer;
         for packet in sent {
             let Some(owner) = self.owner else { continue };
             if !self.hosts[owner].lan_cut && !self.lose() {
@@ -887,6 +908,12 @@ impl World {
             }
         }
     }
+}
+
+/// Hands a turn that has asked for it a packet, whose checksum is fine.
+pub(super) fn read_packet(turn: &mut Turn, engine: &mut Engine, now: Instant, packet: &[u8]) {
+    let length = turn.put(trusted(), packet);
+    turn.on_packet(engine, now, length);
 }
 
 /// A virtio header that says "the checksum is fine".

@@ -219,3 +219,22 @@ fn a_question_is_none_of_the_connection_and_has_its_stamps() {
     let stamps = Timestamps { val: 7_u32.wrapping_add(splice.ts), ecr: 900 };
     assert_eq!(question.options.timestamps, Some(stamps));
 }
+
+/// What both ends have of each other's input is as it was before somebody said that the splice was over.
+#[test]
+fn a_reset_that_nobody_believes_takes_back_no_end_of_input() {
+    let mut world = World::new();
+    let id = world.open(1);
+    let splice = world.relays.splice(id).expect("a splice");
+    let acked = SeqNum(1002).add(splice.seq).0;
+    world.client_says(1, Flags::FIN | Flags::ACK);
+    world.say(splice.backend, &segment(Flags::ACK, 5001, acked));
+    world.say(splice.backend, &segment(Flags::RST, 5001, 0));
+    assert_eq!(world.relays.stage(id), Some(Stage::Over));
+    world.say(client(1), &segment(Flags::ACK, 1002, 5001));
+    assert_eq!(world.relays.stage(id), Some(Stage::Open), "it goes on");
+    world.say(splice.backend, &segment(Flags::FIN | Flags::ACK, 5001, acked));
+    assert_eq!(world.relays.stage(id), Some(Stage::Open));
+    world.say(client(1), &segment(Flags::ACK, 1002, 5002));
+    assert_eq!(world.relays.stage(id), Some(Stage::Over), "both have finished");
+}

@@ -6,7 +6,7 @@ use super::*;
 fn a_reset_out_of_nowhere_ends_nothing() {
     let mut world = World::new();
     let id = world.open(1);
-    // Who does not see the connection has to guess; the backend drops what is out of its window.
+    // A stranger does not see the connection and has to guess; the backend drops what is out of its window.
     for seq in [0, 1000, 1002, 1001 + (1 << 16), 0x8000_0000] {
         let fate = world.say(client(1), &segment(Flags::RST, seq, 0));
         assert!(matches!(fate, Fate::Forward { .. }), "for the backend to judge");
@@ -226,7 +226,7 @@ fn after_a_takeover_a_port_is_found_among_many_that_are_held() {
     }
 }
 
-/// Who gives up an upload resets behind all that is under way.
+/// A client that gives up an upload resets behind all that is under way.
 #[test]
 fn a_reset_behind_a_large_flight_is_believed_and_one_beside_it_is_not() {
     let mut world = World::new();

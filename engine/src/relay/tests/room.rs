@@ -1,4 +1,4 @@
-//! Who gets a port and a place: floods, greedy clients, backends of which little is known.
+//! Which clients get a port and a place: floods, greedy clients, backends of which little is known.
 
 use super::*;
 
@@ -203,7 +203,7 @@ fn a_backend_of_which_nothing_is_known_is_tried_with_few_until_it_has_served_one
     let id = world.begin(3);
     assert_eq!(world.backend(id).remote, known);
     // An answer makes it one like the other.
-    let held = world.relays.table.iter_mut().find(|entry| entry.splice.backend.remote == unknown);
+    let held = world.relays.table.iter().find(|entry| entry.splice.backend.remote == unknown);
     let held = held.unwrap().id;
     world.relays.commit(world.now, held);
     world.answer(held, Flags::SYN | Flags::ACK);
@@ -405,7 +405,7 @@ fn what_is_held_is_counted_at_every_step() {
     step(&|relays| relays.hold_stage(one, Stage::Open).unwrap());
     step(&|relays| relays.release(two).unwrap());
     step(&|relays| relays.hold(now, two, second).unwrap());
-    step(&|relays| relays.forget());
+    step(&|relays| assert_eq!(relays.forget().len(), 2));
     assert!(standby.relays.backends().all(|view| (view.splices, view.lingering) == (0, 0)));
     assert_eq!(standby.relays.half_open(), 0);
 }
@@ -428,4 +428,48 @@ fn what_was_over_when_it_was_held_ends_a_minute_after_the_takeover() {
     heir.relays.arm(heir.now);
     heir.begin(2);
     assert_eq!(heir.relays.splice(id), None);
+}
+
+/// However many end in the same second, a turn sees to some of them, and asks for the next turn.
+#[test]
+fn a_crowd_that_is_over_ends_a_share_at_a_time() {
+    const CROWD: usize = 3000;
+    let mut world = World::new();
+    let known = world.open(1);
+    let splice = world.relays.splice(known).unwrap();
+    let mut heir =
+        World::with(&[settings()], Limits { splices_max: CROWD, opening_max: CROWD, ..limits() });
+    for n in 0..CROWD as u32 {
+        let id = SpliceId(1 << 32 | u64::from(n));
+        let client = Endpoint::new([10, 78, (n >> 8) as u8, n as u8].into(), 1);
+        let local = Endpoint::new(splice.backend.local.ip(), 20_000 + n as u16);
+        let client = FourTuple { remote: client, ..splice.client };
+        let backend = FourTuple { local, ..splice.backend };
+        assert_eq!(heir.relays.hold(heir.now, id, Splice { client, backend, ..splice }), Ok(()));
+        // A third of them each: over, half-open, and silent for very long.
+        match n % 3 {
+            0 => assert_eq!(heir.relays.hold_stage(id, Stage::Over), Ok(())),
+            1 => assert_eq!(heir.relays.hold_stage(id, Stage::Open), Ok(())),
+            _ => {}
+        }
+    }
+    heir.relays.arm(heir.now);
+    let mut turns = 0;
+    heir.now = heir.now + IDLE;
+    loop {
+        let before = heir.relays.len();
+        if before == 0 {
+            break;
+        }
+        heir.relays.on_timer(heir.now, &numbers(heir.now));
+        let ended = before - heir.relays.len();
+        assert!(ended <= 3 * SHARE, "{ended} in one turn");
+        heir.events();
+        if heir.relays.deadline() > heir.now {
+            heir.now = heir.now + SWEEP;
+        }
+        turns += 1;
+    }
+    assert!(turns > CROWD / (3 * SHARE), "{turns}");
+    assert!(heir.relays.half_open() == 0 && heir.relays.lingering() == 0);
 }

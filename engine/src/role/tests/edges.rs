@@ -2,8 +2,8 @@
 //! against one machine alone, with the clock in hand.
 
 use super::super::{
-    Action, Ask, Beat, BeatRole, Change, Echo, Held, Inquiry, LinkEvent, LostArbiter, Path, Policy,
-    ProbeResult, Record, Reply, Role, Roles, Timing,
+    Action, ArbiterRecord, Ask, Beat, BeatRole, Change, Echo, Held, Inquiry, LinkEvent,
+    LostArbiter, Path, Policy, ProbeResult, Reply, Role, Roles, Timing,
 };
 use super::scenarios::{at, beat, drain, duplex_a, tick};
 use super::world::arbitrated;
@@ -44,8 +44,12 @@ pub(super) fn word(role: BeatRole, epoch: u64, sequence: u64, echo: u64) -> Beat
 }
 
 /// Node `b` (boot 2), at 1000 ms, follows boot 7 of node `a` in epoch 2 by a link, and has nothing yet.
-fn follower() -> Roles {
-    let mut roles = Roles::new(at(900), Node::B, 2, Timing::default(), Policy::default());
+pub(super) fn follower() -> Roles {
+    follower_with(Policy::default())
+}
+
+pub(super) fn follower_with(policy: Policy) -> Roles {
+    let mut roles = Roles::new(at(900), Node::B, 2, Timing::default(), policy);
     tick(&mut roles, 901, 999);
     let owner = Beat { synced: false, ..word(BeatRole::Primary, 2, 1, 990) };
     roles.on_heartbeat(at(1000), Path::Lan, &owner);
@@ -57,7 +61,11 @@ fn follower() -> Roles {
 
 /// The same at 1005 ms, armed: its primary has heard what was sent at 1002 ms.
 pub(super) fn armed() -> Roles {
-    let mut roles = follower();
+    armed_with(Policy::default())
+}
+
+pub(super) fn armed_with(policy: Policy) -> Roles {
+    let mut roles = follower_with(policy);
     tick(&mut roles, 1001, 1004);
     roles.on_synced(at(1004), Epoch(2));
     roles.on_heartbeat(at(1005), Path::Lan, &word(BeatRole::Primary, 2, 5, 1002));
@@ -132,12 +140,12 @@ fn who_has_heard_the_address_claimed_does_not_go_on_alone_for_as_long() {
 // An owner and its grants.
 
 /// An arbiter that answers at once, or not at all.
-struct Store {
-    record: Option<Record>,
-    revision: u64,
-    answers: bool,
+pub(super) struct Store {
+    pub(super) record: Option<ArbiterRecord>,
+    pub(super) revision: u64,
+    pub(super) answers: bool,
     /// When the question was asked that was written last.
-    written: u64,
+    pub(super) written: u64,
 }
 
 impl Store {
@@ -155,7 +163,7 @@ impl Store {
     }
 
     /// Time passes for `roles`. What they did besides asking.
-    fn tick(&mut self, roles: &mut Roles, from: u64, to: u64) -> Vec<Action> {
+    pub(super) fn tick(&mut self, roles: &mut Roles, from: u64, to: u64) -> Vec<Action> {
         let mut done = Vec::new();
         for millis in from..=to {
             tick(roles, millis, millis);
@@ -184,7 +192,7 @@ impl Store {
 fn granted() -> (Roles, Store) {
     let policy = arbitrated(LostArbiter::Stop);
     let mut roles = Roles::new(at(600), Node::A, 1, Timing::default(), policy);
-    let former = Record { owner: Node::A, epoch: Epoch(2), boot: 99 };
+    let former = ArbiterRecord { owner: Node::A, epoch: Epoch(2), boot: 99 };
     let mut store = Store { record: Some(former), revision: 5, answers: true, written: 0 };
     store.tick(&mut roles, 601, 1000);
     assert_eq!(roles.role(), Role::Primary { duplex: false });
@@ -242,7 +250,7 @@ fn a_death_that_was_learned_of_right_before_a_pause_does_not_say_when_it_was() {
         store.tick(&mut roles, 1006, 1010);
         assert_eq!(roles.role(), Role::Primary { duplex: true });
         // The standby is granted what it asked for, and dies.
-        store.record = Some(Record { owner: Node::B, epoch: Epoch(epoch.0 + 1), boot: 7 });
+        store.record = Some(ArbiterRecord { owner: Node::B, epoch: Epoch(epoch.0 + 1), boot: 7 });
         store.revision += 1;
         store.answers = false;
         roles.on_link(at(1011), LinkEvent::Lost);

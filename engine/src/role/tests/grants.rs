@@ -1,12 +1,12 @@
 //! Claims and grants at their edges: how long each is good, and from when that is counted.
 
-use super::super::claims::{Claims, Title, Verdict};
-use super::super::{Action, ArbiterPolicy, Ask, Inquiry, LostArbiter, Record, Reply};
+use super::super::ownership::claims::{Claims, Permit, Title};
+use super::super::{Action, ArbiterPolicy, ArbiterRecord, Ask, Inquiry, LostArbiter, Reply};
 use super::scenarios::at;
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
 
-const THEIRS: Record = Record { owner: Node::A, epoch: Epoch(4), boot: 1 };
+const THEIRS: ArbiterRecord = ArbiterRecord { owner: Node::A, epoch: Epoch(4), boot: 1 };
 
 /// The claims of node `b`, process 2: a lease of 5 s.
 struct Wish {
@@ -29,32 +29,38 @@ impl Wish {
     }
 
     /// It wants to own. What it asks for that.
-    fn want(&mut self, millis: u64) -> (Verdict, Option<Ask>) {
+    fn want(&mut self, millis: u64) -> (Permit, Option<Ask>) {
         let (mut actions, Self { claims, known }) = (Vec::new(), self);
-        let verdict = claims.pursue(at(millis), Node::B, 2, Title::Free, known, &mut actions);
-        (verdict, asked(&actions))
+        let permit = claims.pursue(at(millis), Node::B, 2, Title::Free, known, &mut actions);
+        (permit, asked(&actions))
     }
 
     /// It does not, and asks what is to be asked.
-    fn attend(&mut self, millis: u64, alone: Option<(Record, Title)>) -> Option<Ask> {
+    fn attend(&mut self, millis: u64, alone: Option<(ArbiterRecord, Title)>) -> Option<Ask> {
         let mut actions = Vec::new();
         self.claims.attend(at(millis), alone, &mut actions);
         asked(&actions)
     }
 
-    fn answer(&mut self, millis: u64, ask: Option<Ask>, record: Option<Record>, written: bool) {
+    fn answer(
+        &mut self,
+        millis: u64,
+        ask: Option<Ask>,
+        record: Option<ArbiterRecord>,
+        written: bool,
+    ) {
         let number = ask.expect("something was asked").number;
         let reply = Reply { record, revision: 9, written };
         self.claims.on_answer(at(millis), number, Some(reply), &mut Vec::new());
     }
 
     /// It owns by a grant that was asked for at 12 ms.
-    fn granted() -> (Self, Record) {
+    fn granted() -> (Self, ArbiterRecord) {
         let mut wish = Self::new();
         let (_, ask) = wish.want(12);
         let ours = wanted(ask);
         wish.answer(20, ask, Some(ours), true);
-        assert_eq!(wish.want(21).0, Verdict::Granted);
+        assert_eq!(wish.want(21).0, Permit::Granted);
         let (epoch, _) = wish.claims.take_won().expect("won");
         wish.claims.note_used(epoch);
         assert_eq!(wish.claims.granted_until(), at(12 + 4500));
@@ -69,7 +75,7 @@ fn asked(actions: &[Action]) -> Option<Ask> {
     })
 }
 
-fn wanted(ask: Option<Ask>) -> Record {
+fn wanted(ask: Option<Ask>) -> ArbiterRecord {
     match ask.expect("something was asked").what {
         Inquiry::Swap { record, .. } => record,
         Inquiry::Read => panic!("a question about nothing"),
@@ -109,6 +115,16 @@ fn a_grant_counts_from_when_it_was_asked_to_be_renewed() {
     assert_eq!(wish.claims.granted_until(), at(1100 + 4500));
 }
 
+/// An arbiter that refuses at once is not asked in a hurry.
+#[test]
+fn a_question_that_fails_at_once_is_not_repeated_at_once() {
+    let mut wish = Wish::new();
+    let read = wish.attend(1100, None).expect("a question");
+    wish.claims.on_answer(at(1101), read.number, None, &mut Vec::new());
+    assert_eq!(wish.attend(1199, None), None);
+    assert!(wish.attend(1200, None).is_some());
+}
+
 #[test]
 fn a_renewal_that_was_not_written_renews_nothing() {
     let (mut wish, ours) = Wish::granted();
@@ -129,7 +145,7 @@ fn a_renewal_that_was_under_way_when_the_grant_was_dropped_gives_none_back() {
 
 #[test]
 fn a_grant_ends_when_the_record_names_another_and_not_when_it_names_nobody() {
-    let other = Record { owner: Node::A, epoch: Epoch(6), boot: 1 };
+    let other = ArbiterRecord { owner: Node::A, epoch: Epoch(6), boot: 1 };
     for (record, until) in [(Some(other), Instant::ZERO), (None, at(12 + 4500))] {
         let (mut wish, _) = Wish::granted();
         let read = wish.attend(1100, None);
@@ -141,8 +157,8 @@ fn a_grant_ends_when_the_record_names_another_and_not_when_it_names_nobody() {
 /// What an owner alone asks for, by what the record says and by how it may be written over.
 #[test]
 fn an_owner_writes_over_what_is_its_own_or_lost_or_has_run_out() {
-    let later = Record { owner: Node::A, epoch: Epoch(6), boot: 1 };
-    let swaps = |found: Option<Record>, title: Title, millis: u64| {
+    let later = ArbiterRecord { owner: Node::A, epoch: Epoch(6), boot: 1 };
+    let swaps = |found: Option<ArbiterRecord>, title: Title, millis: u64| {
         let (mut wish, ours) = Wish::granted();
         let read = wish.attend(1100, None);
         wish.answer(1101, read, found, false);
@@ -164,7 +180,7 @@ fn an_arbiter_that_will_not_write_is_not_asked_in_a_hurry() {
     wish.answer(20, ask, Some(THEIRS), false);
     assert_eq!(wish.want(119).1, None, "it says that it is there, and does not write over it");
     assert!(wish.want(120).1.is_some());
-    let faster = Record { epoch: Epoch(6), ..THEIRS };
+    let faster = ArbiterRecord { epoch: Epoch(6), ..THEIRS };
     let (_, ask) = wish.want(121);
     assert_eq!(ask, None, "one question at a time");
     let mut wish = Wish::new();

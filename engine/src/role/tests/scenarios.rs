@@ -551,7 +551,7 @@ fn two_that_start_find_one_another_among_recordings() {
     }
 }
 
-/// Whoever starts follows a living owner after one round trip of beats.
+/// A node that starts follows a living owner after one round trip of beats.
 #[test]
 fn an_owner_is_known_after_a_round_trip_of_beats() {
     for seed in 0..20 {

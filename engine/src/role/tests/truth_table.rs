@@ -5,7 +5,7 @@
 use super::super::{Path, Role};
 use super::world::{A, B, World};
 
-/// Who speaks once the row has settled.
+/// The node that speaks once nothing changes any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Speaks {
     Primary,

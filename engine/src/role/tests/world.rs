@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::super::{
-    Action, ArbiterPolicy, Ask, Beat, BeatRole, Cause, Change, Inquiry, LinkEvent, LostArbiter,
-    Path, Policy, ProbeResult, Record, Refusal, Reply, Role, Roles, Timing,
+    Action, ArbiterPolicy, ArbiterRecord, Ask, Beat, BeatRole, Cause, Change, Inquiry, LinkEvent,
+    LostArbiter, Path, Policy, ProbeResult, Refusal, Reply, Role, Roles, Timing,
 };
 use crate::ids::{Epoch, Node};
 use crate::time::{Duration, Instant};
@@ -141,7 +141,7 @@ pub(super) struct World {
 /// The third party.
 #[derive(Debug, Default)]
 pub(super) struct Arbiter {
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<ArbiterRecord>,
     pub(super) revision: u64,
     /// It does not answer a host, or not anybody.
     pub(super) cut: [bool; 2],

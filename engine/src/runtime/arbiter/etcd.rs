@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ids::{Epoch, Node};
-use crate::role::{Inquiry, Record, Reply};
+use crate::role::{ArbiterRecord, Inquiry, Reply};
 
 /// The longest answer that is read, in bytes: a record takes a few hundred.
 pub const ANSWER_MAX: u64 = 64 << 10;
@@ -101,7 +101,7 @@ impl Key {
 }
 
 /// What must hold for a write.
-fn compare(key: &str, expected: Option<Record>, revision: Option<u64>) -> Value {
+fn compare(key: &str, expected: Option<ArbiterRecord>, revision: Option<u64>) -> Value {
     let Some(expected) = expected else {
         return json!([{ "key": key, "target": "VERSION", "result": "EQUAL", "version": "0" }]);
     };
@@ -117,13 +117,13 @@ fn compare(key: &str, expected: Option<Record>, revision: Option<u64>) -> Value 
 }
 
 /// A record as it is stored.
-fn write(record: &Record) -> String {
-    let Record { owner, epoch, boot } = *record;
+fn write(record: &ArbiterRecord) -> String {
+    let ArbiterRecord { owner, epoch, boot } = *record;
     format!("{owner} {epoch} {boot:016x}")
 }
 
 /// A stored record; `None` if it is none.
-fn read(bytes: &[u8]) -> Option<Record> {
+fn read(bytes: &[u8]) -> Option<ArbiterRecord> {
     let text = core::str::from_utf8(bytes).ok().filter(|text| text.len() <= RECORD_MAX)?;
     let mut words = text.split(' ');
     let owner = match words.next()? {
@@ -133,7 +133,7 @@ fn read(bytes: &[u8]) -> Option<Record> {
     };
     let epoch = Epoch(words.next()?.parse().ok()?);
     let boot = u64::from_str_radix(words.next()?, 16).ok()?;
-    let record = Record { owner, epoch, boot };
+    let record = ArbiterRecord { owner, epoch, boot };
     // Whatever is written in another way was not written by us.
     (write(&record) == text).then_some(record)
 }
@@ -191,15 +191,15 @@ mod tests {
 
     use super::*;
 
-    const OLD: Record = Record { owner: Node::A, epoch: Epoch(4), boot: 0xc0ffee };
-    const NEW: Record = Record { owner: Node::B, epoch: Epoch(5), boot: u64::MAX };
+    const OLD: ArbiterRecord = ArbiterRecord { owner: Node::A, epoch: Epoch(4), boot: 0xc0ffee };
+    const NEW: ArbiterRecord = ArbiterRecord { owner: Node::B, epoch: Epoch(5), boot: u64::MAX };
     const READ: Inquiry = Inquiry::Read;
 
     fn key() -> Key {
         Key::new("/standin/", "k")
     }
 
-    fn swap(expected: Option<Record>, revision: Option<u64>) -> Inquiry {
+    fn swap(expected: Option<ArbiterRecord>, revision: Option<u64>) -> Inquiry {
         Inquiry::Swap { expected, revision, record: NEW }
     }
 
@@ -298,7 +298,7 @@ mod tests {
         #[test]
         fn every_record_comes_back_as_it_went(owner: bool, epoch: u64, boot: u64) {
             let owner = if owner { Node::A } else { Node::B };
-            let record = Record { owner, epoch: Epoch(epoch), boot };
+            let record = ArbiterRecord { owner, epoch: Epoch(epoch), boot };
             prop_assert_eq!(read(write(&record).as_bytes()), Some(record));
         }
 

@@ -7,10 +7,10 @@ use mio::{Events, Poll, Token};
 
 use super::*;
 use crate::ids::{Epoch, Node};
-use crate::role::{Inquiry, Record};
+use crate::role::{ArbiterRecord, Inquiry};
 use crate::time::Duration;
 
-const RECORD: Record = Record { owner: Node::A, epoch: Epoch(2), boot: 1 };
+const RECORD: ArbiterRecord = ArbiterRecord { owner: Node::A, epoch: Epoch(2), boot: 1 };
 
 fn config(endpoints: Vec<String>) -> config::Arbiter {
     config::Arbiter {

@@ -95,7 +95,8 @@ impl Tally {
                     tally.input_bytes += bytes.len();
                 }
                 Record::PeerFinished { .. } => tally.peer_finished += 1,
-                Record::Pin { .. } => tally.pin += 1,
+                Record::Pin { .. } | Record::Tick { .. } => tally.pin += 1,
+                Record::Stood { .. } => tally.progress += 1,
                 Record::Progress { .. } => tally.progress += 1,
                 Record::Closed { .. } => tally.closed += 1,
                 Record::SnapshotBegin { .. } | Record::SnapshotEnd => tally.snapshot += 1,

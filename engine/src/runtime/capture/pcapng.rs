@@ -135,7 +135,7 @@ mod code {
     pub(super) const STATISTICS_LOST: u16 = 5;
 }
 
-/// Who writes, as the section header tells it.
+/// The program that writes, as the section header tells it.
 const APPLICATION: &str = concat!("standin ", env!("CARGO_PKG_VERSION"));
 
 /// How a file starts: the section header and all interfaces.

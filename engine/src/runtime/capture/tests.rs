@@ -44,6 +44,8 @@ fn status(role: Role, epoch: u64) -> Status {
         snapshot: None,
         log: (0, 0),
         backlog_bytes: 0,
+        memory: 0,
+        memory_max: 0,
         peer,
         arbiter: None,
         stats: Stats::default(),

@@ -23,7 +23,7 @@ pub(super) const BUFFER: usize = 256 << 10;
 /// Buffers of one capture, made when first needed: 64 MiB, a tenth of a second at 5 Gbit/s.
 pub(super) const BUFFERS_MAX: usize = 256;
 
-/// Where the answer to a start or a stop goes. Nobody may be waiting any more.
+/// Where the answer to a start or a stop goes. The requester may have gone.
 pub type Reply = Sender<Result<String, String>>;
 
 /// Something for the thread to do.

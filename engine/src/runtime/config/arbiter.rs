@@ -30,7 +30,7 @@ pub struct Arbiter {
     pub timeout: Duration,
     /// Certificates to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Who this node is to etcd.
+    /// What this node proves to etcd to be.
     pub identity: Option<Identity>,
     /// How it logs in.
     pub login: Option<Login>,
@@ -65,11 +65,6 @@ pub enum LostArbiter {
 }
 
 impl Arbiter {
-    /// What must be the same on both nodes.
-    pub(super) fn shared(&self) -> String {
-        format!("etcd {:?} {} {:?} {:?}", self.lost, self.prefix, self.lease, self.timeout)
-    }
-
     pub(super) fn check(
         raw: raw::Arbiter,
         lease: Duration,

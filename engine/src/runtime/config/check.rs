@@ -9,7 +9,8 @@ use toml::Spanned;
 
 use super::raw::{self, Size, Span};
 use super::{
-    Arbiter, Config, Files, Keepalive, LostArbiter, NodeConfig, Paths, Ports, Problem, Tcp, Timing,
+    Arbiter, Config, Files, Keepalive, Limits, LostArbiter, NodeConfig, Paths, Ports, Problem, Tcp,
+    Timing,
 };
 use crate::ids::Node;
 
@@ -43,7 +44,7 @@ impl Check {
     }
 
     fn file(&mut self, file: raw::File, directory: &Path) -> Option<Config> {
-        let raw::File { pair, node, ports, timing, tcp, files, arbiter, service } = file;
+        let raw::File { pair, node, ports, timing, tcp, files, limits, arbiter, service } = file;
         let paired = node.b.is_some();
         self.addresses(pair.get_ref(), &node);
         self.node_addresses(&node);
@@ -66,6 +67,7 @@ impl Check {
             timing,
             tcp: self.tcp(&tcp),
             files: self.files(&files),
+            limits: self.limits(&limits),
             arbiter: arbiter
                 .and_then(|arbiter| self.arbiter(arbiter, paired, detection, directory)),
             services,
@@ -95,6 +97,24 @@ impl Check {
             hash_largest: bytes(hash_largest, largest),
             cache_directory: cache_directory.as_ref().map(|path| path.get_ref().into()),
         }
+    }
+
+    fn limits(&mut self, limits: &raw::Limits) -> Limits {
+        let raw::Limits { memory, connections_per_source, rate_per_source } = limits;
+        let (number, rate) = ("connections-per-source", "rate-per-source");
+        let mut found = Limits {
+            connections_per_source: self.number(number, connections_per_source, 0, 0..=1 << 24),
+            rate_per_source: self.number(rate, rate_per_source, 0, 0..=1_000_000),
+            ..Limits::default()
+        };
+        if let Some(written) = memory {
+            found.memory = written.get_ref().0;
+            if found.memory < 16 * MIB {
+                let size = bytesize::ByteSize(found.memory);
+                self.complain(written.span(), format!("memory is at least 16 MiB, not {size}"));
+            }
+        }
+        found
     }
 
     /// The service addresses: some, none twice, each one that a client can reach, and none that a

@@ -34,6 +34,9 @@ mod read;
 mod service;
 #[cfg(test)]
 mod service_tests;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;
 
@@ -46,7 +49,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::ids::Node;
+use crate::ids::ServiceName;
 use crate::relay::{Backend, Check};
+use crate::service::{Masking, Patience, Rules};
 
 pub use arbiter::{Arbiter, Identity, Login, LostArbiter};
 pub use problem::{ConfigError, Problem};
@@ -73,6 +78,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// How much of the files is hashed ahead.
     pub files: Files,
+    /// What clients may take of the host, all together.
+    pub limits: Limits,
     /// The third party that grants epochs, if there is one; then there are two nodes.
     pub arbiter: Option<Arbiter>,
     /// What answers, at least one.
@@ -176,6 +183,24 @@ impl Default for Files {
     }
 }
 
+/// What clients may take of the host, all together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes that are kept for them, 16 MiB at least: input that nobody has read or that came out of
+    /// order, output that is not acknowledged. Whoever makes the engine keep most is reset beyond it.
+    pub memory: u64,
+    /// Connections and splices that one client address may have; 0 is no limit.
+    pub connections_per_source: u32,
+    /// How many it may begin in a second; 0 is no limit.
+    pub rate_per_source: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 256 << 20, connections_per_source: 0, rate_per_source: 0 }
+    }
+}
+
 /// Congestion control.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -203,8 +228,22 @@ pub struct Keepalive {
 pub struct Service {
     /// The port.
     pub port: u16,
+    /// What it is called, on both nodes; no two are called the same.
+    pub name: String,
     /// What it does.
     pub kind: ServiceKind,
+}
+
+impl Service {
+    /// Its name, as records carry it.
+    #[must_use]
+    pub fn id(&self) -> ServiceName {
+        id_of(&self.name)
+    }
+}
+
+fn id_of(name: &str) -> ServiceName {
+    ServiceName((shared::digest(name.as_bytes()) >> 32) as u32)
 }
 
 /// The built-in services.
@@ -222,17 +261,42 @@ pub enum ServiceKind {
         root: PathBuf,
         /// Whether what begins with a dot is served, too.
         dotfiles: bool,
+        /// How long clients are waited for, each from 1 s to a day, without a request to 30 days.
+        patience: Patience,
     },
     /// Unmodified servers.
     Relay {
-        /// Who they are: at least one, none twice, and not all of weight 0.
+        /// How clients come to them.
+        mode: RelayMode,
+        /// The servers: at least one, none twice, and not all of weight 0.
         backends: Vec<Backend>,
         /// How they are watched; `timeout` is at most `interval`.
         check: Check,
-        /// How long a splice lives without a packet, 1 s to 30 days.
+        /// How long a client and its server may say nothing, 1 s to 30 days.
         idle: Duration,
         /// How many splices the clients of one address may have, 1 to 1,000,000.
         client_max: u32,
+    },
+}
+
+/// How clients and servers come together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RelayMode {
+    /// Their packets pass, with other headers.
+    Splice,
+    /// Both have a connection with the engine.
+    Join {
+        /// How long a server may take to answer, 100 ms to 1 h.
+        connect: Duration,
+    },
+    /// Requests go to a server, whose death is masked.
+    Masked {
+        /// How, and which.
+        rules: Rules,
+        /// How long a server may take to answer a SYN, 100 ms to 1 h.
+        connect: Duration,
+        /// How long a server may take to begin a reply, 1 s to a day.
+        first_byte: Duration,
     },
 }
 
@@ -246,6 +310,18 @@ impl ServiceKind {
             Self::Chargen => "chargen",
             Self::Files { .. } => "files",
             Self::Relay { .. } => "relay",
+        }
+    }
+
+    /// What both nodes must agree on: the name, or that of a relay's mode.
+    const fn answers(&self) -> &'static str {
+        match self {
+            Self::Relay { mode: RelayMode::Join { .. }, .. } => "join",
+            Self::Relay { mode: RelayMode::Masked { rules, .. }, .. } => match rules.masking {
+                Masking::Replay => "replay",
+                Masking::Journal => "journal",
+            },
+            other => other.name(),
         }
     }
 
@@ -346,58 +422,4 @@ impl Config {
         });
         loose.collect()
     }
-
-    /// What must be the same on both nodes, digested by part. What concerns one host only is left
-    /// out. So are the backends of relays, which are of no interest to a splice that stands, and the roots of `files`: contents are compared file by file when they are
-    /// served.
-    #[must_use]
-    pub fn parts(&self) -> Vec<(&'static str, u64)> {
-        let Self {
-            key_file: _,
-            addresses,
-            lost_peer,
-            a: _,
-            b,
-            ports,
-            timing,
-            tcp,
-            files: _,
-            arbiter,
-            services,
-        } = self;
-        let Tcp {
-            receive_buffer,
-            send_buffer,
-            keepalive,
-            user_timeout,
-            time_wait,
-            rfc1337: _,
-            backlog,
-            max_connections,
-            offload: _,
-            congestion: _,
-            ecn: _,
-        } = tcp;
-        let services: Vec<_> =
-            services.iter().map(|service| (service.port, service.kind.name())).collect();
-        let tcp = format!(
-            "{receive_buffer} {send_buffer} {keepalive:?} {user_timeout:?} {time_wait:?} {backlog} \
-             {max_connections}"
-        );
-        let mut parts = vec![
-            ("addresses", digest(&format!("{addresses:?}"))),
-            ("lost-peer", digest(&format!("{lost_peer:?} {}", b.is_some()))),
-            ("ports", digest(&format!("{} {}", ports.replication, ports.heartbeat))),
-            ("timing", digest(&format!("{:?} {:?}", timing.heartbeat, timing.detection))),
-            ("tcp", digest(&tcp)),
-            ("services", digest(&format!("{services:?}"))),
-        ];
-        parts.extend(arbiter.as_ref().map(|arbiter| ("arbiter", digest(&arbiter.shared()))));
-        parts
-    }
-}
-
-fn digest(text: &str) -> u64 {
-    let hash = blake3::hash(text.as_bytes());
-    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -22,6 +22,8 @@ pub(super) struct File {
     pub(super) tcp: Tcp,
     #[serde(default)]
     pub(super) files: Files,
+    #[serde(default)]
+    pub(super) limits: Limits,
     pub(super) arbiter: Option<Spanned<Arbiter>>,
     pub(super) service: Vec<Spanned<Service>>,
 }
@@ -92,6 +94,14 @@ pub(super) struct Files {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) memory: Option<Spanned<Size>>,
+    pub(super) connections_per_source: Option<Spanned<u32>>,
+    pub(super) rate_per_source: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Keepalive {
     pub(super) idle: Option<Spanned<Span>>,
     pub(super) interval: Option<Spanned<Span>>,
@@ -125,8 +135,20 @@ pub(super) enum ArbiterKind {
 pub(super) struct Service {
     pub(super) kind: Kind,
     pub(super) port: Spanned<u16>,
+    pub(super) name: Option<Spanned<String>>,
     pub(super) root: Option<Spanned<String>>,
     pub(super) dotfiles: Option<Spanned<bool>>,
+    pub(super) request_timeout: Option<Spanned<Span>>,
+    pub(super) body_timeout: Option<Spanned<Span>>,
+    pub(super) reply_timeout: Option<Spanned<Span>>,
+    pub(super) mode: Option<Spanned<Mode>>,
+    pub(super) connect_timeout: Option<Spanned<Span>>,
+    pub(super) first_byte_timeout: Option<Spanned<Span>>,
+    pub(super) request_max: Option<Spanned<Size>>,
+    pub(super) reply_max: Option<Spanned<Size>>,
+    pub(super) oversize: Option<Spanned<Oversize>>,
+    pub(super) execute_again: Option<Spanned<Again>>,
+    pub(super) retries: Option<Spanned<u32>>,
     pub(super) backends: Option<Spanned<Vec<Spanned<Backend>>>>,
     pub(super) check: Option<Spanned<HealthCheck>>,
     pub(super) idle_timeout: Option<Spanned<Span>>,
@@ -141,6 +163,44 @@ pub(super) enum Kind {
     Chargen,
     Files,
     Relay,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    Splice,
+    Join,
+    Replay,
+    Journal,
+}
+
+impl Mode {
+    /// The name in the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Splice => "splice",
+            Self::Join => "join",
+            Self::Replay => "replay",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Oversize {
+    Pass,
+    Refuse,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Again {
+    Never,
+    Safe,
+    Idempotent,
+    Keyed,
+    All,
 }
 
 impl Kind {

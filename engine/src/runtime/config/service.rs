@@ -7,9 +7,26 @@ use std::net::{IpAddr, SocketAddr};
 use toml::Spanned;
 
 use super::check::{self, show};
-use super::raw::{self, Kind};
-use super::{Config, Service, ServiceKind};
+use super::raw::{self, Kind, Mode};
+use super::{Config, RelayMode, Service, ServiceKind, id_of};
 use crate::relay::{Backend, CLIENT_MAX, Check, IDLE};
+use crate::service::{Again, Masking, Oversize, Patience, Rules};
+
+/// How long a server may take to answer where nothing else is configured: a SYN that was lost is
+/// repeated after one second (RFC 6298 §2.1).
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long a server may take to begin a reply where nothing else is configured.
+const FIRST_BYTE: Duration = Duration::from_secs(60);
+
+/// How long a client of a masking relay may say nothing where nothing else is configured.
+const IDLE_REQUESTS: Duration = Duration::from_secs(300);
+
+/// How long a message may be to be kept, in bytes: the state of a session is one record, which has 64 MiB.
+const LENGTHS: RangeInclusive<u64> = 4 << 10..=32 << 20;
+
+/// The longest name of a service.
+const NAME_MAX: usize = 64;
 
 /// Backends of one relay: each new splice compares them all.
 const BACKENDS_MAX: usize = 256;
@@ -32,7 +49,7 @@ impl Config {
                 )
             }));
         }
-        for Service { port, kind } in &self.services {
+        for Service { port, kind, .. } in &self.services {
             let ServiceKind::Relay { backends, .. } = kind else { continue };
             for (family, is_ipv6) in [("IPv4", false), ("IPv6", true)] {
                 let serves = |backend: &Backend| backend.address.is_ipv6() == is_ipv6;
@@ -59,7 +76,7 @@ impl check::Check {
             self.complain(0..0, "at least one [[service]] is needed");
         }
         let mut seen: Vec<u16> = Vec::new();
-        let mut meant = Vec::new();
+        let mut meant: Vec<Service> = Vec::new();
         for service in services {
             let span = service.span();
             let service = service.get_ref();
@@ -70,11 +87,33 @@ impl check::Check {
             }
             seen.push(port);
             self.foreign_keys(service);
+            let named = service.name.as_ref().map_or_else(|| span.clone(), Spanned::span);
             if let Some(kind) = self.service_kind(service, span, addresses) {
-                meant.push(Service { port, kind });
+                let name = self.service_name(service, &kind);
+                if let Some(other) = meant.iter().find(|other| other.id() == id_of(&name)) {
+                    let what =
+                        format!("service \"{name}\" needs another name: \"{}\" is", other.name);
+                    self.complain(named, format!("{what} the same to the other node"));
+                }
+                meant.push(Service { port, name, kind });
             }
         }
         meant
+    }
+
+    /// What a service is called: after its kind and port, unless it is given a name.
+    fn service_name(&mut self, service: &raw::Service, kind: &ServiceKind) -> String {
+        let Some(name) = &service.name else {
+            return format!("{}-{}", kind.name(), service.port.get_ref());
+        };
+        let text = name.get_ref();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !(1..=NAME_MAX).contains(&text.len()) || !text.chars().all(is_plain) {
+            let what =
+                format!("a name has 1 to {NAME_MAX} letters, digits, dots, hyphens, underscores");
+            self.complain(name.span(), what);
+        }
+        text.clone()
     }
 
     /// Keys that belong to another kind.
@@ -82,27 +121,85 @@ impl check::Check {
         let raw::Service {
             kind,
             port: _,
+            name: _,
             root,
             dotfiles,
+            request_timeout,
+            body_timeout,
+            reply_timeout,
+            mode,
+            connect_timeout,
+            first_byte_timeout,
+            request_max,
+            reply_max,
+            oversize,
+            execute_again,
+            retries,
             backends,
             check,
             idle_timeout,
             client_max,
         } = service;
+        let (files, relay) = (&[Kind::Files][..], &[Kind::Relay][..]);
         let keys = [
-            (Kind::Files, "root", root.as_ref().map(Spanned::span)),
-            (Kind::Files, "dotfiles", dotfiles.as_ref().map(Spanned::span)),
-            (Kind::Relay, "backends", backends.as_ref().map(Spanned::span)),
-            (Kind::Relay, "check", check.as_ref().map(Spanned::span)),
-            (Kind::Relay, "idle-timeout", idle_timeout.as_ref().map(Spanned::span)),
-            (Kind::Relay, "client-max", client_max.as_ref().map(Spanned::span)),
+            (files, "root", root.as_ref().map(Spanned::span)),
+            (files, "dotfiles", dotfiles.as_ref().map(Spanned::span)),
+            (files, "request-timeout", request_timeout.as_ref().map(Spanned::span)),
+            (files, "body-timeout", body_timeout.as_ref().map(Spanned::span)),
+            (files, "reply-timeout", reply_timeout.as_ref().map(Spanned::span)),
+            (relay, "mode", mode.as_ref().map(Spanned::span)),
+            (relay, "backends", backends.as_ref().map(Spanned::span)),
+            (relay, "check", check.as_ref().map(Spanned::span)),
+            (&[Kind::Files, Kind::Relay], "idle-timeout", idle_timeout.as_ref().map(Spanned::span)),
+            (relay, "client-max", client_max.as_ref().map(Spanned::span)),
         ];
-        for (owner, key, span) in keys {
+        let mode = mode.as_ref().map_or(Mode::Splice, |mode| *mode.get_ref());
+        let masked = &[Mode::Replay, Mode::Journal][..];
+        // In a splice the client's own patience decides.
+        let of_modes = [
+            (
+                &[Mode::Join, Mode::Replay, Mode::Journal][..],
+                "connect-timeout",
+                spans(connect_timeout),
+            ),
+            (masked, "first-byte-timeout", spans(first_byte_timeout)),
+            (masked, "request-max", spans(request_max)),
+            (&[Mode::Journal], "reply-max", spans(reply_max)),
+            (masked, "oversize", spans(oversize)),
+            (masked, "execute-again", spans(execute_again)),
+            (masked, "retries", spans(retries)),
+        ];
+        for (owners, key, span) in of_modes {
             if let Some(span) = span
-                && owner != *kind
+                && !owners.contains(&mode)
+            {
+                let owners: Vec<_> =
+                    owners.iter().map(|mode| format!("\"{}\"", mode.name())).collect();
+                let owners = owners.join(" or ");
+                self.complain(span, format!("{key} belongs to a relay with mode {owners}"));
+            }
+        }
+        for (owners, key, span) in keys {
+            if let Some(span) = span
+                && !owners.contains(kind)
             {
                 self.complain(span, format!("service \"{}\" has no {key}", kind.name()));
             }
+        }
+    }
+
+    /// How long clients of `files` are waited for.
+    fn patience(&mut self, service: &raw::Service) -> Patience {
+        let raw::Service { request_timeout, body_timeout, reply_timeout, idle_timeout, .. } =
+            service;
+        let Patience { request, body, idle, reply } = Patience::default();
+        let s = Duration::from_secs;
+        let (day, month) = (s(86_400), s(30 * 86_400));
+        Patience {
+            request: self.time("request-timeout", request_timeout, request, s(1)..=day),
+            body: self.time("body-timeout", body_timeout, body, s(1)..=day),
+            idle: self.time("idle-timeout", idle_timeout, idle, s(1)..=month),
+            reply: self.time("reply-timeout", reply_timeout, reply, s(1)..=day),
         }
     }
 
@@ -125,6 +222,7 @@ impl check::Check {
                 Some(ServiceKind::Files {
                     root: root.get_ref().into(),
                     dotfiles: service.dotfiles.as_ref().is_some_and(|yes| *yes.get_ref()),
+                    patience: self.patience(service),
                 })
             }
             Kind::Relay => {
@@ -133,13 +231,19 @@ impl check::Check {
                     return None;
                 };
                 let s = Duration::from_secs;
+                let mode = self.relay_mode(service);
+                let idle = match mode {
+                    RelayMode::Splice | RelayMode::Join { .. } => IDLE,
+                    RelayMode::Masked { .. } => IDLE_REQUESTS,
+                };
                 Some(ServiceKind::Relay {
+                    mode,
                     backends: self.backends(backends, addresses),
                     check: self.health_check(service.check.as_ref().map(Spanned::get_ref)),
                     idle: self.time(
                         "idle-timeout",
                         &service.idle_timeout,
-                        IDLE,
+                        idle,
                         s(1)..=s(30 * 86_400),
                     ),
                     client_max: self.number(
@@ -151,6 +255,61 @@ impl check::Check {
                 })
             }
         }
+    }
+
+    /// How a relay's clients come to its servers.
+    fn relay_mode(&mut self, service: &raw::Service) -> RelayMode {
+        let s = Duration::from_secs;
+        let patience = Duration::from_millis(100)..=s(3600);
+        let connect = self.time("connect-timeout", &service.connect_timeout, CONNECT, patience);
+        let masking = match service.mode.as_ref().map(Spanned::get_ref) {
+            None | Some(Mode::Splice) => return RelayMode::Splice,
+            Some(Mode::Join) => return RelayMode::Join { connect },
+            Some(Mode::Replay) => Masking::Replay,
+            Some(Mode::Journal) => Masking::Journal,
+        };
+        let default = Rules::of(masking);
+        let again = service.execute_again.as_ref().map(Spanned::get_ref);
+        let oversize = service.oversize.as_ref().map(Spanned::get_ref);
+        RelayMode::Masked {
+            rules: Rules {
+                masking,
+                request_max: self.length("request-max", &service.request_max, default.request_max),
+                reply_max: self.length("reply-max", &service.reply_max, default.reply_max),
+                oversize: match oversize {
+                    None => default.oversize,
+                    Some(raw::Oversize::Pass) => Oversize::Pass,
+                    Some(raw::Oversize::Refuse) => Oversize::Refuse,
+                },
+                again: match again {
+                    None => default.again,
+                    Some(raw::Again::Never) => Again::Never,
+                    Some(raw::Again::Safe) => Again::Safe,
+                    Some(raw::Again::Idempotent) => Again::Idempotent,
+                    Some(raw::Again::Keyed) => Again::Keyed,
+                    Some(raw::Again::All) => Again::All,
+                },
+                retries: self.byte("retries", &service.retries, default.retries, 0..=16),
+            },
+            connect,
+            first_byte: self.time(
+                "first-byte-timeout",
+                &service.first_byte_timeout,
+                FIRST_BYTE,
+                s(1)..=s(86_400),
+            ),
+        }
+    }
+
+    /// How long a message may be, to be kept.
+    fn length(&mut self, key: &str, value: &Option<Spanned<raw::Size>>, default: u32) -> u32 {
+        let Some(value) = value else { return default };
+        let size = value.get_ref().0;
+        if !LENGTHS.contains(&size) {
+            let size = bytesize::ByteSize(size);
+            self.complain(value.span(), format!("{key} is 4 KiB to 32 MiB, not {size}"));
+        }
+        u32::try_from(size).unwrap_or(default)
     }
 
     fn backends(
@@ -239,4 +398,8 @@ impl check::Check {
         let number = self.number(key, value, default.into(), range);
         u8::try_from(number).unwrap_or(default)
     }
+}
+
+fn spans<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
+    value.as_ref().map(Spanned::span)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::service::{Again, Oversize};
 
 const RELAY: &str = r#"[pair]
 key-file = "pair.key"
@@ -45,14 +46,20 @@ fn a_relay_has_the_documented_defaults() {
     let backends = vec![backend("10.77.0.21:80", 1), backend("[fd77::21]:80", 2)];
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
     let check = Check { interval: s(2), timeout: s(1), rise: 2, fall: 3 };
-    let meant =
-        ServiceKind::Relay { backends: backends.clone(), check, idle: s(7440), client_max: 16_128 };
+    let mode = RelayMode::Splice;
+    let meant = ServiceKind::Relay {
+        mode,
+        backends: backends.clone(),
+        check,
+        idle: s(7440),
+        client_max: 16_128,
+    };
     assert_eq!(relay(RELAY), meant);
     assert_eq!(meant.name(), "relay");
     let set = "idle-timeout = \"1h\"\n\
                check = { interval = \"400ms\", timeout = \"300ms\", rise = 1, fall = 255 }\n";
     let check = Check { interval: ms(400), timeout: ms(300), rise: 1, fall: 255 };
-    let meant = ServiceKind::Relay { backends, check, idle: s(3600), client_max: 16_128 };
+    let meant = ServiceKind::Relay { mode, backends, check, idle: s(3600), client_max: 16_128 };
     assert_eq!(relay(&format!("{RELAY}{set}")), meant);
 }
 
@@ -197,4 +204,97 @@ fn a_client_has_a_bound_and_one_that_makes_sense() {
     let bounded = relay(&format!("{RELAY}client-max = 100\n"));
     assert!(matches!(bounded, ServiceKind::Relay { client_max: 100, .. }));
     assert_eq!(with("client-max = 0"), "pair.toml:19:14: client-max is 1 to 1000000, not 0");
+}
+
+#[test]
+fn a_relay_may_join_and_then_has_a_time_for_its_servers_to_answer() {
+    let mode = |set: &str| match relay(&format!("{RELAY}{set}\n")) {
+        ServiceKind::Relay { mode, .. } => mode,
+        other => panic!("{other:?}"),
+    };
+    let connect = Duration::from_secs;
+    assert_eq!(mode("mode = \"splice\""), RelayMode::Splice);
+    assert_eq!(mode("mode = \"join\""), RelayMode::Join { connect: connect(3) });
+    let set = "mode = \"join\"\nconnect-timeout = \"9s\"";
+    assert_eq!(mode(set), RelayMode::Join { connect: connect(9) });
+    assert_eq!(
+        with("connect-timeout = \"9s\""),
+        "pair.toml:19:19: connect-timeout belongs to a relay with mode \"join\" or \"replay\" or \
+         \"journal\""
+    );
+    assert!(
+        with("mode = \"both\"").contains("unknown variant `both`"),
+        "{}",
+        with("mode = \"both\"")
+    );
+    let parts = |set: &str| parse(&format!("{RELAY}{set}\n")).unwrap().parts();
+    assert_ne!(parts("mode = \"join\""), parts("mode = \"splice\""), "both nodes must agree");
+}
+
+#[test]
+fn a_relay_may_mask_the_death_of_its_servers_and_says_of_which_requests() {
+    let mode = |set: &str| match relay(&format!("{RELAY}{set}\n")) {
+        ServiceKind::Relay {
+            mode: RelayMode::Masked { rules, connect, first_byte }, idle, ..
+        } => (rules, connect, first_byte, idle),
+        other => panic!("{other:?}"),
+    };
+    let s = Duration::from_secs;
+    for masking in [Masking::Replay, Masking::Journal] {
+        let set = match masking {
+            Masking::Replay => "mode = \"replay\"",
+            Masking::Journal => "mode = \"journal\"",
+        };
+        assert_eq!(mode(set), (Rules::of(masking), s(3), s(60), s(300)));
+    }
+    let set = "mode = \"journal\"\nrequest-max = \"64KiB\"\nreply-max = \"32MiB\"\noversize = \
+               \"refuse\"\nexecute-again = \"never\"\nretries = 0\nconnect-timeout = \"1s\"\n\
+               first-byte-timeout = \"9s\"\nidle-timeout = \"1m\"";
+    let rules = Rules {
+        masking: Masking::Journal,
+        request_max: 64 << 10,
+        reply_max: 32 << 20,
+        oversize: Oversize::Refuse,
+        again: Again::Never,
+        retries: 0,
+    };
+    assert_eq!(mode(set), (rules, s(1), s(9), s(60)));
+    for (set, complaint) in [
+        ("reply-max = \"1MiB\"", "20:13: reply-max belongs to a relay with mode \"journal\""),
+        ("request-max = \"1KiB\"", "20:15: request-max is 4 KiB to 32 MiB, not 1.0 KiB"),
+        ("request-max = \"33MiB\"", "20:15: request-max is 4 KiB to 32 MiB, not 33.0 MiB"),
+        ("retries = 17", "20:11: retries is 0 to 16, not 17"),
+        ("first-byte-timeout = \"1ms\"", "20:22: first-byte-timeout is 1s to 1day, not 1ms"),
+    ] {
+        let set = format!("mode = \"replay\"\n{set}");
+        assert_eq!(with(&set), format!("pair.toml:{complaint}"));
+    }
+    let belongs = "belongs to a relay with mode \"replay\" or \"journal\"";
+    for key in ["oversize = \"pass\"", "execute-again = \"all\"", "retries = 1"] {
+        let complaint = with(key);
+        assert!(complaint.ends_with(belongs), "{complaint}");
+    }
+    let parts = |set: &str| parse(&format!("{RELAY}{set}\n")).unwrap().parts();
+    let [join, replay, journal] =
+        ["join", "replay", "journal"].map(|mode| parts(&format!("mode = \"{mode}\"")));
+    assert!(join != replay && replay != journal, "both nodes must agree");
+}
+
+#[test]
+fn a_service_is_called_after_its_kind_and_port_or_as_it_is_told() {
+    let named = |set: &str| parse(&format!("{RELAY}{set}\n")).unwrap();
+    let plain = named("");
+    let names: Vec<_> = plain.services.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.iter().any(|name| name.starts_with("relay-")), "{names:?}");
+    let other = named("name = \"web\"");
+    assert_eq!(other.services.last().map(|service| service.name.as_str()), Some("web"));
+    assert_ne!(other.parts(), plain.parts(), "records name a service");
+    assert_eq!(other.parts_3(), plain.parts_3(), "those of version 3 number it");
+    for wrong in ["", "two words", &"x".repeat(65)] {
+        let complaint = with(&format!("name = \"{wrong}\""));
+        assert!(complaint.contains("a name has 1 to 64 letters"), "{complaint}");
+    }
+    let twin = "\n[[service]]\nkind = \"echo\"\nport = 9999\nname = \"web\"";
+    let complaint = with(&format!("name = \"web\"\n{twin}"));
+    assert!(complaint.contains("service \"web\" needs another name"), "{complaint}");
 }

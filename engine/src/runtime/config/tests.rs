@@ -78,12 +78,23 @@ fn a_short_file_has_the_documented_defaults() {
                 ecn: true,
             },
             files: Files::default(),
+            limits: Limits::default(),
             arbiter: None,
             services: vec![
-                Service { port: 7, kind: ServiceKind::Echo },
+                Service { port: 7, name: "echo-7".to_owned(), kind: ServiceKind::Echo },
                 Service {
                     port: 80,
-                    kind: ServiceKind::Files { root: "/srv/www".into(), dotfiles: false }
+                    name: "files-80".to_owned(),
+                    kind: ServiceKind::Files {
+                        root: "/srv/www".into(),
+                        dotfiles: false,
+                        patience: Patience {
+                            request: Duration::from_secs(30),
+                            body: Duration::from_secs(30),
+                            idle: Duration::from_secs(60),
+                            reply: Duration::from_secs(300),
+                        },
+                    }
                 },
             ],
         }
@@ -125,6 +136,10 @@ max-connections = 11
 offload = false
 congestion = "newreno"
 ecn = false
+[limits]
+memory = "64MiB"
+connections-per-source = 12
+rate-per-source = 13
 "#;
     let config = parse(&text).unwrap();
     let s = Duration::from_secs;
@@ -150,6 +165,8 @@ ecn = false
             ecn: false,
         }
     );
+    let limits = Limits { memory: 64 << 20, connections_per_source: 12, rate_per_source: 13 };
+    assert_eq!(config.limits, limits);
 }
 
 #[test]
@@ -179,6 +196,19 @@ fn syntax_and_type_errors_have_a_place() {
         complaint("\"echo\"", "\"ecko\""),
         "pair.toml:16:8: unknown variant `ecko`, expected one of `echo`, `discard`, `chargen`, \
          `files`, `relay`"
+    );
+}
+
+#[test]
+fn limits_that_limit_nothing_are_refused() {
+    assert_eq!(
+        with("[limits]\nconnections-per-source = 16777217\nrate-per-source = 1000001\n"),
+        "pair.toml:24:26: connections-per-source is 0 to 16777216, not 16777217\n\
+         pair.toml:25:19: rate-per-source is 0 to 1000000, not 1000001"
+    );
+    assert_eq!(
+        with("[limits]\nrate-per-source = \"10/s\"\n"),
+        "pair.toml:24:19: invalid type: string \"10/s\", expected u32"
     );
 }
 
@@ -266,6 +296,37 @@ fn missing_and_superfluous_values_have_a_place() {
         "pair.toml:6:17: \"a very long interface\" cannot be an interface: 1 to 15 bytes, no \
          space, colon or slash"
     );
+}
+
+#[test]
+fn clients_of_files_are_waited_for_as_long_as_is_said() {
+    let with =
+        |keys: &str| parse(&PAIR.replacen("port = 80\n", &format!("port = 80\n{keys}\n"), 1));
+    let config = with(
+        "request-timeout = \"5s\"\nbody-timeout = \"6s\"\nidle-timeout = \"30days\"\n\
+         reply-timeout = \"1day\"",
+    );
+    let s = Duration::from_secs;
+    let (idle, reply) = (s(30 * 86_400), s(86_400));
+    let meant = Patience { request: s(5), body: s(6), idle, reply };
+    let config = config.unwrap();
+    let ServiceKind::Files { patience, .. } = config.services[1].kind else { panic!("files") };
+    assert_eq!(patience, meant);
+    assert_eq!(config.parts(), parse(PAIR).unwrap().parts(), "the primary's alone count");
+
+    for (key, value, range) in [
+        ("request-timeout", "999ms", "1s to 1day"),
+        ("body-timeout", "0s", "1s to 1day"),
+        ("reply-timeout", "2days", "1s to 1day"),
+        ("idle-timeout", "31days", "1s to 30days"),
+    ] {
+        let said = with(&format!("{key} = \"{value}\"")).unwrap_err().to_string();
+        assert!(said.contains(&format!(": {key} is {range}, not ")), "{said}");
+    }
+    for key in ["request-timeout", "body-timeout", "idle-timeout", "reply-timeout"] {
+        let said = complaint("port = 7\n", &format!("port = 7\n{key} = \"5s\"\n"));
+        assert!(said.ends_with(&format!(": service \"echo\" has no {key}")), "{said}");
+    }
 }
 
 #[test]

@@ -20,13 +20,14 @@ use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crossbeam_channel::{Sender, TrySendError};
 use rustc_hash::FxHashMap;
 
 use super::HashSettings;
 use super::cache;
 use super::digests::{DIGESTS_MAX, Digests};
 use super::hashing::{Hashing, PIECE, Step};
-use super::helper::{Bell, Opened, Root};
+use super::helper::{Bell, Found, Opened, Outcome, Root};
 use super::stamp::Stamp;
 use super::sys;
 use super::watch::{Happened, Spot, Watcher, below};
@@ -47,7 +48,7 @@ const RESCAN: Duration = Duration::from_secs(3600);
 const RESCAN_SHARE: u32 = 20;
 /// After more changes than the kernel could keep.
 const RESCAN_SOON: Duration = Duration::from_secs(1);
-/// Who waits for a copy to become right is told this often.
+/// Connections that wait for a copy to become right are told this often.
 const BELL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long what was found out may stay unwritten.
 const SAVE_BUSY: Duration = Duration::from_secs(30);
@@ -64,6 +65,7 @@ pub(super) struct Ahead {
     settings: HashSettings,
     digests: Arc<Digests>,
     bell: Bell,
+    report: Sender<Outcome>,
     watcher: Watcher,
     /// To be listed.
     directories: Vec<Spot>,
@@ -105,6 +107,7 @@ impl Ahead {
         settings: HashSettings,
         digests: Arc<Digests>,
         bell: Bell,
+        report: Sender<Outcome>,
     ) -> Self {
         let saved = digests.learnt();
         Self {
@@ -112,6 +115,7 @@ impl Ahead {
             settings,
             digests,
             bell,
+            report,
             watcher: Watcher::new(),
             directories: Vec::new(),
             queue: BTreeMap::new(),
@@ -334,9 +338,9 @@ impl Ahead {
         self.enqueue(task.spot, stamp, task.changes);
     }
 
-    fn open(&self, (root, path): &Spot) -> Option<(File, Stamp)> {
+    fn open(&self, (root, path): &Spot) -> Option<(Arc<File>, Stamp)> {
         match self.roots.get(usize::from(*root))?.open(path) {
-            Opened::File(file, stamp, _) => Some((file, stamp)),
+            Opened::File(Found { file, stamp, .. }) => Some((file, stamp)),
             Opened::Directory | Opened::NotFound | Opened::Forbidden => None,
         }
     }
@@ -364,7 +368,7 @@ impl Ahead {
             Ok(Step::Done(hash)) => {
                 self.spend(now, before);
                 self.digests.learn(hashing.stamp, Some(hash));
-                self.news = true;
+                self.report(&task.spot);
             }
             Ok(Step::Changed) => {
                 self.waiting.remove(&task.spot);
@@ -391,7 +395,7 @@ impl Ahead {
                     self.serial += 1;
                     self.later.insert((now + unsettled, self.serial), task);
                 } else {
-                    self.under_way.push((task, Hashing::new(stamp, Arc::new(file))));
+                    self.under_way.push((task, Hashing::new(stamp, file)));
                 }
             }
             Some(_) | None => {
@@ -404,7 +408,19 @@ impl Ahead {
         stamp.length <= self.settings.largest && self.digests.get(stamp).is_none()
     }
 
-    /// Whoever waits for a copy to become right looks again.
+    /// The loop is told of what, at once, and rung for now and then.
+    fn report(&mut self, spot: &Spot) {
+        self.news = true;
+        if let Err(TrySendError::Full(outcome)) =
+            self.report.try_send(Outcome::Learnt(spot.clone()))
+        {
+            self.bell.ring();
+            // An error is the store's end.
+            let _ = self.report.send(outcome);
+        }
+    }
+
+    /// Connections that wait for a copy to become right look again.
     fn tell(&mut self, now: Instant) {
         if self.news && now.since(self.rang_at) >= BELL_INTERVAL {
             (self.news, self.rang_at) = (false, now);

@@ -6,7 +6,7 @@
 //!   entry: device 8, inode 8, length 8, modified 8, changed 8, hash 32; little-endian
 //! ```
 //!
-//! Whoever can write to this file decides what counts as compared. So a file that others than the
+//! A writer of this file decides what counts as compared. So a file that others than the
 //! engine's user may write to is not read; nor is one that is cut short, or damaged. All that
 //! follows is that contents are hashed again.
 

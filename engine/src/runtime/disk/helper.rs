@@ -1,8 +1,9 @@
 //! The threads that may wait for the disk, so that the loop never does.
 //!
-//! One opens files and reads ahead, which someone waits for. The other computes the hashes that the
-//! loop asks for, the smallest file first: they can take long, and no reply waits for them but one
-//! that a takeover left to us. A third hashes ahead (`ahead`).
+//! Some open files and read ahead, which someone waits for; others do the same where a call may take as
+//! long as another host or process likes (`far`). One computes the hashes that the loop asks for, the
+//! smallest file first: they can take long, and no reply waits for them but one that a takeover left to
+//! us. Another hashes ahead (`ahead`), and one closes what may take long to close.
 
 use std::fs::File;
 use std::io;
@@ -11,45 +12,85 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 
 use super::super::logging::warn_sparingly;
+use super::blocks::BLOCK;
 use super::digests::Digests;
+use super::far;
 use super::hashing::{Hashing, PIECE, Step};
+use super::questions::{FAR_MAX, Helper, JOBS_MAX};
 use super::stamp::Stamp;
 use super::sys::{self, Effort};
+use super::watch::Spot;
+use crate::service::ContentId;
 use crate::time::Duration;
 
 /// Bytes brought into the page cache for one who waits.
-const FETCH: u64 = 1 << 20;
+pub(super) const FETCH: u64 = 1 << 20;
 /// Bytes that the kernel is asked to begin with beyond that.
 const FETCH_AHEAD: u64 = 4 << 20;
 /// Bytes read at a time.
 const CHUNK: usize = 128 << 10;
-/// Jobs waiting for the disk, or for a hash.
-const JOBS_MAX: usize = 256;
+/// Threads that open and read, of either kind: one file that keeps one of them waiting stops no other.
+const HELPERS: usize = 4;
+/// How long a file that nobody has any more may stay open.
+const CLOSE: Duration = Duration::from_millis(100);
+/// News of files that were hashed ahead, and that the loop has not read yet.
+const LEARNT_MAX: usize = 1024;
+/// A file that was opened.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: Arc<File>,
+    pub(super) stamp: Stamp,
+    /// How many names it has.
+    pub(super) links: u64,
+    /// Whether the loop may call for it.
+    pub(super) near: bool,
+}
+
+/// A piece of a file, and which version it is of.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) stamp: Stamp,
+    pub(super) links: u64,
+}
+
 /// What is at a path.
 #[derive(Debug)]
 pub(super) enum Opened {
-    /// A file, its version, and how many names it has.
-    File(File, Stamp, u64),
+    File(Found),
     Directory,
     NotFound,
     Forbidden,
 }
 
 impl Opened {
+    /// The same once more, unless it is a file.
+    pub(super) const fn again(&self) -> Option<Self> {
+        match self {
+            Self::File(_) => None,
+            Self::Directory => Some(Self::Directory),
+            Self::NotFound => Some(Self::NotFound),
+            Self::Forbidden => Some(Self::Forbidden),
+        }
+    }
+
     /// Makes sense of an attempt to open. `None` is "the kernel would have to wait".
-    pub(super) fn from_result(result: io::Result<File>) -> Option<Self> {
+    pub(super) fn from_result(root: &Root, result: io::Result<File>) -> Option<Self> {
         let opened = result.and_then(|file| {
-            let metadata = file.metadata()?;
+            let metadata = sys::facts(&file)?;
             Ok((file, metadata))
         });
         Some(match opened {
-            Ok((file, metadata)) if metadata.is_file() => {
-                Self::File(file, Stamp::of(&metadata), metadata.nlink())
-            }
+            Ok((file, metadata)) if metadata.is_file() => Self::File(Found {
+                stamp: Stamp::of(&metadata),
+                links: metadata.nlink(),
+                near: root.near && (metadata.dev() == root.device || sys::is_near(&file)),
+                file: Arc::new(file),
+            }),
             Ok((_, metadata)) if metadata.is_dir() => Self::Directory,
             Ok(_) => Self::Forbidden,
             Err(error) => match error.raw_os_error() {
@@ -73,13 +114,16 @@ pub(super) struct Root {
     pub(super) directory: Arc<File>,
     pub(super) openat2: bool,
     pub(super) dotfiles: bool,
+    /// Whether its file system keeps nobody waiting who asks for what is in memory.
+    pub(super) near: bool,
+    pub(super) device: u64,
 }
 
 impl Root {
     pub(super) fn open(&self, path: &str) -> Opened {
         // Some file systems answer EAGAIN to a lookup that raced with a rename.
         for _ in 0..8 {
-            if let Some(opened) = Opened::from_result(self.open_any(path)) {
+            if let Some(opened) = Opened::from_result(self, self.open_any(path)) {
                 return opened;
             }
         }
@@ -99,8 +143,9 @@ impl Root {
 /// Work for the thread that someone waits for.
 #[derive(Debug)]
 pub(super) enum Job {
-    Open { root: Root, number: u16, path: Box<str> },
-    Fetch { content: u64, file: Arc<File>, offset: u64 },
+    Open { root: Root, spot: Spot },
+    Fetch { content: ContentId, file: Arc<File>, offset: u64 },
+    Block { content: ContentId, file: Arc<File>, offset: u64 },
 }
 
 /// Work for the other.
@@ -114,26 +159,37 @@ pub(super) struct HashJob {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Opened {
-        number: u16,
-        path: Box<str>,
+        helper: Helper,
+        spot: Spot,
         opened: Opened,
     },
+    Block {
+        content: ContentId,
+        number: u64,
+        block: Result<Block, ()>,
+    },
     Fetched {
-        content: u64,
+        content: ContentId,
+        piece: u64,
         result: Result<(), ()>,
     },
     /// What is known of it is with the others ([`Digests`]).
     Hashed {
         stamp: Stamp,
     },
+    /// The hash of what is at a place has become known, though nobody asked for it.
+    Learnt(Spot),
 }
 
 /// The store's end.
 #[derive(Debug)]
 pub(super) struct Helpers {
     pub(super) jobs: Sender<Job>,
+    pub(super) far_jobs: Sender<Job>,
     pub(super) hash_jobs: Sender<HashJob>,
     pub(super) outcomes: Receiver<Outcome>,
+    /// For others that find something out.
+    pub(super) report: Sender<Outcome>,
 }
 
 /// Tells the loop that something is known now that was not.
@@ -155,43 +211,83 @@ impl Bell {
 impl Helpers {
     pub(super) fn start(bell: &Bell, digests: &Arc<Digests>, largest: u64) -> io::Result<Self> {
         let (jobs, job_queue) = bounded(JOBS_MAX);
+        let (far_jobs, far_queue) = bounded(FAR_MAX);
         let (hash_jobs, hash_queue) = bounded(JOBS_MAX);
-        // One more than can be under way at a time, so a helper never waits for the loop.
-        let (report, outcomes) = bounded(3 * JOBS_MAX + 2);
-        let work = {
-            let (report, bell) = (report.clone(), bell.clone());
-            move || {
-                serve(&job_queue, &report, &bell, |job| match job {
-                    Job::Open { root, number, path } => {
-                        let opened = root.open(&path);
-                        Outcome::Opened { number, path, opened }
-                    }
-                    Job::Fetch { content, file, offset } => {
-                        Outcome::Fetched { content, result: fetch(&file, offset).map_err(drop) }
-                    }
-                });
-            }
+        // What is under way has room, so that nobody who works for the loop waits for it.
+        let (report, outcomes) = bounded(2 * JOBS_MAX + FAR_MAX + LEARNT_MAX);
+        let (keep, kept) = unbounded();
+        let start = |name: &str, helper, queue: &Receiver<Job>| {
+            let (queue, report) = (queue.clone(), report.clone());
+            let (bell, keep) = (bell.clone(), keep.clone());
+            let work = move || serve(helper, &queue, &report, &bell, &keep);
+            thread::Builder::new().name(name.into()).spawn(work).map(drop)
         };
+        for _ in 0..HELPERS {
+            start("disk", Helper::Disk, &job_queue)?;
+            start("far", Helper::Far, &far_queue)?;
+        }
+        let told = report.clone();
         let (bell, digests) = (bell.clone(), Arc::clone(digests));
         let hash = move || hash(&hash_queue, &report, &bell, &digests, largest);
-        thread::Builder::new().name("disk".into()).spawn(work)?;
         thread::Builder::new().name("hash".into()).spawn(hash)?;
-        Ok(Self { jobs, hash_jobs, outcomes })
+        thread::Builder::new().name("close".into()).spawn(move || close(&kept))?;
+        Ok(Self { jobs, far_jobs, hash_jobs, outcomes, report: told })
     }
 }
 
 /// A helper's whole life: until the store is gone.
-fn serve<J>(
-    jobs: &Receiver<J>,
+fn serve(
+    helper: Helper,
+    jobs: &Receiver<Job>,
     report: &Sender<Outcome>,
     bell: &Bell,
-    mut work: impl FnMut(J) -> Outcome,
+    keep: &Sender<Arc<File>>,
 ) {
     for job in jobs {
-        if report.send(work(job)).is_err() {
+        if report.send(work(helper, job, keep)).is_err() {
             return;
         }
         bell.ring();
+    }
+}
+
+fn work(helper: Helper, job: Job, keep: &Sender<Arc<File>>) -> Outcome {
+    match job {
+        Job::Open { root, spot } => {
+            let opened = root.open(&spot.1);
+            if let Opened::File(Found { file, near: false, .. }) = &opened {
+                // An error is the store's end.
+                let _ = keep.send(Arc::clone(file));
+            }
+            Outcome::Opened { helper, spot, opened }
+        }
+        Job::Fetch { content, file, offset } => {
+            let result = fetch(&file, offset).map_err(drop);
+            Outcome::Fetched { content, piece: offset / FETCH, result }
+        }
+        Job::Block { content, file, offset } => {
+            let block = far::read_block(&file, offset).map_err(|error| {
+                warn_sparingly("read", format_args!("a file cannot be read: {error}"));
+            });
+            Outcome::Block { content, number: offset / BLOCK, block }
+        }
+    }
+}
+
+/// Closing takes as long as reading where others serve the file system. So files from there are kept
+/// here as well, and whoever else lets go of one closes nothing.
+fn close(files: &Receiver<Arc<File>>) {
+    let mut kept: Vec<Arc<File>> = Vec::new();
+    loop {
+        let received = match kept.is_empty() {
+            true => files.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => files.recv_timeout(CLOSE),
+        };
+        match received {
+            Ok(file) => kept.push(file),
+            Err(RecvTimeoutError::Timeout) => kept.retain(|file| Arc::strong_count(file) > 1),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
 
@@ -252,7 +348,7 @@ fn hash(
             match file.step(&mut buffer) {
                 Ok(Step::More(_)) => continue,
                 Ok(Step::Done(hash)) => digests.learn(stamp, Some(hash)),
-                // Whoever asks again asks for the version that is there then.
+                // The next question is about the version that is there then.
                 Ok(Step::Changed) => {}
                 Err(error) => {
                     log::warn!("a file cannot be read: {error}");

@@ -12,6 +12,10 @@
 //!              └──no──► Pending, job ────► read into the page cache ──► outcome, wake
 //! ```
 //!
+//! That is so where the file system is this kernel's own. Where another host or process serves it, a mere
+//! `fstat` may wait: there the loop makes no call at all, and serves what helpers have read (`far`,
+//! `blocks`).
+//!
 //! Paths are resolved beneath the document root by the kernel, so no symbolic link leads out of it,
 //! whatever is renamed meanwhile.
 //!
@@ -27,11 +31,16 @@
 //! for it (`ahead`), and what is asked for before that, at once (`helper`).
 
 mod ahead;
+mod asking;
+mod blocks;
 mod cache;
+mod contents;
 mod digests;
+mod far;
 mod hashing;
 mod helper;
 mod names;
+mod questions;
 mod stamp;
 mod sys;
 #[cfg(test)]
@@ -39,35 +48,31 @@ mod tests;
 mod watch;
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use mio::Waker;
-use rustc_hash::{FxHashMap, FxHashSet};
-use slab::Slab;
 
 use self::ahead::Ahead;
+use self::asking::{Answer, Place};
+use self::blocks::Blocks;
+use self::contents::{Content, Contents, Reading};
 use self::digests::{Digests, Hash};
-use self::helper::{Bell, HashJob, Helpers, Job, Opened, Outcome, Root};
+use self::helper::{Bell, Helpers, Root};
 use self::names::Names;
+use self::questions::{About, Helper, Questions};
 use self::stamp::Stamp;
 use self::sys::Effort;
 use crate::service::store::Comparison;
-use crate::service::{ContentId, Difference, Facts, Lookup, Read, Store, Verified, is_hidden};
-use crate::time::{Duration, Instant};
-
-/// Descriptors kept open.
-const FILES_MAX: usize = 512;
-/// Answers of the helper kept for someone to ask again; whoever asks too late asks anew.
-const ANSWERS_MAX: usize = 256;
-/// After so many fetches that did not help, the file system is one that never has anything in
-/// memory, and the loop reads as anybody would.
-const FETCHES_MAX: u8 = 3;
+use crate::service::{
+    ContentId, Difference, Facts, Lookup, Question, Read, Store, Verified, is_hidden,
+};
+use crate::time::Instant;
 
 /// Whether there is news from the disk: time to tell the engine.
 #[derive(Clone, Debug)]
@@ -108,63 +113,17 @@ pub struct DiskStore {
     /// Whether lookups can be confined to the kernel's caches.
     cached_lookups: bool,
     helpers: Helpers,
-    contents: Slab<Content>,
-    by_stamp: FxHashMap<Stamp, usize>,
+    questions: Questions,
+    contents: Contents,
+    blocks: Blocks,
     names: Names,
     /// When the loop's turn began.
     now: Instant,
-    /// Tells a slot's tenants apart, in the upper half of a [`ContentId`].
-    serial: u32,
-    open_files: usize,
-    files_max: usize,
-    /// Where the search for a descriptor to close goes on.
-    hand: usize,
-    /// Lookups that the helper has.
-    asked: Vec<(u16, Box<str>)>,
-    /// Lookups that it has answered.
-    answers: VecDeque<(u16, Box<str>, Opened)>,
-    /// Versions that the helper hashes.
-    hashing: FxHashSet<Stamp>,
+    /// Lookups that the helper has answered.
+    answers: VecDeque<Answer>,
+    /// The same, where there is no file.
+    absent: VecDeque<Answer>,
     digests: Arc<Digests>,
-}
-
-/// One version of one file that someone holds.
-#[derive(Debug)]
-struct Content {
-    serial: u32,
-    holds: u32,
-    stamp: Stamp,
-    /// How many names the file has.
-    links: u64,
-    /// Whether its times had settled when it was first held: whatever was written since has moved
-    /// them, and a hash taken later is of what was given out before.
-    settled: bool,
-    /// The hash, once somebody wanted it.
-    hash: Option<Hash>,
-    root: u16,
-    path: Box<str>,
-    file: Option<Arc<File>>,
-    /// When its names were last found to lead to it. Once in a turn of the loop is enough: what is
-    /// read is checked again.
-    seen_at: Instant,
-    /// Read since the hand came by.
-    used: bool,
-    fetching: bool,
-    /// Fetches at `fetched_at` that brought nothing.
-    fetches: u8,
-    fetched_at: u64,
-    /// The file system cannot say what is in memory.
-    plain_reads: bool,
-    failed: bool,
-}
-
-/// What a path led to.
-enum Place {
-    Content(usize),
-    Directory,
-    NotFound,
-    Forbidden,
-    Pending,
 }
 
 /// What became of a content that was just read.
@@ -194,237 +153,80 @@ impl DiskStore {
             let cached = sys::open_beneath(&directory, ".", Effort::Cached);
             let refused = cached.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL));
             cached_lookups &= openat2 && !refused;
-            Ok(Root { directory: Arc::new(directory), openat2, dotfiles: *dotfiles })
+            let (near, device) = (sys::is_near(&directory), directory.metadata()?.dev());
+            if !near {
+                log::info!(
+                    "{} is not on a local file system: its files are read by helpers, and what is \
+                     found there is believed for a second",
+                    path.display()
+                );
+            }
+            let directory = Arc::new(directory);
+            Ok(Root { directory, openat2, dotfiles: *dotfiles, near, device })
         };
         let roots = roots.iter().map(&mut open).collect::<io::Result<Vec<_>>>()?;
         if !roots.is_empty() {
             recall(hashing, &digests);
-            let ahead =
-                Ahead::new(roots.clone(), hashing.clone(), Arc::clone(&digests), bell.clone());
+            let ahead = Ahead::new(
+                roots.clone(),
+                hashing.clone(),
+                Arc::clone(&digests),
+                bell.clone(),
+                helpers.report.clone(),
+            );
             thread::Builder::new().name("ahead".into()).spawn(move || ahead.run())?;
         }
         let store = Self {
-            names: Names::new(roots.len()),
+            names: Names::new(roots.iter().map(|root| root.near)),
             now: Instant::ZERO,
             roots,
             cached_lookups,
             helpers,
-            contents: Slab::new(),
-            by_stamp: FxHashMap::default(),
-            serial: 0,
-            open_files: 0,
-            files_max: FILES_MAX,
-            hand: 0,
-            asked: Vec::new(),
+            questions: Questions::default(),
+            contents: Contents::default(),
+            blocks: Blocks::default(),
             answers: VecDeque::new(),
-            hashing: FxHashSet::default(),
+            absent: VecDeque::new(),
             digests,
         };
         Ok((store, DiskNews(bell.rung)))
     }
 
-    /// Takes in what the helpers found out.
-    fn absorb(&mut self) {
-        while let Ok(outcome) = self.helpers.outcomes.try_recv() {
-            match outcome {
-                Outcome::Opened { number, path, opened } => {
-                    self.asked.retain(|asked| (asked.0, &asked.1) != (number, &path));
-                    if self.answers.len() == ANSWERS_MAX {
-                        self.answers.pop_front();
-                    }
-                    self.answers.push_back((number, path, opened));
-                }
-                Outcome::Fetched { content, result } => {
-                    if let Some(key) = self.key(ContentId(content)) {
-                        self.contents[key].fetching = false;
-                        self.contents[key].failed |= result.is_err();
-                    }
-                }
-                Outcome::Hashed { stamp } => {
-                    self.hashing.remove(&stamp);
-                }
-            }
-        }
-    }
-
-    /// Opens a path, from the helper's answer or the kernel's caches; asks the helper otherwise.
-    fn open_path(&mut self, root: u16, path: &str) -> Option<Opened> {
-        let answer = self.answers.iter().position(|answer| (answer.0, &*answer.1) == (root, path));
-        if let Some(at) = answer {
-            return self.answers.remove(at).map(|(_, _, opened)| opened);
-        }
-        let Some(home) = self.roots.get(usize::from(root)) else {
-            return Some(Opened::NotFound);
-        };
-        if self.cached_lookups {
-            let result = sys::open_beneath(&home.directory, path, Effort::Cached);
-            if let Some(opened) = Opened::from_result(result) {
-                return Some(opened);
-            }
-        }
-        if !self.asked.iter().any(|asked| (asked.0, &*asked.1) == (root, path)) {
-            let job = Job::Open { root: home.clone(), number: root, path: path.into() };
-            // A full queue answers soon, and whoever waits asks again at any answer.
-            if self.helpers.jobs.try_send(job).is_ok() {
-                self.asked.push((root, path.into()));
-            }
-        }
-        None
-    }
-
-    fn find(&mut self, root: u16, path: &str) -> Place {
-        self.absorb();
-        if let Some(key) = self.recall(root, path) {
-            return Place::Content(key);
-        }
-        match self.open_path(root, path) {
-            None => Place::Pending,
-            Some(Opened::Directory) => Place::Directory,
-            Some(Opened::NotFound) => Place::NotFound,
-            Some(Opened::Forbidden) => Place::Forbidden,
-            Some(Opened::File(file, stamp, links)) => {
-                let key = self.admit(root, path, file, stamp, links);
-                let id = self.hold(key);
-                self.names.add(self.now, root, path, id);
-                self.forget_stale_names();
-                Place::Content(key)
-            }
-        }
-    }
-
-    /// What the path led to a moment ago, if its descriptor says that it is that file still, and
-    /// that no other has replaced it.
-    fn recall(&mut self, root: u16, path: &str) -> Option<usize> {
-        let id = self.names.get(root, path)?;
-        let key = self.key(id)?;
-        let content = &self.contents[key];
-        if content.seen_at == self.now {
-            return Some(key);
-        }
-        let is_current =
-            |metadata: Metadata| metadata.nlink() > 0 && Stamp::of(&metadata) == content.stamp;
-        if content.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(is_current)) {
-            self.contents[key].seen_at = self.now;
-            return Some(key);
-        }
-        self.names.remove(root, path);
-        self.release(id);
-        None
-    }
-
-    fn forget_stale_names(&mut self) {
-        while let Some(id) = self.names.next_stale(self.now) {
-            self.release(id);
-        }
-    }
-
-    /// The content of an open file: one that is held already, or a new one that nobody holds yet.
-    fn admit(&mut self, root: u16, path: &str, file: File, stamp: Stamp, links: u64) -> usize {
-        let settled = stamp.unsettled() == Duration::ZERO;
-        if let Some(&key) = self.by_stamp.get(&stamp)
-            && (self.contents[key].settled || !settled)
-        {
-            if self.contents[key].file.is_none() {
-                self.give_file(key, file);
-            }
-            return key;
-        }
-        self.serial = self.serial.wrapping_add(1);
-        let key = self.contents.insert(Content {
-            serial: self.serial,
-            holds: 0,
-            stamp,
-            links,
-            settled,
-            hash: None,
-            root,
-            path: path.into(),
-            file: None,
-            seen_at: self.now,
-            used: true,
-            fetching: false,
-            fetches: 0,
-            fetched_at: 0,
-            plain_reads: false,
-            failed: false,
-        });
-        self.by_stamp.insert(stamp, key);
-        self.give_file(key, file);
-        key
-    }
-
-    fn give_file(&mut self, key: usize, file: File) {
-        while self.open_files >= self.files_max && self.close_one() {}
-        self.contents[key].file = Some(Arc::new(file));
-        self.open_files += 1;
-    }
-
-    /// Closes the first descriptor that was not used since the hand came by. Returns whether there
-    /// was one to close.
-    fn close_one(&mut self) -> bool {
-        let end = self.contents.capacity();
-        // The second time round nothing is marked as used any more.
-        for _ in 0..2 * end {
-            self.hand = (self.hand + 1) % end;
-            let Some(content) = self.contents.get_mut(self.hand) else { continue };
-            if content.file.is_some() && !core::mem::take(&mut content.used) {
-                content.file = None;
-                self.open_files -= 1;
-                return true;
-            }
-        }
-        false
-    }
-
-    fn hold(&mut self, key: usize) -> ContentId {
-        let content = &mut self.contents[key];
-        content.holds += 1;
-        id(key, content.serial)
-    }
-
-    fn key(&self, id: ContentId) -> Option<usize> {
-        let key = usize::try_from(id.0 & 0xffff_ffff).ok()?;
-        let content = self.contents.get(key)?;
-        (u64::from(content.serial) == id.0 >> 32).then_some(key)
-    }
-
-    /// Forgets a content that nobody holds.
-    fn drop_unheld(&mut self, key: usize) {
-        if self.contents[key].holds == 0 {
-            let content = self.contents.remove(key);
-            if self.by_stamp.get(&content.stamp) == Some(&key) {
-                self.by_stamp.remove(&content.stamp);
-            }
-            self.open_files -= usize::from(content.file.is_some());
-        }
-    }
-
-    /// The hash of this version, if it is known or can be had; has it computed otherwise.
-    fn want_hash(&mut self, stamp: Stamp, file: Option<Arc<File>>) -> Option<Option<Hash>> {
+    /// The hash of this version of a content, if it is known or can be had; has it computed otherwise.
+    fn want_hash(&mut self, key: usize, stamp: Stamp) -> Option<Option<Hash>> {
         let known = self.digests.get(&stamp);
-        if let (None, Some(file)) = (known, file)
-            && !self.hashing.contains(&stamp)
-            && self.helpers.hash_jobs.try_send(HashJob { stamp, file }).is_ok()
-        {
-            self.hashing.insert(stamp);
+        if known.is_none() && self.contents[key].file.is_some() {
+            let content = (self.contents.id(key), 0);
+            if self.questions.ask(Helper::Hash, About::Hash(stamp), content) {
+                self.dispatch();
+            }
         }
         known
     }
 
     /// The same of a content that was looked up right now.
     fn want_content_hash(&mut self, key: usize) -> Option<Option<Hash>> {
-        let Content { stamp, file, .. } = &self.contents[key];
-        let (stamp, file) = (*stamp, file.clone());
-        let known = self.want_hash(stamp, file);
+        let known = self.want_hash(key, self.contents[key].stamp);
         if let Some(hash) = known {
             self.contents[key].hash = hash;
         }
         known
     }
 
-    fn facts(&self, key: usize) -> Facts {
-        let Content { stamp: Stamp { modified, length, .. }, hash, .. } = self.contents[key];
-        Facts { length, modified, hash }
+    fn compare(&mut self, key: usize, pinned: &Facts) -> Verified {
+        // Also where there is nothing to compare it with yet: that will come.
+        let known = self.want_content_hash(key);
+        match pinned.compare(&self.contents[key].facts()) {
+            Comparison::Same => Verified::Match(self.contents.hold(key)),
+            Comparison::Differs(why) => Verified::Differs(why),
+            Comparison::Unknown if known.is_some() => Verified::Differs(Difference::Unhashable),
+            Comparison::Unknown if self.contents[key].file.is_none() => match self.file(key) {
+                Ok(_) => self.compare(key, pinned),
+                Err(Read::Pending) => Verified::Pending,
+                Err(_) => Verified::Differs(Difference::Changed),
+            },
+            Comparison::Unknown => Verified::Pending,
+        }
     }
 
     /// Is the open file still the content, after it was read?
@@ -433,8 +235,12 @@ impl DiskStore {
     /// is the reason. If not, the hash has to tell: a writer may have put the time of modification
     /// back.
     fn check(&mut self, key: usize, file: &Arc<File>) -> Check {
-        let Ok(metadata) = file.metadata() else { return Check::Gone };
-        let (now, links) = (Stamp::of(&metadata), metadata.nlink());
+        let Ok(metadata) = sys::facts(file) else { return Check::Gone };
+        self.judge(key, Stamp::of(&metadata), metadata.nlink())
+    }
+
+    /// Is a file that looks like this the content?
+    fn judge(&mut self, key: usize, now: Stamp, links: u64) -> Check {
         let Content { stamp, links: before, hash, .. } = self.contents[key];
         if now == stamp {
             return Check::Same;
@@ -444,50 +250,14 @@ impl DiskStore {
         }
         if links == before {
             let Some(hash) = hash else { return Check::Gone };
-            match self.want_hash(now, Some(Arc::clone(file))) {
+            match self.want_hash(key, now) {
                 None => return Check::Pending,
                 Some(again) if again == Some(hash) => {}
                 Some(_) => return Check::Gone,
             }
         }
-        if self.by_stamp.get(&stamp) == Some(&key) {
-            self.by_stamp.remove(&stamp);
-        }
-        let content = &mut self.contents[key];
-        (content.stamp, content.links) = (now, links);
+        self.contents.touch(key, now, links);
         Check::Same
-    }
-
-    /// The content's descriptor, opened again if it was closed meanwhile.
-    fn file(&mut self, key: usize) -> Result<Arc<File>, Read> {
-        if let Some(file) = &self.contents[key].file {
-            return Ok(Arc::clone(file));
-        }
-        let (root, path) = (self.contents[key].root, self.contents[key].path.clone());
-        match self.open_path(root, &path) {
-            None => Err(Read::Pending),
-            Some(Opened::File(file, stamp, _)) if self.contents[key].stamp.is_version(&stamp) => {
-                self.give_file(key, file);
-                self.contents[key].file.clone().ok_or(Read::Pending)
-            }
-            Some(_) => Err(Read::Gone),
-        }
-    }
-
-    /// Nothing at `offset` is in memory: have it brought there.
-    fn fetch(&mut self, key: usize, file: Arc<File>, offset: u64) -> Read {
-        let content = &mut self.contents[key];
-        if !content.fetching {
-            if content.fetched_at == offset {
-                content.fetches += 1;
-            } else {
-                (content.fetched_at, content.fetches) = (offset, 0);
-            }
-            content.plain_reads = content.fetches >= FETCHES_MAX;
-            let job = Job::Fetch { content: id(key, content.serial).0, file, offset };
-            content.fetching = self.helpers.jobs.try_send(job).is_ok();
-        }
-        Read::Pending
     }
 }
 
@@ -495,6 +265,7 @@ impl Store for DiskStore {
     fn on_timer(&mut self, now: Instant) {
         self.now = now;
         self.forget_stale_names();
+        self.forget_old_answers();
     }
 
     fn lookup(&mut self, root: u16, path: &str) -> Lookup {
@@ -505,7 +276,7 @@ impl Store for DiskStore {
         match self.find(root, path) {
             Place::Content(key) => {
                 self.want_content_hash(key);
-                Lookup::Found(self.facts(key), self.hold(key))
+                Lookup::Found(self.contents[key].facts(), self.contents.hold(key))
             }
             Place::Directory => Lookup::Directory,
             Place::NotFound => Lookup::NotFound,
@@ -515,28 +286,26 @@ impl Store for DiskStore {
     }
 
     fn verify(&mut self, root: u16, path: &str, pinned: &Facts) -> Verified {
-        let key = match self.find(root, path) {
-            Place::Content(key) => key,
-            Place::Directory | Place::NotFound | Place::Forbidden => {
-                return Verified::Differs(Difference::Missing);
+        let verified = match self.find(root, path) {
+            Place::Content(key) => {
+                let verified = self.compare(key, pinned);
+                self.contents.drop_unheld(key);
+                verified
             }
-            Place::Pending => return Verified::Pending,
+            Place::Directory | Place::NotFound | Place::Forbidden => {
+                Verified::Differs(Difference::Missing)
+            }
+            Place::Pending => Verified::Pending,
         };
-        // Also where there is nothing to compare it with yet: that will come.
-        let known = self.want_content_hash(key);
-        let verified = match pinned.compare(&self.facts(key)) {
-            Comparison::Same => return Verified::Match(self.hold(key)),
-            Comparison::Differs(why) => Verified::Differs(why),
-            Comparison::Unknown if known.is_some() => Verified::Differs(Difference::Unhashable),
-            Comparison::Unknown => Verified::Pending,
-        };
-        self.drop_unheld(key);
+        if matches!(verified, Verified::Differs(_)) {
+            self.questions.watch(self.now, (root, path.into()));
+        }
         verified
     }
 
     fn read(&mut self, content: ContentId, offset: u64, into: &mut [u8]) -> Read {
         self.absorb();
-        let Some(key) = self.key(content) else { return Read::Gone };
+        let Some(key) = self.contents.key(content) else { return Read::Gone };
         let left = self.contents[key].stamp.length.saturating_sub(offset);
         let want = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         if want == 0 {
@@ -545,16 +314,18 @@ impl Store for DiskStore {
         if self.contents[key].failed {
             return Read::Gone;
         }
+        self.contents[key].used = true;
+        let (into, reading) = (&mut into[..want], self.contents[key].reading);
+        if reading == Reading::Blocks {
+            return self.read_block(key, offset, into);
+        }
         let file = match self.file(key) {
             Ok(file) => file,
             Err(answer) => return answer,
         };
-        self.contents[key].used = true;
-        let into = &mut into[..want];
-        let result = if self.contents[key].plain_reads {
-            file.read_at(into, offset)
-        } else {
-            sys::read_cached(&file, offset, into)
+        let result = match reading {
+            Reading::Plain => sys::read_at(&file, into, offset),
+            Reading::Cached | Reading::Blocks => sys::read_cached(&file, offset, into),
         };
         match result {
             Ok(0) => Read::Gone,
@@ -568,11 +339,13 @@ impl Store for DiskStore {
                 Check::Gone => Read::Gone,
             },
             Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => self.fetch(key, file, offset),
+                Some(libc::EAGAIN | libc::EINTR) => self.fetch(key, offset),
                 Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)
-                    if !self.contents[key].plain_reads =>
+                    if reading == Reading::Cached =>
                 {
-                    self.contents[key].plain_reads = true;
+                    let plain = sys::is_memory(&file);
+                    self.contents[key].reading =
+                        if plain { Reading::Plain } else { Reading::Blocks };
                     self.read(content, offset, into)
                 }
                 _ => {
@@ -585,22 +358,26 @@ impl Store for DiskStore {
 
     fn hash(&mut self, content: ContentId) -> Option<[u8; 32]> {
         self.absorb();
-        let key = self.key(content).filter(|key| self.contents[*key].settled)?;
+        let key = self.contents.key(content).filter(|key| self.contents[*key].settled)?;
         self.want_content_hash(key)?
     }
 
     fn release(&mut self, content: ContentId) {
-        let key = self.key(content);
-        assert!(key.is_some(), "a hold is released once");
-        if let Some(key) = key {
-            self.contents[key].holds -= 1;
-            self.drop_unheld(key);
-        }
+        self.contents.release(content);
     }
-}
 
-fn id(key: usize, serial: u32) -> ContentId {
-    ContentId(u64::from(serial) << 32 | key as u64)
+    fn question(&mut self) -> Question {
+        self.questions.last()
+    }
+
+    fn answered(&mut self) -> Option<Question> {
+        self.absorb();
+        self.questions.pop_told(self.now)
+    }
+
+    fn forget(&mut self, question: Question) {
+        self.questions.forget(question);
+    }
 }
 
 /// Reads what an earlier run has hashed.

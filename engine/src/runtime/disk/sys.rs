@@ -2,14 +2,16 @@
 //! reading only what is in memory.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt as _;
 
 /// How far a lookup may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Effort {
-    /// Only what the kernel has in its caches: never waits, `EAGAIN` otherwise. Linux 5.12.
+    /// Only what the kernel has in its caches, of this file system alone: never waits, `EAGAIN`
+    /// otherwise, or `EXDEV`. Linux 5.12.
     Cached,
     /// To the disk.
     Full,
@@ -21,13 +23,15 @@ const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | li
 /// out of it. Links that stay inside are followed. Linux 5.6.
 #[expect(unsafe_code, reason = "the standard library has no openat2")]
 pub(super) fn open_beneath(root: &File, path: &str, effort: Effort) -> io::Result<File> {
+    #[cfg(test)]
+    count();
     let path = CString::new(path)?;
     // SAFETY: `open_how` is a plain structure of integers, for which zero is a valid value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = OPEN_FLAGS as u64;
     how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
     if effort == Effort::Cached {
-        how.resolve |= libc::RESOLVE_CACHED;
+        how.resolve |= libc::RESOLVE_CACHED | libc::RESOLVE_NO_XDEV;
     }
     // SAFETY: `path` is a terminated string and `how` a structure of the size given; the kernel
     // only reads both, during the call.
@@ -47,6 +51,8 @@ pub(super) fn open_beneath(root: &File, path: &str, effort: Effort) -> io::Resul
 /// kernels and sandboxes without `openat2`.
 #[expect(unsafe_code, reason = "the standard library has no openat")]
 pub(super) fn open_walking(root: &File, path: &str) -> io::Result<File> {
+    #[cfg(test)]
+    count();
     let mut at = root.try_clone()?;
     for component in path.split('/') {
         if component == ".." {
@@ -65,12 +71,39 @@ pub(super) fn open_walking(root: &File, path: &str) -> io::Result<File> {
 /// system cannot say. Linux 4.14.
 #[expect(unsafe_code, reason = "the standard library has no preadv2")]
 pub(super) fn read_cached(file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    #[cfg(test)]
+    count();
     let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
     let vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: `vector` describes `into`, which is valid for writes and exclusively borrowed.
     let result =
         unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, offset, libc::RWF_NOWAIT) };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads, however long that takes.
+pub(super) fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    #[cfg(test)]
+    count();
+    file.read_at(into, offset)
+}
+
+/// Asks what a file is like now: on a local file system that is in memory while it is open.
+pub(super) fn facts(file: &File) -> io::Result<Metadata> {
+    #[cfg(test)]
+    count();
+    file.metadata()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Calls of this thread that may wait for whoever serves the file system.
+    pub(super) static CALLS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn count() {
+    CALLS.set(CALLS.get() + 1);
 }
 
 /// Asks the kernel to start reading a range; it may or may not.
@@ -101,9 +134,54 @@ pub(super) fn lower_priority() {
     let _ = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, IDLE) };
 }
 
+/// What kind of file system this is on, as `linux/magic.h` counts them.
+#[expect(unsafe_code, reason = "the standard library has no fstatfs")]
+fn kind(file: &File) -> Option<u32> {
+    // SAFETY: `statfs` is a plain structure of integers, for which zero is a valid value.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` is valid, and exclusively borrowed for the call.
+    let result = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) };
+    // The type is 32 bits of a wider field on some machines.
+    (result == 0).then_some(about.f_type as u32)
+}
+
+const TMPFS: u32 = 0x0102_1994;
+const RAMFS: u32 = 0x8584_58f6;
+
+/// Whether all of it is in memory.
+pub(super) fn is_memory(file: &File) -> bool {
+    matches!(kind(file), Some(TMPFS | RAMFS))
+}
+
+/// Whether this kernel serves the file system from a disk of its own, or from memory, so that nobody
+/// else can keep waiting whoever asks for what is in its caches. An overlay is taken for what lies
+/// below it nearly always.
+pub(super) fn is_near(file: &File) -> bool {
+    /// ext2 to ext4, XFS, Btrfs, ZFS, F2FS, bcachefs, overlayfs, SquashFS, EROFS, ISO 9660, UDF, FAT,
+    /// exFAT, JFS, NILFS2, ReiserFS.
+    const NEAR: [u32; 16] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x2fc1_2fc1,
+        0xf2f5_2010,
+        0xca45_1a4e,
+        0x794c_7630,
+        0x7371_7368,
+        0xe0f5_e1e2,
+        0x9660,
+        0x1501_3346,
+        0x4d44,
+        0x2011_bab0,
+        0x3153_464a,
+        0x3434,
+        0x5265_4973,
+    ];
+    kind(file).is_some_and(|kind| matches!(kind, TMPFS | RAMFS) || NEAR.contains(&kind))
+}
+
 /// Whether changes to this directory may come from other hosts, or from a process, of which the
 /// kernel here tells nobody.
-#[expect(unsafe_code, reason = "the standard library has no fstatfs")]
 pub(super) fn is_remote(directory: &File) -> bool {
     /// `linux/magic.h` and the file systems' own: NFS, FUSE, CIFS, SMB2, 9P, Ceph, AFS (two), GFS2,
     /// OCFS2, Lustre, GPFS, coda, vboxsf.
@@ -123,12 +201,7 @@ pub(super) fn is_remote(directory: &File) -> bool {
         0x7375_7245,
         0x786f_4256,
     ];
-    // SAFETY: `statfs` is a plain structure of integers, for which zero is a valid value.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `about` is valid, and exclusively borrowed for the call.
-    let result = unsafe { libc::fstatfs(directory.as_raw_fd(), &raw mut about) };
-    // The type is 32 bits of a wider field on some machines.
-    result != 0 || REMOTE.contains(&(about.f_type as u32))
+    kind(directory).is_none_or(|kind| REMOTE.contains(&kind))
 }
 
 /// The descriptor that a system call returned.

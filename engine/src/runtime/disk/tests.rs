@@ -3,6 +3,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use mio::{Events, Poll, Token};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::*;
 use crate::time::Duration;
@@ -149,7 +150,7 @@ fn a_content_is_forgotten_with_its_last_hold() {
     disk.store.release(second);
     assert_eq!(disk.store.contents.len(), 1, "its name is known for a moment");
     disk.store.on_timer(Instant::from_millis(10));
-    assert_eq!((disk.store.contents.len(), disk.store.open_files), (0, 0));
+    assert_eq!((disk.store.contents.len(), disk.store.contents.open_files), (0, 0));
     assert_eq!(disk.read(second, 0, 1), Err(Read::Gone));
 }
 
@@ -204,7 +205,7 @@ fn names_are_bounded_and_keep_nothing() {
         assert!(disk.store.contents.len() <= 256);
     }
     disk.store.on_timer(Instant::from_millis(10));
-    assert_eq!((disk.store.contents.len(), disk.store.open_files), (0, 0));
+    assert_eq!((disk.store.contents.len(), disk.store.contents.open_files), (0, 0));
 }
 
 #[test]
@@ -288,7 +289,7 @@ fn what_is_too_large_is_not_hashed() {
 /// The hash of what was held before it was hashed.
 fn later(disk: &mut Disk, id: ContentId) -> Option<[u8; 32]> {
     let asked = disk.store.hash(id);
-    while asked.is_none() && !disk.store.hashing.is_empty() {
+    while asked.is_none() && disk.store.questions.len() > 0 {
         disk.wait();
         disk.store.absorb();
     }
@@ -519,7 +520,7 @@ fn a_file_just_written_is_hashed_once_it_has_settled() {
 #[test]
 fn more_files_than_descriptors_are_read_all_the_same() {
     let mut disk = Disk::new("many");
-    disk.store.files_max = 4;
+    disk.store.contents.files_max = 4;
     let ids: Vec<ContentId> = (0..20)
         .map(|n| {
             disk.put(&format!("{n}"), format!("file {n}").as_bytes());
@@ -529,7 +530,7 @@ fn more_files_than_descriptors_are_read_all_the_same() {
     for _ in 0..2 {
         for (n, id) in ids.iter().enumerate() {
             assert_eq!(disk.read(*id, 0, 20), Ok(format!("file {n}").into_bytes()));
-            assert!(disk.store.open_files <= 4);
+            assert!(disk.store.contents.open_files <= 4);
         }
     }
     disk.put("3", b"another");
@@ -539,21 +540,215 @@ fn more_files_than_descriptors_are_read_all_the_same() {
 }
 
 #[test]
-fn a_file_system_that_keeps_nothing_in_memory_is_read_in_the_end() {
+fn a_file_system_that_keeps_nothing_in_memory_is_read_by_a_helper() {
     let mut disk = Disk::new("plain");
     disk.put("a", b"content");
     let (_, id) = disk.found("a");
-    let key = disk.store.key(id).unwrap();
-    let file = disk.store.contents[key].file.clone().unwrap();
-    for round in 0..=FETCHES_MAX {
-        assert!(!disk.store.contents[key].plain_reads, "round {round}");
-        disk.store.fetch(key, Arc::clone(&file), 9);
+    let key = disk.store.contents.key(id).unwrap();
+    for round in 0..=asking::FETCHES_MAX {
+        assert_eq!(disk.store.contents[key].reading, Reading::Cached, "round {round}");
+        disk.store.fetch(key, 9);
         // The hash is news as well, so one piece of news may not be the one.
-        while disk.store.contents[key].fetching {
+        while disk.store.questions.is_asked(&About::Piece(id, 0)) {
             disk.wait();
             disk.store.absorb();
         }
     }
-    assert!(disk.store.contents[key].plain_reads);
+    assert_eq!(disk.store.contents[key].reading, Reading::Blocks);
     assert_eq!(disk.read(id, 0, 7), Ok(b"content".to_vec()));
+}
+
+// ── Questions ───────────────────────────────────────────────────────────────────────────────────
+
+impl Disk {
+    /// A store whose every lookup is a helper's, over so many files.
+    fn slow(name: &str, files: u32) -> Self {
+        let mut disk = Self::new(name);
+        disk.store.cached_lookups = false;
+        (0..files).for_each(|n| disk.put(&format!("{n}"), b"x"));
+        disk
+    }
+
+    fn ask(&mut self, path: &str) -> Question {
+        assert_eq!(self.store.lookup(0, path), Lookup::Pending, "{path}");
+        self.store.question()
+    }
+}
+
+/// A connection that waits for an answer asks anew when it is told, at once, and for nothing else.
+#[test]
+fn each_question_is_told_once_however_many_there_are() {
+    let mut disk = Disk::slow("told", 1500);
+    let mut open: FxHashMap<Question, u32> =
+        (0..1500).map(|n| (disk.ask(&format!("{n}")), n)).collect();
+    assert_eq!(open.len(), 1500);
+    let mut told = FxHashSet::default();
+    while !open.is_empty() {
+        disk.wait();
+        while let Some(question) = disk.store.answered() {
+            assert!(told.insert(question), "each once");
+            // Hashes are told of as well.
+            let Some(n) = open.remove(&question) else { continue };
+            let answer = disk.store.lookup(0, &format!("{n}"));
+            let Lookup::Found(_, id) = answer else { panic!("{n}: {answer:?}") };
+            disk.store.release(id);
+        }
+        assert!(disk.store.answers.len() <= questions::JOBS_MAX);
+    }
+}
+
+/// Each of many waits for its own piece of one file.
+#[test]
+fn pieces_of_one_file_are_questions_of_their_own() {
+    let mut disk = Disk::new("pieces");
+    disk.put("a", &[7; 100]);
+    let (_, id) = disk.found("a");
+    let key = disk.store.contents.key(id).unwrap();
+    let mut questions: Vec<Question> = (0..3)
+        .map(|piece| {
+            assert_eq!(disk.store.fetch(key, piece << 20), Read::Pending);
+            disk.store.question()
+        })
+        .collect();
+    while !questions.is_empty() {
+        disk.wait();
+        while let Some(told) = disk.store.answered() {
+            questions.retain(|question| *question != told);
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_differs_is_told_of_when_it_becomes_another() {
+    let mut disk = Disk::fresh("another", &hashing());
+    let pinned = Facts { length: 5, modified: 0, hash: Some(hash_of(b"right")) };
+    let differs = |disk: &mut Disk, path: &str| {
+        assert!(matches!(disk.verify(path, &pinned), Verified::Differs(_)), "{path}");
+        disk.store.question()
+    };
+    disk.put("a", b"wrong");
+    for path in ["missing", "a"] {
+        let mut open = differs(&mut disk, path);
+        fs::write(disk.path(path), b"right").unwrap();
+        // It may be told of the wrong copy first.
+        disk.settle(|store| {
+            store.on_timer(store.now + Duration::from_millis(20));
+            while let Some(told) = store.answered() {
+                let verified = (told == open).then(|| store.verify(0, path, &pinned));
+                match verified {
+                    Some(Verified::Match(_)) => return Some(()),
+                    Some(_) => open = store.question(),
+                    None => {}
+                }
+            }
+            None
+        });
+    }
+    // Where nobody tells of it, it is looked at again by and by.
+    symlink("a", disk.path("link")).unwrap();
+    let other = Facts { hash: Some(hash_of(b"other")), ..pinned };
+    assert!(matches!(disk.verify("link", &other), Verified::Differs(_)));
+    let link = disk.store.question();
+    while disk.store.answered().is_some() {}
+    disk.store.on_timer(disk.store.now + Duration::from_secs(6));
+    assert_eq!(disk.store.answered(), Some(link));
+}
+
+// ── File systems that others serve ──────────────────────────────────────────────────────────────
+
+impl Disk {
+    /// A store that takes its root for one on which any call may wait.
+    fn far(name: &str) -> Self {
+        let mut disk = Self::new(name);
+        disk.store.roots[0].near = false;
+        disk.store.names = Names::new([false].into_iter());
+        disk
+    }
+
+    /// What the loop's thread calls while it does something.
+    fn calls<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> (T, u64) {
+        let before = sys::CALLS.get();
+        let done = what(self);
+        (done, sys::CALLS.get() - before)
+    }
+}
+
+#[test]
+fn the_loop_makes_no_call_where_calls_may_wait() {
+    let mut disk = Disk::far("far");
+    let content: Vec<u8> = (0..1_000_000u32).map(|n| (n / 7) as u8).collect();
+    disk.put("a", &content);
+    disk.put("sub/b", b"small");
+    std::thread::sleep(Duration::from_millis(110));
+    let (whole, calls) = disk.calls(|disk| {
+        assert_eq!(disk.lookup("missing"), Lookup::NotFound);
+        assert_eq!(disk.lookup("missing"), Lookup::NotFound);
+        assert_eq!(disk.lookup("sub"), Lookup::Directory);
+        let (facts, id) = disk.found("a");
+        assert_eq!(facts.length, 1_000_000);
+        let mut whole = Vec::new();
+        while whole.len() < content.len() {
+            whole.extend(disk.read(id, whole.len() as u64, 70_000).unwrap());
+            disk.store.on_timer(disk.store.now + Duration::from_millis(1));
+        }
+        let (_, again) = disk.found("a");
+        assert_eq!(again, id, "what a path led to is believed");
+        disk.store.release(again);
+        let (_, small) = disk.found("sub/b");
+        assert_eq!(disk.read(small, 1, 9), Ok(b"mall".to_vec()));
+        let hash = Facts { length: 5, modified: 0, hash: Some(hash_of(b"small")) };
+        assert!(matches!(disk.verify("sub/b", &hash), Verified::Match(_)));
+        [id, small].into_iter().for_each(|id| disk.store.release(id));
+        disk.store.on_timer(disk.store.now + Duration::from_secs(2));
+        whole
+    });
+    assert!(whole == content);
+    assert_eq!(calls, 0, "on the loop");
+    let (_, calls) = disk.calls(|disk| sys::facts(&disk.store.roots[0].directory).map(drop));
+    assert_eq!(calls, 1, "and they are counted");
+}
+
+#[test]
+fn changed_bytes_are_never_given_from_afar() {
+    let mut disk = Disk::far("far-changed");
+    disk.put("a", &[1; 300_000]);
+    let (_, id) = disk.found("a");
+    assert_eq!(disk.read(id, 0, 3), Ok(vec![1; 3]));
+    disk.put("a", &[2; 300_000]);
+    // A block that was read belongs to the version that was promised. The other is not.
+    let gone = disk.settle(|store| match store.read(id, 290_000, &mut [0; 3]) {
+        Read::Pending => None,
+        answer => Some(answer),
+    });
+    // It may have been read ahead before it changed.
+    assert!(matches!(gone, Read::Gone | Read::Ready(_)), "{gone:?}");
+    let (_, other) = disk.settle(|store| {
+        store.on_timer(store.now + Duration::from_secs(1));
+        match store.lookup(0, "a") {
+            Lookup::Found(facts, found) if found != id => Some((facts, found)),
+            Lookup::Found(_, same) => {
+                store.release(same);
+                None
+            }
+            _ => None,
+        }
+    });
+    assert_eq!(disk.read(other, 0, 3), Ok(vec![2; 3]));
+}
+
+/// Everybody may ask for what is not there, and one helper's answer is enough for a while.
+#[test]
+fn one_answer_from_afar_is_for_all_who_ask() {
+    let mut disk = Disk::far("far-many");
+    disk.put("a", b"x");
+    std::thread::sleep(Duration::from_millis(110));
+    for path in ["a", "missing"] {
+        disk.lookup(path);
+        for _ in 0..900 {
+            disk.store.on_timer(disk.store.now + Duration::from_millis(1));
+            assert_ne!(disk.store.lookup(0, path), Lookup::Pending, "{path}");
+        }
+        disk.store.on_timer(disk.store.now + Duration::from_secs(1));
+        assert_eq!(disk.store.lookup(0, path), Lookup::Pending, "and is believed no longer");
+    }
 }

@@ -83,7 +83,7 @@ pub(super) struct Plan {
 /// The rules, in place; removed by [`remove`], or on most kernels with the process.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// Whoever has this socket owns the table.
+    /// The table belongs to the process that has this socket.
     _socket: Arc<Mutex<Socket>>,
     /// Why TTLs are not mended.
     pub(super) ages: Option<io::Error>,

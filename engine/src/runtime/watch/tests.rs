@@ -235,7 +235,7 @@ fn a_firewall_that_drops_what_is_forwarded_is_told_if_nothing_explains_it() {
         view.trials[0].1 = Some("no".to_owned());
     });
     assert!(matches!(found[..], [Fault::RouteRefused(..)]), "{found:?}");
-    // Whoever is behind a router sends nothing to try.
+    // A node behind a router sends nothing to try.
     let found = wrong(false, |view| {
         view.barred = true;
         view.ways[0].outward = Ok(Way { gateway: true, ..over(LAN) });

@@ -14,9 +14,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::engine::Obstacle;
-use crate::runtime::host::{stray_rules, trial_rules};
+use crate::runtime::host::{UNRESOLVED_BYTES, stray_rules, trial_rules};
 use crate::runtime::netlink::{Link, Rule, Way};
-use crate::runtime::sysctl::{ipv4, ipv6};
+use crate::runtime::sysctl::{ipv4, ipv6, unresolved_bytes};
 
 /// What the host is to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -121,6 +121,7 @@ impl Wanted {
             settings.extend([
                 need(ipv6(tun, "disable_ipv6"), "0", Needed::Ipv6),
                 need(ipv6("all", "forwarding"), "1", Needed::Forwarding),
+                need(unresolved_bytes("ipv6", lan), UNRESOLVED_BYTES, Needed::Quiet),
             ]);
         }
         settings.extend([
@@ -130,6 +131,7 @@ impl Wanted {
             need(ipv4(lan, "forwarding"), "1", Needed::Forwarding),
             need(ipv4(tun, "forwarding"), "1", Needed::Forwarding),
             need(ipv4(tun, "rp_filter"), "0", Needed::Quiet),
+            need(unresolved_bytes("ipv4", lan), UNRESOLVED_BYTES, Needed::Quiet),
         ]);
         settings
     }

@@ -4,9 +4,10 @@
 //! this, and what they compute has to be the same byte for byte (I2).
 
 use super::condition::{Part, Validators, Verdict, date};
-use super::request::{Asked, Persist};
+use super::request::Asked;
 use super::status::Status;
 use super::target::Target;
+use crate::http::Persist;
 use crate::service::pin::{Edition, Outcome, Pin};
 use crate::service::store::Facts;
 use core::fmt::Write;

@@ -8,7 +8,7 @@
 //! have other bytes of the same time, and a client must not join a part of one to a part of the
 //! other (If-Range takes strong tags alone, §13.1.5).
 
-use super::request::{Fields, is_number};
+use crate::http::{Fields, is_number};
 use crate::service::pin::Edition;
 use crate::service::store::Facts;
 use arrayvec::ArrayString;

@@ -1,9 +1,9 @@
 //! Static files over HTTP/1.1: GET and HEAD, persistent connections, pipelining, ranges,
 //! conditional requests. RFC 9110 and 9112.
 //!
-//! Requests are answered one by one in their order. A head is found ([`mod@head`]), read
+//! Requests are answered one by one in their order. A head is found ([`crate::http`]), read
 //! ([`request`]), the store is asked or a pin taken, the reply follows from both ([`mod@answer`]), and
-//! the request's own body is read over ([`framing`]) up to the next head:
+//! the request's own body is read over up to the next head:
 //!
 //! ```text
 //!   input   ├─ head ─┼─ body, discarded ─┼─ head ─┼─ …
@@ -16,26 +16,35 @@
 //! The primary stops reading while too many replies wait to be acknowledged; the standby never
 //! does, its pins pace it. A reply may be under way before its request's body has all come; a body
 //! that then turns out to be broken closes the connection behind that reply.
+//!
+//! No client is waited for without end ([`mod@patience`]). Whose request's head does not end is told so
+//! (408, RFC 9110 §15.5.9); who asks for nothing, or sends no more of a body, sees the connection
+//! closed, the latter behind its reply: a second one would be taken for that of another request; who
+//! takes nothing of what it is told is reset.
 
 mod answer;
 mod condition;
-mod framing;
-mod head;
+#[cfg(test)]
+mod late;
+mod patience;
 mod request;
 mod status;
 mod target;
 #[cfg(test)]
 mod tests;
 
-use super::codec::{Reader, put_bytes, put_number};
 use super::output::{Body, ENDLESS, Output, OwnCopy};
-use super::pin::{Edition, Outcome, Pin, PinError, Pinned};
+use super::pin::{Edition, Outcome, Pin, PinError, Pinned, TimeUp};
 use super::store::{Lookup, Store};
 use super::{Env, Failure};
+use crate::codec::{Reader, put_bytes, put_number};
+use crate::http::{Framing, Part, Persist, Scan, has_lone_lf, scan_leniently};
+use crate::time::Instant;
 use answer::answer;
-use framing::{Discard, Framing, Place};
-use head::{Scan, has_lone_lf, scan};
-use request::{Asked, Persist};
+use core::ops::Range;
+use patience::Since;
+pub use patience::{Awaited, Patience};
+use request::Asked;
 use status::Status;
 use std::collections::VecDeque;
 pub use target::is_hidden;
@@ -44,6 +53,13 @@ pub(crate) use target::is_normal;
 /// Pieces of output (heads, bodies) that may wait for acknowledgment before the primary takes the
 /// next request; each costs a small allocation.
 const PIECES_MAX: usize = 64;
+
+/// Replies that one call makes when leading; the rest is for another. One packet may ask for thousands.
+const REPLIES_A_CALL: u32 = 8;
+
+/// How much of a reply a client has to take for our patience to begin anew, about: each probe of a shut
+/// window may bring it a byte.
+const STEP: u64 = 4096;
 
 /// Pins that may wait for their requests on a standby. Input precedes its pins in the log, so more
 /// than a batch's worth is a fault.
@@ -54,6 +70,10 @@ const PINS_MAX: usize = 1024;
 pub(crate) struct Files {
     root: u16,
     place: At,
+    /// What the client is waited for, and since when: whoever leads looks at it. `None`: for nothing,
+    /// or what it is waited for begins anew.
+    awaited: Option<Awaited>,
+    since: Since,
     /// Pins not yet used; on a standby only, and there hardly ever.
     #[expect(clippy::box_collection, reason = "nearly always absent, and then 8 bytes for 32")]
     pins: Option<Box<VecDeque<Pin>>>,
@@ -79,6 +99,8 @@ pub(crate) enum Pause {
     Blocked,
     /// The store has to be asked again.
     Pending,
+    /// Until the next call: this one has done its share.
+    Busy,
     /// For good: nothing more is said.
     Closed,
     /// For good: the stream cannot be continued.
@@ -93,7 +115,11 @@ enum Turn {
 
 impl Files {
     pub(crate) const fn new(root: u16) -> Self {
-        Self { root, place: At::Head { scanned: 0 }, pins: None }
+        Self::at(root, At::Head { scanned: 0 })
+    }
+
+    const fn at(root: u16, place: At) -> Self {
+        Self { root, place, awaited: None, since: Since::NEVER, pins: None }
     }
 
     /// Takes requests from the front of `input` and appends the replies to `output`, while no more
@@ -105,15 +131,19 @@ impl Files {
         gate: usize,
         env: &mut Env<'_>,
     ) -> (usize, Pause) {
-        let mut used = 0;
+        let (mut used, mut replies) = (0, 0);
         loop {
             let rest = &input[used..];
             match self.place {
+                At::Closed if output.end() > ENDLESS => {
+                    return (input.len(), Pause::Failed(Failure::TooLong));
+                }
                 At::Closed => return (input.len(), Pause::Closed),
                 _ if rest.is_empty() => return (used, Pause::Starved),
-                At::Body(framing) => match framing.discard(rest) {
+                At::Body(framing) => match discard(framing, rest) {
                     Discard::More(next) => {
                         self.place = At::Body(next);
+                        self.heard();
                         return (input.len(), Pause::Starved);
                     }
                     Discard::Done(count) => {
@@ -126,8 +156,14 @@ impl Files {
                     if env.lead && (output.held() >= gate || output.chunks() >= PIECES_MAX) {
                         return (used, Pause::Blocked);
                     }
+                    if env.lead && replies == REPLIES_A_CALL {
+                        return (used, Pause::Busy);
+                    }
                     match self.head(rest, scanned, output, env) {
-                        Ok(count) => used += count,
+                        Ok(count) => {
+                            used += count;
+                            replies += 1;
+                        }
                         Err(pause) => return (used, pause),
                     }
                 }
@@ -143,7 +179,7 @@ impl Files {
         output: &mut Output,
         env: &mut Env<'_>,
     ) -> Result<usize, Pause> {
-        let found = scan(input, scanned);
+        let found = scan_leniently(input, scanned);
         let length = match found {
             Scan::More(scanned) => {
                 self.place = At::Head { scanned };
@@ -163,15 +199,14 @@ impl Files {
         };
         let head = &input[..length];
         let asked = match found {
-            Scan::Bad(status) => Asked::refused(status),
-            _ if edition > Edition::First && has_lone_lf(head) => {
-                Asked::refused(Status::BadRequest)
-            }
+            Scan::Bad(refusal) => Asked::refused(refusal.into()),
+            // Of a lone LF: the other ones are passed over above.
+            Scan::Blank(_) if edition > Edition::First => Asked::refused(Status::BadRequest),
             Scan::Blank(_) => {
                 self.place = At::Head { scanned: 0 };
                 return Ok(length);
             }
-            Scan::Head(_) | Scan::More(_) => Asked::parse(head),
+            Scan::Head(_) | Scan::More(_) => Asked::parse(head, edition),
         };
         match self.turn(&asked, output, env) {
             Turn::Answered => Ok(length),
@@ -197,6 +232,7 @@ impl Files {
             return Turn::Paused(Pause::Failed(Failure::Diverged));
         };
         output.push_vec(answer.bytes);
+        self.heard();
         match (answer.body, &asked.want) {
             (Some((facts, range)), Ok(target)) => {
                 let path = target.file().into();
@@ -250,8 +286,81 @@ impl Files {
         match Pinned::decode(bytes)? {
             Pinned::Reply(pin) => self.keep(pin)?,
             Pinned::Hash { end, hash } => output.on_hash(end, hash, store),
+            Pinned::TimeUp(up) if self.pins.is_none() && self.awaits() == Some(up.awaited) => {
+                self.close(&up, output);
+            }
+            Pinned::TimeUp(_) => return Err(PinError::Unexpected),
         }
         Ok(())
+    }
+
+    /// What is wanted of the client next, if it has taken all that it was told.
+    pub(crate) const fn awaits(&self) -> Option<Awaited> {
+        match self.place {
+            // Empty lines before a request are not its beginning, and not looked at until they end.
+            At::Head { scanned: 0 } => Some(Awaited::Request),
+            At::Head { .. } => Some(Awaited::Head),
+            At::Body(_) => Some(Awaited::Body),
+            At::Closed => None,
+        }
+    }
+
+    /// When time will be up for a client that is waited for `awaited`.
+    pub(crate) fn deadline(
+        &mut self,
+        now: Instant,
+        awaited: Option<Awaited>,
+        patience: &Patience,
+    ) -> Option<Instant> {
+        if self.awaited != awaited {
+            (self.awaited, self.since) = (awaited, Since::at(now));
+        }
+        let deadline = self.since.plus(patience.with(awaited?), now);
+        (deadline != Instant::NEVER).then_some(deadline)
+    }
+
+    /// The client has sent what it was waited for.
+    fn heard(&mut self) {
+        if self.awaited != Some(Awaited::Taking) {
+            self.awaited = None;
+        }
+    }
+
+    /// The client has taken more of what it was told, perhaps `all` of it. It is waited for anew if that
+    /// is a step.
+    pub(crate) fn taken(&mut self, bytes: Range<u64>, all: bool) {
+        let step = all || bytes.start / STEP != bytes.end / STEP;
+        if step && self.awaited == Some(Awaited::Taking) {
+            self.awaited = None;
+        }
+    }
+
+    /// Leading: time is up. Returns what for, unless the follower could not be told of it: then the
+    /// client is waited for once more.
+    pub(crate) fn on_time(&mut self, output: &mut Output, env: &mut Env<'_>) -> Option<Awaited> {
+        let awaited = self.awaited.take()?;
+        if awaited == Awaited::Taking {
+            return Some(awaited);
+        }
+        if env.edition == Edition::First {
+            return None;
+        }
+        let up = TimeUp { edition: env.edition, wall: env.wall, awaited };
+        env.pins.push(up.encode());
+        self.close(&up, output);
+        Some(awaited)
+    }
+
+    /// Ends the stream behind what has been said. Whose request has had no answer gets one.
+    fn close(&mut self, up: &TimeUp, output: &mut Output) {
+        let TimeUp { edition, wall, awaited } = *up;
+        let pin = Pin { edition, wall, outcome: Outcome::NotAsked };
+        if awaited == Awaited::Head
+            && let Some(answer) = answer(&Asked::refused(Status::RequestTimeout), &pin)
+        {
+            output.push_vec(answer.bytes);
+        }
+        self.place = At::Closed;
     }
 
     fn keep(&mut self, pin: Pin) -> Result<(), PinError> {
@@ -270,11 +379,12 @@ impl Files {
     }
 
     pub(crate) fn snapshot(&self, out: &mut Vec<u8>) {
-        let Self { root: _, place, pins } = self;
+        // An heir's patience is its own.
+        let Self { root: _, place, awaited: _, since: _, pins } = self;
         match place {
             // What was looked at is looked at again.
             At::Head { scanned: _ } => out.push(0),
-            At::Body(framing) => snapshot_framing(*framing, out),
+            At::Body(framing) => framing.encode(out),
             At::Closed => out.push(1),
         }
         let pins = pins.iter().flat_map(|pins| pins.iter());
@@ -283,12 +393,18 @@ impl Files {
     }
 
     pub(crate) fn restore(reader: &mut Reader<'_>, root: u16) -> Option<Self> {
-        let place = match reader.byte()? {
-            0 => At::Head { scanned: 0 },
-            1 => At::Closed,
-            tag => At::Body(restore_framing(tag, reader)?),
+        let place = match *reader.rest().first()? {
+            0 | 1 => match reader.byte()? {
+                0 => At::Head { scanned: 0 },
+                _ => At::Closed,
+            },
+            _ => match Framing::decode(reader)? {
+                // None that a request's body could be in.
+                Framing::UntilEnd | Framing::Length(0) => return None,
+                framing => At::Body(framing),
+            },
         };
-        let mut files = Self { root, place, pins: None };
+        let mut files = Self::at(root, place);
         for _ in 0..reader.number()? {
             let Ok(Pinned::Reply(pin)) = Pinned::decode(reader.bytes()?) else { return None };
             files.keep(pin).ok()?;
@@ -320,42 +436,25 @@ fn release(copy: OwnCopy, store: &mut dyn Store) {
     }
 }
 
-/// A tag from 2 on and at most two numbers.
-fn snapshot_framing(framing: Framing, out: &mut Vec<u8>) {
-    let (tag, a, b) = match framing {
-        Framing::Length(rest) => (2, rest, 0),
-        Framing::Chunked(place) => match place {
-            Place::Size { value, digits } => (3, value, u64::from(digits)),
-            Place::Extension { value, length } => (4, value, u64::from(length)),
-            Place::SizeEnd { value } => (5, value, 0),
-            Place::Data { rest } => (6, rest, 0),
-            Place::DataCr => (7, 0, 0),
-            Place::DataLf => (8, 0, 0),
-            Place::Trailer { total, line } => (9, u64::from(total), u64::from(line)),
-            Place::TrailerEnd { total } => (10, u64::from(total), 0),
-            Place::LastLf => (11, 0, 0),
-        },
-    };
-    out.push(tag);
-    put_number(out, a);
-    put_number(out, b);
+/// What became of a body that nobody wants.
+enum Discard {
+    /// All input was part of it, and more is to come.
+    More(Framing),
+    /// It ended after so many bytes.
+    Done(usize),
+    /// It is not what it claims to be.
+    Broken,
 }
 
-fn restore_framing(tag: u8, reader: &mut Reader<'_>) -> Option<Framing> {
-    let (a, b) = (reader.number()?, reader.number()?);
-    let short = |number: u64| u16::try_from(number).ok();
-    let place = match tag {
-        2 => return (a > 0).then_some(Framing::Length(a)),
-        3 if b <= 15 => Place::Size { value: a, digits: b as u8 },
-        4 => Place::Extension { value: a, length: short(b)? },
-        5 => Place::SizeEnd { value: a },
-        6 if a > 0 => Place::Data { rest: a },
-        7 => Place::DataCr,
-        8 => Place::DataLf,
-        9 if b <= 1 => Place::Trailer { total: short(a)?, line: b == 1 },
-        10 => Place::TrailerEnd { total: short(a)? },
-        11 => Place::LastLf,
-        _ => return None,
-    };
-    Some(Framing::Chunked(place))
+/// Reads over `input` as far as the body goes.
+fn discard(mut framing: Framing, input: &[u8]) -> Discard {
+    let mut at = 0;
+    loop {
+        match framing.next(&input[at..]) {
+            Ok(Part::Data(count) | Part::Framing(count) | Part::Trailer(count)) => at += count,
+            Ok(Part::End(count)) => return Discard::Done(at + count),
+            Ok(Part::More) => return Discard::More(framing),
+            Err(_) => return Discard::Broken,
+        }
+    }
 }

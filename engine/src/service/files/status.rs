@@ -1,5 +1,6 @@
 //! The statuses that `files` answers with, RFC 9110 §15.
 
+use crate::http::Refusal;
 use core::fmt;
 
 /// A status code.
@@ -14,6 +15,7 @@ pub(crate) enum Status {
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
+    RequestTimeout = 408,
     PreconditionFailed = 412,
     UriTooLong = 414,
     RangeNotSatisfiable = 416,
@@ -34,6 +36,7 @@ impl Status {
             Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",
+            Self::RequestTimeout => "Request Timeout",
             Self::PreconditionFailed => "Precondition Failed",
             Self::UriTooLong => "URI Too Long",
             Self::RangeNotSatisfiable => "Range Not Satisfiable",
@@ -41,6 +44,18 @@ impl Status {
             Self::HeadTooLarge => "Request Header Fields Too Large",
             Self::NotImplemented => "Not Implemented",
             Self::VersionNotSupported => "HTTP Version Not Supported",
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.status() {
+            417 => Self::ExpectationFailed,
+            431 => Self::HeadTooLarge,
+            501 => Self::NotImplemented,
+            505 => Self::VersionNotSupported,
+            _ => Self::BadRequest,
         }
     }
 }

@@ -193,6 +193,14 @@ mod tests {
     }
 
     #[test]
+    fn a_path_leaves_room_for_an_index() {
+        let path = |length| "x".repeat(length);
+        let longest = PATH_LIMIT - 64;
+        assert_eq!(file(&format!("/{}", path(longest))), Ok(path(longest)));
+        assert_eq!(file(&format!("/{}", path(longest + 1))), Err(Status::UriTooLong));
+    }
+
+    #[test]
     fn what_begins_with_a_dot_is_hidden_however_it_is_written() {
         for (target, hidden) in [
             ("/.htpasswd", true),

@@ -1,7 +1,8 @@
 //! What a client sees of `files`, request by request.
 
+use super::REPLIES_A_CALL;
 use crate::service::tests::{Node, files, library};
-use crate::service::{App, MemoryStore, Read};
+use crate::service::{App, Edition, MemoryStore, Read};
 
 const DATE: &str = "Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
 const MODIFIED: &str = "Wed, 01 Jan 2020 00:00:00 GMT";
@@ -300,6 +301,11 @@ fn replies_wait_while_too_many_are_unacknowledged() {
     let request = b"GET /ten.txt HTTP/1.1\r\nHost: h\r\n\r\n";
     let mut node = Node::new(files(), &library(), true, 1 << 20);
     node.input(&request.repeat(1000));
+    let share = u64::from(REPLIES_A_CALL) * request.len() as u64;
+    assert_eq!((node.app.consumed(), node.app.is_busy()), (share, true), "one call's share");
+    while node.app.is_busy() {
+        node.call(App::go_on);
+    }
     let first = node.app.consumed();
     assert!(first >= 32 * request.len() as u64 && first < 70 * request.len() as u64, "{first}");
     node.call(App::on_peer_finished);
@@ -322,7 +328,7 @@ fn a_slow_lookup_is_waited_for_and_asked_once_more() {
     node.call(App::on_peer_finished);
     assert!(!node.app.finished(), "the request is still to be answered");
     node.store.pending = false;
-    assert_eq!(node.call(App::on_content).len(), 1);
+    assert_eq!(node.call(App::go_on).len(), 1);
     assert!(node.app.finished() && !node.app.awaits_store());
     assert!(node.output(0).expect("readable").ends_with(b"\r\n\r\n0123456789"));
 }
@@ -354,4 +360,59 @@ fn a_file_from_the_future_is_as_old_as_the_reply() {
     node.input(b"HEAD /new HTTP/1.0\r\n\r\n");
     let reply = String::from_utf8(node.output(0).expect("readable")).expect("text");
     assert!(reply.contains("Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"), "{reply}");
+}
+
+/// RFC 9110 §8.8.2.2: what was written in the second of the reply may be written again in it.
+#[test]
+fn a_date_of_this_very_second_joins_no_parts() {
+    let mut store = MemoryStore::new();
+    store.put(0, "new", "0123456789", u64::MAX);
+    let mut node = Node::new(files(), &store, true, 1000);
+    let date = DATE.trim_end().trim_start_matches("Date: ");
+    let fields = format!("Host: h\r\nRange: bytes=2-4\r\nIf-Range: {date}\r\n");
+    node.input(format!("GET /new HTTP/1.1\r\n{fields}\r\n").as_bytes());
+    let reply = String::from_utf8(node.output(0).expect("readable")).expect("text");
+    assert_eq!(&reply[9..12], "200", "{reply}");
+}
+
+/// What the first version has not is not looked at; what is said twice is refused in any.
+#[test]
+fn an_old_client_expects_nothing_and_names_one_host() {
+    assert_eq!(status("GET / HTTP/1.0\r\nExpect: tea\r\n\r\n"), (200, true));
+    assert_eq!(status("GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n").0, 417);
+    assert_eq!(status("GET / HTTP/1.0\r\nHost: a\r\n\r\n"), (200, true));
+    assert_eq!(status("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), (400, true));
+}
+
+/// Two nodes answer alike, and one of them may be of log version 3, which takes more.
+#[test]
+fn what_the_first_edition_took_it_takes_still() {
+    let asked = |raw: &str, edition| {
+        let mut node = Node::new(files(), &library(), true, 1 << 20);
+        node.edition = edition;
+        node.input(raw.as_bytes());
+        let reply = node.output(0).expect("readable");
+        String::from_utf8_lossy(&reply[9..12]).parse::<u16>().expect("a status")
+    };
+    for (raw, first, second) in [
+        ("GET / HTTP/1.1\nHost: h\n\n", 200, 400),
+        ("get / HTTP/1.1\r\nHost: h\r\n\r\n", 405, 400),
+        ("DELETE x HTTP/1.1\r\nHost: h\r\n\r\n", 405, 400),
+        ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 200, 400),
+        ("GET / HTTP/1.1\r\nHost: h\r\nContent_Length: 1\r\n\r\n", 200, 400),
+        ("GET / HTTP/1.1\r\nHost: h\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n", 200, 400),
+        ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n", 400, 400),
+    ] {
+        assert_eq!(asked(raw, Edition::First), first, "{raw:?}");
+        assert_eq!(asked(raw, Edition::Second), second, "{raw:?}");
+    }
+}
+
+/// RFC 9110 §9.3.2, as far as there is a method.
+#[test]
+fn a_refused_head_request_is_told_without_a_body() {
+    for (fields, bodiless) in [("", true), ("Host: h\r\nExpect: tea\r\n", true), (" \r\n", false)] {
+        let (reply, closed) = exchange(format!("HEAD / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert_eq!((reply.ends_with("\r\n\r\n"), closed), (bodiless, true), "{reply}");
+    }
 }

@@ -75,8 +75,6 @@ impl Cubic {
         self.w_max = self.w_max.max(self.cwnd);
         self.k = flat_after(self.w_max - self.cwnd, mss);
         self.w_est = self.cwnd;
-        self.rest = 0;
-        self.rest_est = 0;
     }
 
     /// §4.2 to §4.5.
@@ -266,5 +264,25 @@ mod tests {
         let k = flat_after(30_000, 1000);
         assert!((4317..=4319).contains(&k), "{k}");
         assert!((29_950..=30_000).contains(&cube(k.into(), 1000)));
+    }
+
+    #[test]
+    fn moments_of_less_than_a_microsecond_add_up() {
+        let start = Instant::from_millis(1);
+        let mut cubic = Cubic { seen: start, ..Cubic::plain(1000, 1000) };
+        for acks in 1..=1000 {
+            cubic.count_time(start + Duration::from_nanos(1900) * acks);
+        }
+        assert_eq!(cubic.elapsed, 1900);
+    }
+
+    /// RFC 9438 §4.7.
+    #[test]
+    fn only_a_window_below_the_last_one_leaves_more_room() {
+        for (cwnd, w_max) in [(999, 849), (1000, 1000), (1001, 1001)] {
+            let mut cubic = Cubic { w_max: 1000, ..Cubic::plain(cwnd, 500) };
+            cubic.reduce(cwnd.into(), 1);
+            assert_eq!(cubic.w_max, w_max);
+        }
     }
 }

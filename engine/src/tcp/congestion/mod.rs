@@ -175,9 +175,9 @@ fn slow_start(cwnd: u32, ssthresh: u32, acked: u32, growth: Growth) -> u32 {
     (cwnd + acked.min(ssthresh.saturating_sub(cwnd))).min(WINDOW_MAX)
 }
 
-/// cwnd after a pause of `halvings` timeouts: half for each, RFC 2861 §3.1.
+/// What a pause of `halvings` timeouts leaves of cwnd, if it is less: half for each, RFC 2861 §3.1.
 fn decayed(cwnd: u32, halvings: u32, initial: u32) -> u32 {
-    cwnd.checked_shr(halvings).unwrap_or(0).max(initial).min(cwnd)
+    cwnd.checked_shr(halvings).unwrap_or(0).max(initial)
 }
 
 /// What of an old window is a good guess for ssthresh: three quarters, RFC 2861 §3.1.

@@ -171,14 +171,91 @@ fn time_in_which_the_window_was_not_used_does_not_count() {
     let mut c = Congestion::new(Algorithm::Cubic, 1000 * MSS);
     c.control().on_loss(1_000_000, MSS);
     round(&mut c, T0, rtt);
-    let before = c.window();
-    let mut later = T0 + Duration::from_secs(100);
-    c.control().on_ack(Acked { limited: Limited::ByOther, ..acked(later, 1000) });
-    later = later + Duration::from_secs(100);
-    c.control().on_pause(later);
-    round(&mut c, later, rtt);
-    // It would be half as much again if the time had counted.
-    assert!(c.window() - before < 20 * MSS, "{before} -> {}", c.window());
+    let mut now = T0;
+    let unused: [fn(&mut Congestion, Instant); 2] = [
+        |c, now| c.control().on_ack(Acked { limited: Limited::ByOther, ..acked(now, 1000) }),
+        |c, now| c.control().on_pause(now),
+    ];
+    for pass in unused {
+        let before = c.window();
+        now = now + Duration::from_secs(100);
+        pass(&mut c, now);
+        round(&mut c, now, rtt);
+        now = now + rtt;
+        // It would be half as much again if the time had counted.
+        assert!(c.window() - before < 20 * MSS, "{before} -> {}", c.window());
+    }
+}
+
+/// RFC 9438 §4.2: the window is to be on the curve a round trip later.
+#[test]
+fn cubic_aims_at_where_the_curve_is_after_a_round_trip() {
+    let mut c = Congestion::new(Algorithm::Cubic, 1000 * MSS);
+    c.control().on_loss(1_000_000, MSS);
+    c.control().on_ack(acked(T0, 1));
+    let srtt = Duration::from_secs(1);
+    c.control().on_ack(Acked { srtt, ..acked(T0 + srtt, 700_000) });
+    // 1000 − 0.4·(9.086 − 2)³ = 857.7.
+    assert!((856..=858).contains(&(c.window() / MSS)), "{}", c.window());
+}
+
+/// On a curve that has run for a while: what begins after that begins at its time zero.
+fn on_the_curve() -> (Congestion, Instant) {
+    let (mut c, rtt) = (Congestion::new(Algorithm::Cubic, 1000 * MSS), Duration::from_millis(100));
+    c.control().on_loss(1_000_000, MSS);
+    for i in 0..50 {
+        round(&mut c, T0 + rtt * i, rtt);
+    }
+    (c, T0 + rtt * 50)
+}
+
+/// How much of `ssthresh` is gained by a round trip that begins there.
+fn gained_beyond_slow_start(c: &mut Congestion, now: Instant) -> u32 {
+    c.control().on_ack(acked(now, 2_000_000));
+    let start = c.window();
+    assert_eq!(start, c.threshold());
+    round(c, now, Duration::from_millis(100));
+    (c.window() - start) * 100 / start
+}
+
+#[test]
+fn every_interruption_begins_a_curve() {
+    let (mut c, now) = on_the_curve();
+    c.control().on_idle(1, MSS);
+    // 1000 − 0.4·(8.7 − 0.1)³ from 735 on; five seconds on the old curve were 973.
+    assert!((0..=2).contains(&gained_beyond_slow_start(&mut c, now)), "{c:?}");
+    let (mut c, now) = on_the_curve();
+    c.control().on_timeout_again(MSS);
+    assert!((4..=5).contains(&gained_beyond_slow_start(&mut c, now)), "no window to return to");
+    let mut c = Congestion::new(Algorithm::Cubic, 1000 * MSS);
+    c.control().on_loss(1_000_000, MSS);
+    c.control().on_pause(T0);
+    round(&mut c, T0, Duration::from_millis(100));
+    assert!((700..=715).contains(&(c.window() / MSS)), "a pause begins none: {}", c.window());
+}
+
+/// RFC 9438 §4.9: the place on the curve is what it was, too.
+#[test]
+fn the_time_of_a_mistake_does_not_count() {
+    let (mut c, now) = on_the_curve();
+    let (window, later) = (c.window(), now + Duration::from_secs(100));
+    c.control().on_undo(later, 0);
+    round(&mut c, later, Duration::from_millis(100));
+    assert!(c.window() - window < 20 * MSS, "{window} -> {}", c.window());
+}
+
+/// Acknowledgments of little, as of a terminal's keys, add up.
+#[test]
+fn what_is_less_than_a_byte_counts_later() {
+    let mut c = Congestion::new(Algorithm::Cubic, 100 * MSS);
+    c.control().on_timeout(100_000, MSS);
+    c.control().on_ack(acked(T0, 200_000));
+    assert_eq!(c.window(), 70 * MSS);
+    for _ in 0..1000 {
+        c.control().on_ack(acked(T0, 19));
+    }
+    // A twentieth of what was acknowledged.
+    assert!((945..=951).contains(&(c.window() - 70 * MSS)), "{}", c.window());
 }
 
 #[test]
@@ -192,6 +269,77 @@ fn a_pause_lets_the_window_decay_and_keeps_ssthresh() {
         assert_eq!(c.control().threshold(), full);
         c.control().on_idle(40, 10 * MSS);
         assert_eq!(c.window(), 10 * MSS, "{algorithm:?}: not below the initial window");
+    }
+}
+
+/// RFC 2861 §3.1: three quarters of what was in use are a good guess, where ssthresh knows of less.
+#[test]
+fn a_pause_remembers_three_quarters_of_a_window_that_had_grown() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = fresh(algorithm);
+        c.control().on_loss(10_000, MSS);
+        let rtt = Duration::from_millis(10);
+        for i in 0..100 {
+            round(&mut c, T0 + rtt * i, rtt);
+        }
+        let (window, before) = (c.window(), c.threshold());
+        assert!(window / 2 > before, "{algorithm:?}: {window}");
+        c.control().on_idle(1, MSS);
+        assert_eq!((c.window(), c.threshold()), (window / 2, window / 4 * 3), "{algorithm:?}");
+    }
+}
+
+/// RFC 3465 §2.1: a window's worth of bytes is one segment more, however it is acknowledged.
+#[test]
+fn reno_counts_bytes_and_forgets_none() {
+    let mut c = fresh(Algorithm::NewReno);
+    c.control().on_loss(10_000, MSS);
+    let mut grows = |pieces: &[u64]| {
+        let before = c.window();
+        pieces.iter().for_each(|bytes| c.control().on_ack(acked(T0, *bytes)));
+        (c.window() - before) / MSS
+    };
+    assert_eq!(grows(&[500; 9]), 0);
+    assert_eq!(grows(&[500]), 1, "5 segments");
+    assert_eq!(grows(&[9000]), 1, "6 segments, and 3 that count for the next");
+    assert_eq!(grows(&[3000]), 0);
+    assert_eq!(grows(&[1000]), 1, "7 segments");
+    grows(&[7000]);
+    c.control().on_loss(8000, MSS);
+    c.control().on_ack(acked(T0, 1000));
+    assert_eq!(c.window(), 4 * MSS, "what counted before a loss counts no more");
+}
+
+/// HyStart++: what the path can carry is known without a loss.
+#[test]
+fn a_search_ends_where_the_window_is() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = fresh(algorithm);
+        assert!(c.searching() && c.in_slow_start());
+        c.control().end_search();
+        assert_eq!((c.window(), c.threshold()), (10 * MSS, 10 * MSS), "{algorithm:?}");
+        assert!(!c.searching() && !c.in_slow_start(), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn what_is_taken_back_is_the_larger_window() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        for (window, after) in [(7 * MSS, 10 * MSS), (12 * MSS, 12 * MSS)] {
+            let mut c = fresh(algorithm);
+            c.control().on_undo(T0, window);
+            assert_eq!(c.window(), after, "{algorithm:?}");
+        }
+    }
+}
+
+#[test]
+fn a_window_is_at_least_a_segment_whatever_that_is() {
+    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+        let mut c = fresh(algorithm);
+        c.control().on_timeout(10_000, 500);
+        c.control().on_mss(800);
+        assert_eq!(c.window(), 800, "{algorithm:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `docs/rfc.md` promises and no other story here would miss.
 
 use super::pair::{CLIENT, End, Pair, SERVER, Start, pattern};
-use crate::tcp::{CloseCause, Keepalive, PathSignal, Settings, State, Tcb, Verdict};
+use crate::tcp::{CloseCause, Keepalive, PathSignal, Room, Settings, State, Tcb, Verdict};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Segment, SeqNum, TcpOptions, Timestamps};
 use std::sync::Arc;
@@ -90,6 +90,45 @@ fn no_answer_opens_a_full_window_by_a_crumb() {
         assert_eq!(edge_when(crumb), full, "{crumb} bytes were read");
     }
     assert!(edge_when(3000) >= full + MSS as i64);
+}
+
+/// SHLD-14, RFC 9293 §3.8.6: when memory is short the window shuts, and its edge stays where it is.
+#[test]
+fn a_window_shuts_without_shrinking_and_opens_again() {
+    let server = Settings { receive_buffer: 20_000, ..Settings::default() };
+    let mut pair = Pair::established_with(Start { server, ..Start::default() });
+    let edge = pair.ends[SERVER].tcb.rcv.edge;
+    pair.server().tcb.limit_room(Room::Shut);
+    pair.client().write(&pattern(60_000, 1));
+    pair.run_for(ms(1000));
+    let tcb = &pair.ends[SERVER].tcb;
+    assert_eq!(
+        (tcb.rcv.nxt, tcb.rcv.edge),
+        (edge, edge),
+        "what was promised is taken, and no more"
+    );
+    assert_eq!(pair.client().tcb.peer_window(), 0);
+    pair.server().tcb.limit_room(Room::Buffer);
+    pair.run_until(|pair| pair.ends[SERVER].input.len() == 60_000);
+}
+
+/// RFC 2018 §8: what is out of order may be dropped, and is when memory is short.
+#[test]
+fn what_is_out_of_order_is_not_kept_when_memory_is_short() {
+    let mut pair = Pair::established();
+    let now = pair.now;
+    let val = pair.ends[CLIENT].tcb.ts_value(now);
+    let (second, first) = (text(&pair, 4, val, b"more"), text(&pair, 0, val, b"text"));
+    pair.server().tcb.limit_room(Room::Shut);
+    pair.server().receive(now, &second);
+    assert_eq!(pair.server().tcb.out_of_order(), 0);
+    assert!(pair.server().poll(now).is_some_and(|answer| answer.head.options.sack.is_empty()));
+    pair.server().tcb.limit_room(Room::Buffer);
+    pair.server().receive(now, &second);
+    assert!(pair.server().tcb.out_of_order() >= 4);
+    pair.server().receive(now, &first);
+    assert_eq!(pair.server().input, b"textmore");
+    assert_eq!(pair.server().tcb.out_of_order(), 0);
 }
 
 /// MUST-38, RFC 9293 §3.8.6.2.1: nor does a sender fill a crumb of a window while more is coming.

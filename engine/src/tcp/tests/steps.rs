@@ -9,15 +9,15 @@ use crate::wire::{Flags, Segment, SeqNum, TcpOptions, Timestamps};
 use std::sync::Arc;
 
 /// An end whose peer is this test: no timestamps, so segments are three numbers.
-struct Lone {
-    end: End,
-    now: Instant,
+pub(super) struct Lone {
+    pub(super) end: End,
+    pub(super) now: Instant,
 }
 
 const IRS: SeqNum = SeqNum(100);
 const ISS: SeqNum = SeqNum(u32::MAX - 2);
 
-fn segment(seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Segment<'_> {
+pub(super) fn segment(seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Segment<'_> {
     Segment {
         seq: IRS.add(1).add(seq),
         ack: ISS.add(1).add(ack),
@@ -30,7 +30,7 @@ fn segment(seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Segment<'_> {
 }
 
 impl Lone {
-    fn half_open() -> Self {
+    pub(super) fn half_open() -> Self {
         let now = Instant::from_millis(5000);
         let settings = Arc::new(Settings { receive_buffer: 10_000, ..Settings::default() });
         let options = TcpOptions { mss: Some(1000), sack_permitted: true, ..TcpOptions::default() };
@@ -39,7 +39,7 @@ impl Lone {
         Self { end: End::new(tcb), now }
     }
 
-    fn established() -> Self {
+    pub(super) fn established() -> Self {
         let mut lone = Self::half_open();
         lone.answers();
         assert_eq!(lone.hears(0, 0, Flags::ACK, b""), Verdict::Accepted);
@@ -48,7 +48,7 @@ impl Lone {
     }
 
     /// A connection brought to `state` by the shortest way.
-    fn at(state: State) -> Self {
+    pub(super) fn at(state: State) -> Self {
         let mut lone = Self::established();
         let fin = Flags::FIN | Flags::ACK;
         match state {
@@ -77,17 +77,17 @@ impl Lone {
         lone
     }
 
-    fn finishes(&mut self) {
+    pub(super) fn finishes(&mut self) {
         self.end.tcb.finish();
         self.answers();
     }
 
-    fn hears(&mut self, seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Verdict {
+    pub(super) fn hears(&mut self, seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Verdict {
         self.end.receive(self.now, &segment(seq, ack, flags, payload))
     }
 
     /// Everything the end has to say: flags, offset, acknowledged offset, payload length.
-    fn answers(&mut self) -> Vec<(Flags, u32, u32, usize)> {
+    pub(super) fn answers(&mut self) -> Vec<(Flags, u32, u32, usize)> {
         let packets: Vec<Packet> = core::iter::from_fn(|| self.end.poll(self.now)).collect();
         let told = |packet: &Packet| {
             let head = &packet.head;

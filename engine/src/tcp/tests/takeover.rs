@@ -412,3 +412,85 @@ fn the_window_of_a_segment_that_repeats_old_text_is_news_after_a_takeover() {
     tcb.on_segment(pair.now, &segment, &mut |_| ());
     assert_eq!((tcb.received(), tcb.peer_window()), (150, 77 << hard.snd_scale));
 }
+
+fn said(hard: &Hard, ack: u32, flags: Flags, payload: &'static [u8]) -> Segment<'static> {
+    Segment {
+        seq: if flags.contains(Flags::SYN) { hard.irs } else { hard.irs.add(1) },
+        ack: hard.iss.add(1).add(ack),
+        flags,
+        window: 1000,
+        options: crate::wire::TcpOptions::default(),
+        marked: false,
+        payload,
+    }
+}
+
+/// A peer of ours that was called before the takeover, and has not answered, acknowledges the SYN and
+/// nothing else, whatever there is to send.
+#[test]
+fn nothing_but_the_syn_is_acknowledged_before_the_other_end_is_known() {
+    let pair = Pair::established();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let base = pair.ends[SERVER].tcb.hard();
+    let hard =
+        Hard { active_open: true, handshake_done: false, syn_received: false, acked: 0, ..base };
+    for (ack, state) in [(1, State::SynSent), (1000, State::SynSent), (0, State::Established)] {
+        let mut tcb = Tcb::resume(&settings, pair.now, &hard);
+        tcb.set_output_end(5000);
+        tcb.nudge(pair.now);
+        tcb.poll_transmit(pair.now, &mut |_| 0).expect("the SYN, once more");
+        tcb.on_segment(pair.now, &said(&hard, ack, Flags::SYN | Flags::ACK, &[]), &mut |_| ());
+        assert_eq!(tcb.state(), state, "{ack} bytes beyond the SYN");
+    }
+}
+
+/// RFC 5961 §5: as far below as the largest window that was ever offered, which a predecessor heard.
+#[test]
+fn a_late_acknowledgment_is_as_old_as_the_window_that_was_offered() {
+    let pair = Pair::established();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let base = pair.ends[SERVER].tcb.hard();
+    let hard = Hard { acked: 500_000, snd_wnd: 300_000, timestamps: false, ..base };
+    for (ack, taken) in [(200_000, 10), (199_999, 0)] {
+        let mut tcb = Tcb::resume(&settings, pair.now, &hard);
+        tcb.set_output_end(500_000);
+        tcb.nudge(pair.now);
+        tcb.on_segment(pair.now, &said(&hard, ack, Flags::ACK, &[0; 10]), &mut |_| ());
+        assert_eq!(tcb.received() - hard.received, taken, "an ACK of {ack}");
+    }
+}
+
+#[test]
+fn a_fin_that_was_acknowledged_stays_so_whatever_the_application_says() {
+    let pair = Pair::established();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let hard = Hard { fin_acked: true, acked: 20, ..pair.ends[SERVER].tcb.hard() };
+    assert!(Tcb::resume(&settings, pair.now, &hard).fin_acked());
+}
+
+/// What a peer of another version may send: it is safe to go on with.
+#[test]
+fn what_nobody_should_say_of_a_connection_is_cut_to_what_can_be() {
+    let pair = Pair::established();
+    let settings = Arc::clone(&pair.ends[SERVER].tcb.settings);
+    let base = pair.ends[SERVER].tcb.hard();
+    let odd = Hard {
+        peer_mss: 0,
+        snd_scale: 99,
+        rcv_scale: 99,
+        snd_wnd: u32::MAX,
+        received: 5,
+        consumed: 9,
+        ..base.clone()
+    };
+    let mut tcb = Tcb::resume(&settings, pair.now, &odd);
+    let hard = tcb.hard();
+    assert!(hard.peer_mss >= 64 && hard.snd_scale == 14 && hard.rcv_scale == 14);
+    assert!(hard.snd_wnd <= 1 << 30 && hard.consumed == 5);
+    tcb.set_output_end(1000);
+    tcb.set_horizon(Horizon::OPEN);
+    tcb.nudge(pair.now);
+    let mut all = |range: core::ops::Range<u64>| (range.end - range.start) as usize;
+    let sent = tcb.poll_transmit(pair.now, &mut all).expect("something fits");
+    assert!(sent.payload >= 20, "{sent:?}");
+}

@@ -28,7 +28,7 @@ pub(super) fn check_awake(tcb: &Tcb) {
     assert!(!may || flight.pacer.due != Instant::NEVER, "silent for no reason: {tcb:?}");
 }
 
-fn ms(millis: u64) -> Duration {
+pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
@@ -40,7 +40,7 @@ fn reordering() -> Pair {
 }
 
 /// Writes `count` bytes to the server and lets it speak; how many packets are under way then.
-fn says(pair: &mut Pair, count: usize) -> usize {
+pub(super) fn says(pair: &mut Pair, count: usize) -> usize {
     pair.server().write(&pattern(count, 1));
     pair.flush();
     pair.wire.len()
@@ -48,12 +48,12 @@ fn says(pair: &mut Pair, count: usize) -> usize {
 
 /// The client acknowledges `ack` with so much window, and says what it holds. It answers what was
 /// sent just now.
-fn hears(pair: &mut Pair, ack: u64, window: u64, held: &[(u64, u64)]) {
+pub(super) fn hears(pair: &mut Pair, ack: u64, window: u64, held: &[(u64, u64)]) {
     hears_of(pair, pair.now, ack, window, held);
 }
 
 /// The same, as the answer to what was sent then.
-fn hears_of(pair: &mut Pair, then: Instant, ack: u64, window: u64, held: &[(u64, u64)]) {
+pub(super) fn hears_of(pair: &mut Pair, then: Instant, ack: u64, window: u64, held: &[(u64, u64)]) {
     let (client, now) = (&pair.ends[CLIENT].tcb, pair.now);
     let mut head = client_word(pair, then);
     head.ack = client.rcv_seq_of(ack);
@@ -84,7 +84,7 @@ fn client_word(pair: &Pair, then: Instant) -> Segment<'static> {
 }
 
 /// The offsets of what the server says now, and how much of each.
-fn answers(pair: &mut Pair) -> Vec<(u64, usize)> {
+pub(super) fn answers(pair: &mut Pair) -> Vec<(u64, usize)> {
     let now = pair.now;
     let said: Vec<Packet> = core::iter::from_fn(|| pair.server().poll(now)).collect();
     let first = pair.ends[SERVER].tcb.seq_of(0);
@@ -92,7 +92,7 @@ fn answers(pair: &mut Pair) -> Vec<(u64, usize)> {
 }
 
 /// Alarms go off, and the server cannot speak, until one is the retransmission timeout.
-fn times_out(pair: &mut Pair) {
+pub(super) fn times_out(pair: &mut Pair) {
     while pair.server().tcb.snd.backoff == 0 {
         pair.now = pair.server().tcb.deadline().unwrap();
         let now = pair.now;

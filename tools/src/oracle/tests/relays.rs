@@ -17,7 +17,7 @@ const ISN: u32 = 70_000;
 /// What is added to the client's timestamps.
 const STAMPS: u32 = 40;
 
-/// Who says it: a client or a backend to the service address, or the service address to them.
+/// The speaker: a client or a backend to the service address, or the service address to them.
 #[derive(Clone, Copy)]
 enum Way {
     ClientSays,

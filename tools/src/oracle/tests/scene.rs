@@ -38,6 +38,7 @@ pub(super) fn facts() -> Facts {
         ],
         relays: Vec::new(),
         backends: Vec::new(),
+        dialled: Vec::new(),
         files: vec![
             File { path: "/f".to_owned(), content: b"0123456789".to_vec() },
             File { path: "/f".to_owned(), content: b"01234abcde".to_vec() },

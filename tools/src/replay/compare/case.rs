@@ -8,7 +8,7 @@ use crate::capture::packet::Sighting;
 use crate::replay::roster::Ends;
 use standin::time::Instant;
 
-/// Who answers for us.
+/// What answers for us.
 #[derive(Debug)]
 pub(super) enum Ours {
     /// The engine and its service.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use standin::engine::{Action, Engine, PACKET_BUFFER, ServicePort, Setup};
+use standin::engine::{Action, Engine, Output, PerSource, ServicePort, Setup, Step, Turn};
 use standin::ids::Node;
 use standin::role::{Policy, Role, Timing};
 use standin::service::{Kind, Limits, MemoryStore};
@@ -52,7 +52,7 @@ pub(super) struct Word {
 #[derive(Debug)]
 pub(super) struct Engined {
     engine: Engine,
-    buffer: Vec<u8>,
+    turn: Turn,
 }
 
 impl Engined {
@@ -70,13 +70,13 @@ impl Engined {
         let mut engine = Engine::new(setup(services, mtu)?, Box::new(store), now);
         engine.on_carrier(now, true);
         let limit = now + START_MAX;
-        let mut this = Self { engine, buffer: vec![0; PACKET_BUFFER] };
+        let mut this = Self { engine, turn: Turn::new() };
         while !matches!(this.engine.status(now).role, Role::Primary { .. }) {
             now = this.engine.deadline().max(now + Duration::from_micros(1));
             if now > limit {
                 return Err(SetupError("the engine does not come to own its addresses".to_owned()));
             }
-            this.on_timer(now)?;
+            while this.poll(now)?.is_some() {}
         }
         Ok((this, now))
     }
@@ -105,51 +105,51 @@ impl Engined {
         packet.extend_from_slice(text);
         let _: VnetHeader = header.write(&mut packet, text.len(), Offload::Partial { mss: 0 });
         let trusted = VnetHeader { flags: VnetHeader::DATA_VALID, ..VnetHeader::PLAIN };
-        self.engine.on_packet(now, trusted, &mut packet);
+        let length = self.turn.put(trusted, &packet);
+        self.turn.on_packet(&mut self.engine, now, length);
     }
 
     pub(super) fn deadline(&self) -> Instant {
         self.engine.deadline()
     }
 
-    pub(super) fn on_timer(&mut self, now: Instant) -> Result<(), SetupError> {
-        self.engine.on_timer(now);
-        self.act(now)
-    }
-
-    /// What it asks of its host. There is none: only an end matters.
-    pub(super) fn act(&mut self, now: Instant) -> Result<(), SetupError> {
-        while let Some(action) = self.engine.poll_action(now) {
-            if let Action::Exit(reason) = action {
-                return Err(SetupError(format!("the engine ends: {reason}")));
+    /// The next segment that it sends. Of what else it asks of its host, only an end matters.
+    pub(super) fn poll(&mut self, now: Instant) -> Result<Option<Word>, SetupError> {
+        loop {
+            match self.turn.next(&mut self.engine, now) {
+                Step::Output => match self.turn.release(&self.engine, now) {
+                    Some(Output::Action(Action::Exit(reason))) => {
+                        return Err(SetupError(format!("the engine ends: {reason}")));
+                    }
+                    Some(Output::Packet(packet)) => {
+                        if let Some(word) = packet.get(VnetHeader::LEN..).and_then(word) {
+                            return Ok(Some(word));
+                        }
+                    }
+                    Some(Output::Action(_) | Output::Link(_)) | None => {}
+                },
+                Step::Done { more: true } => {}
+                Step::Done { more: false } => return Ok(None),
+                Step::Beats | Step::News | Step::Link | Step::Frame | Step::Packet => {}
             }
         }
-        self.engine.link_output(now).clear();
-        Ok(())
     }
+}
 
-    /// The next segment that it sends.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<Word> {
-        loop {
-            let range = self.engine.poll_packet(now, &mut self.buffer)?;
-            let packet = self.buffer.get(range.start + VnetHeader::LEN..range.end)?;
-            let Ok(ip) = parse_ip(packet) else { continue };
-            let Ok((local, remote, segment)) = parse_tcp(&ip, ChecksumState::Trusted) else {
-                continue;
-            };
-            let tuple =
-                FourTuple { local: (ip.src, local).into(), remote: (ip.dst, remote).into() };
-            let text = segment.payload.to_vec();
-            return Some(Word { tuple, said: Said::parsed(&segment), text });
-        }
-    }
+/// What a packet says, if it is a segment.
+fn word(packet: &[u8]) -> Option<Word> {
+    let ip = parse_ip(packet).ok()?;
+    let (local, remote, segment) = parse_tcp(&ip, ChecksumState::Trusted).ok()?;
+    let tuple = FourTuple { local: (ip.src, local).into(), remote: (ip.dst, remote).into() };
+    let text = segment.payload.to_vec();
+    Some(Word { tuple, said: Said::parsed(&segment), text })
 }
 
 fn setup(services: &[Service], mtu: u16) -> Result<Setup, SetupError> {
     let addresses: BTreeSet<_> = services.iter().map(|service| service.at.ip()).collect();
     let mut ports: Vec<ServicePort> = Vec::new();
     for service in services {
-        let port = ServicePort { port: service.at.port(), kind: service.kind };
+        let port = ServicePort::at(service.at.port(), service.kind);
         match ports.iter().find(|other| other.port == port.port) {
             Some(other) if *other != port => {
                 let text = format!("port {} cannot be two services in one run", port.port);
@@ -172,6 +172,7 @@ fn setup(services: &[Service], mtu: u16) -> Result<Setup, SetupError> {
         isn_key: [0x5a; 16],
         table_key: [0xa5; 16],
         parts: Vec::new(),
+        parts_3: Vec::new(),
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
         router: false,
         mtu,
@@ -181,6 +182,8 @@ fn setup(services: &[Service], mtu: u16) -> Result<Setup, SetupError> {
         connections_max: CONNECTIONS_MAX,
         live_max: 1024,
         backlog_bytes_max: 64 << 20,
+        memory_max: 256 << 20,
+        per_source: PerSource::default(),
         #[cfg(feature = "defects")]
         defect: None,
     })

@@ -39,7 +39,7 @@ use case::{Case, Ours};
 use engined::Engined;
 pub use engined::{Service, SetupError};
 use scripted::Scripted;
-pub use standin::service::Kind;
+pub use standin::service::{Kind, Patience};
 pub use verdict::Report;
 
 /// How long our side may still answer after the capture's last packet.
@@ -212,8 +212,7 @@ impl<'a> Stage<'a> {
     fn serve(&mut self, index: usize) -> Result<(), SetupError> {
         let now = self.now;
         if let Some(engine) = &mut self.engine {
-            engine.act(now)?;
-            while let Some(word) = engine.poll(now) {
+            while let Some(word) = engine.poll(now)? {
                 let Some(&other) = self.tuples.get(&word.tuple) else { continue };
                 if let Some(Some(case)) = self.cases.get_mut(other) {
                     case.on_ours(now, &word.said, &word.text);
@@ -257,13 +256,12 @@ impl<'a> Stage<'a> {
     }
 
     fn on_engine_due(&mut self) -> Result<(), SetupError> {
-        let Some(engine) = &mut self.engine else { return Ok(()) };
-        engine.on_timer(self.now)?;
-        if engine.deadline() <= self.now {
+        self.serve(usize::MAX)?;
+        if self.engine.as_ref().is_some_and(|engine| engine.deadline() <= self.now) {
             // What is due for ever must not stop the clock.
             self.now = self.now + Duration::from_micros(1);
         }
-        self.serve(usize::MAX)
+        Ok(())
     }
 
     fn on_due(&mut self, index: usize) -> Result<(), SetupError> {

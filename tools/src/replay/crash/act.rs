@@ -229,10 +229,12 @@ impl Draft {
             (None, 7) => Kind::Echo,
             (None, 9) => Kind::Discard,
             (None, 19) => Kind::Chargen,
-            (Some(Kind::Files { .. }) | None, _) if self.heard > said.saturating_mul(SOURCE) => {
+            (Some(Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..)) | None, _)
+                if self.heard > said.saturating_mul(SOURCE) =>
+            {
                 Kind::Chargen
             }
-            (Some(Kind::Files { .. }) | None, _) => Kind::Echo,
+            (Some(Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..)) | None, _) => Kind::Echo,
         };
         if self.cut {
             self.act.leaves = Leave::Reset;
@@ -240,7 +242,7 @@ impl Draft {
         self.act.wants = match self.act.kind {
             Kind::Chargen => self.heard.min(HEARD_MAX),
             Kind::Echo => said,
-            Kind::Discard | Kind::Files { .. } => 0,
+            Kind::Discard | Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) => 0,
         };
         self.act
     }

@@ -93,7 +93,11 @@ impl Living {
     fn consumed(&self) -> u64 {
         match self.act.kind {
             Kind::Chargen => self.received.min(self.act.wants),
-            Kind::Echo | Kind::Discard | Kind::Files { .. } => self.received,
+            Kind::Echo
+            | Kind::Discard
+            | Kind::Files { .. }
+            | Kind::Join(_)
+            | Kind::Exchange(..) => self.received,
         }
     }
 
@@ -211,7 +215,7 @@ fn check(act: &Act, offset: u64, byte: u8) -> Result<(), String> {
     let expected = match act.kind {
         Kind::Echo => usize::try_from(offset).ok().and_then(|at| act.bytes.get(at).copied()),
         Kind::Chargen => Some(pattern(offset)),
-        Kind::Discard | Kind::Files { .. } => None,
+        Kind::Discard | Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) => None,
     };
     match expected {
         Some(expected) if expected == byte => Ok(()),

@@ -250,6 +250,8 @@ fn played(acts: &[Arc<Act>]) -> BTreeMap<&'static str, u64> {
             Kind::Discard => "discard",
             Kind::Chargen => "chargen",
             Kind::Files { .. } => "files",
+            Kind::Join(_) => "join",
+            Kind::Exchange(..) => "exchange",
         };
         *played.entry(name).or_default() += 1;
     }

@@ -8,9 +8,7 @@ use super::super::compare::Kind;
 use super::act::Act;
 use super::living::{Living, Pauses};
 use super::{Death, Options};
-use crate::sim::plan::{
-    ClockPlan, LinkPlan, MachinePlan, PairPlan, Plan, Target, Trouble, Weather,
-};
+use crate::sim::plan::{MachinePlan, PairPlan, Plan, Target, Trouble, Weather};
 use crate::sim::watch::Judge;
 use crate::sim::{Standing, World};
 
@@ -41,52 +39,18 @@ pub(super) struct Outcome {
 }
 
 fn plan(options: &Options) -> Plan {
-    let clock = |origin_us| ClockPlan { origin_us, ppm: 0, wall: 1_700_000_000 };
-    let machine = MachinePlan {
-        path_mtu: 0,
-        ignores: 0,
-        reachable_us: 30_000_000,
-        doubt_us: 5_000_000,
-        retry_us: 1_000_000,
-        confirms: true,
-    };
+    let calm = Plan::calm();
     Plan {
-        seed: 1,
         pair: PairPlan {
-            arbiter: None,
-            offload: true,
-            vouched: true,
             mtu: options.mtu,
-            connections_max: 100_000,
-            backlog_bytes_max: 64 << 20,
-            backlog: 1_000,
-            output_buffer: 1 << 20,
-            receive_buffer: 1 << 20,
-            sack: true,
-            timestamps: true,
-            time_wait_us: 60_000_000,
-            hashing: true,
-            clocks: [clock(1_000_000), clock(5_000_000)],
-            start_us: [0, 1_000],
-            turn_us: 5,
             #[cfg(feature = "defects")]
             defect: options.defect,
+            ..calm.pair
         },
         lan: Weather::FAIR,
-        link: LinkPlan {
-            delay_us: 50,
-            jitter_us: 0,
-            loss: 0,
-            duplicate: 0,
-            chunk: 64 << 10,
-            capacity: 4 << 20,
-            rate: 0,
-        },
-        machines: vec![machine; MACHINES],
-        clients: Vec::new(),
-        faults: Vec::new(),
+        machines: vec![MachinePlan::CALM; MACHINES],
         heal_us: u64::MAX / 1_000,
-        relays: None,
+        ..calm
     }
 }
 
@@ -142,7 +106,7 @@ fn ends(act: &Act, index: usize) -> (SocketAddr, SocketAddr) {
         Kind::Echo => 7,
         Kind::Discard => 9,
         Kind::Chargen => 19,
-        Kind::Files { .. } => 80,
+        Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) => 80,
     };
     let number = 10 + (index % MACHINES) as u8;
     let local: [IpAddr; 2] = if act.ends.client.is_ipv6() {

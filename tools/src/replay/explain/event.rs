@@ -185,7 +185,7 @@ pub(crate) struct Event {
     pub(crate) at: u64,
     /// The frame that shows it.
     pub(crate) frame: u64,
-    /// Who.
+    /// The end that did it.
     pub(crate) from: Option<Side>,
     #[serde(flatten)]
     pub(crate) what: What,

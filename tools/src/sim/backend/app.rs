@@ -1,8 +1,9 @@
-//! What a backend's application does: echo, discard, chargen, as the pair's own services have it.
+//! What a backend's application does: echo, discard, chargen, as the pair's own services have it, and HTTP.
 
 use std::collections::VecDeque;
 
 use crate::sim::content;
+use crate::sim::http;
 
 /// Output that has not been acknowledged, at most.
 const OUTPUT: u64 = 64 * 1024;
@@ -15,12 +16,15 @@ pub(in crate::sim) enum Kind {
     Echo,
     Discard,
     Chargen,
+    Http,
 }
 
 /// One connection's application. TCP below it is another's.
 #[derive(Debug)]
 pub(super) struct App {
     kind: Kind,
+    /// Speaks for [`Kind::Http`].
+    http: Option<http::Server>,
     /// Input that it has not taken, and the end of it.
     inbox: VecDeque<u8>,
     ended: bool,
@@ -38,9 +42,10 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(now: u64, kind: Kind, rate: u64, still: bool) -> Self {
+    pub(super) fn new(now: u64, kind: Kind, http: Option<http::Server>, rate: u64) -> Self {
         Self {
             kind,
+            http,
             inbox: VecDeque::new(),
             ended: false,
             taken: 0,
@@ -49,7 +54,7 @@ impl App {
             made: 0,
             rate,
             since: now,
-            still,
+            still: false,
         }
     }
 
@@ -92,7 +97,7 @@ impl App {
         let room = OUTPUT - (self.made - self.acked);
         let count = match self.kind {
             Kind::Echo => rate.min(room as usize),
-            Kind::Discard | Kind::Chargen => rate,
+            Kind::Discard | Kind::Chargen | Kind::Http => rate,
         };
         if rate > 0 || self.inbox.is_empty() {
             self.since = now;
@@ -110,8 +115,33 @@ impl App {
                 drop(taken);
                 self.made += room;
             }
+            Kind::Http => {
+                if let Some(server) = self.http.as_mut() {
+                    server.hear(taken);
+                } else {
+                    drop(taken);
+                }
+            }
         }
-        count > 0
+        self.tick_http(room) || count > 0
+    }
+
+    /// What HTTP has to say goes as far as there is room. Returns whether there was something.
+    fn tick_http(&mut self, room: u64) -> bool {
+        let Some(server) = self.http.as_mut() else { return false };
+        let before = self.outbox.len();
+        self.outbox.extend(server.say(room as usize));
+        let said = (self.outbox.len() - before) as u64;
+        self.made += said;
+        if self.made == self.acked {
+            server.on_all_heard();
+        }
+        said > 0
+    }
+
+    /// Whether what it says can only end with the connection.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.http.as_ref().is_some_and(|server| server.by_close)
     }
 
     /// When [`App::tick`] has something to do, if nothing happens before.
@@ -141,6 +171,10 @@ impl App {
 
     /// Nothing more will be said.
     pub(super) fn finished(&self) -> bool {
-        self.ended && self.inbox.is_empty() && self.kind != Kind::Chargen
+        let ended = self.ended && self.inbox.is_empty();
+        match &self.http {
+            Some(server) => server.has_ended(ended),
+            None => ended && self.kind != Kind::Chargen,
+        }
     }
 }

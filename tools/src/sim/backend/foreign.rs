@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
-use super::app::{App, Kind};
+use super::app::App;
 use super::{BackendPlan, Condition, Server};
 use crate::sim::client::{Outgoing, Queue, clock, interface, shuts_window};
 use standin::wire::VnetHeader;
@@ -42,7 +42,7 @@ impl Foreign {
     pub(super) fn accept(
         now: u64,
         plan: &BackendPlan,
-        kind: Kind,
+        app: App,
         (local, remote): (SocketAddr, SocketAddr),
         syn: &[u8],
         mtu: u16,
@@ -57,7 +57,6 @@ impl Foreign {
         socket.listen(local).ok()?;
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
-        let app = App::new(now, kind, plan.reads, false);
         let (said, closed, heard_end) = (0, false, false);
         let mut server =
             Self { remote, interface, sockets, handle, line, app, said, closed, heard_end };
@@ -153,8 +152,12 @@ impl Server for Foreign {
         Some(Outgoing { vnet: VnetHeader::PLAIN, packet })
     }
 
-    fn kill(&mut self, now: u64) {
-        self.socket().abort();
+    fn kill(&mut self, now: u64, orderly: bool) {
+        if orderly && !self.app.ends_by_close() {
+            self.socket().close();
+        } else {
+            self.socket().abort();
+        }
         self.interface.poll(clock(now), &mut self.line, &mut self.sockets);
     }
 

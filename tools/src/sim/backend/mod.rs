@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use super::client::Outgoing;
 use super::dice::{Place, dice};
+use super::http;
 use super::lan::{BACKENDS, refusal};
 use super::offload::{ends, quoted_ends};
 use super::plan::{Plan, Stack};
@@ -33,10 +34,15 @@ pub(super) use app::Kind;
 pub use plan::{BackendPlan, RelaysPlan};
 
 /// The relays' ports, which are the backends' as well, and what answers there.
-pub(super) const RELAYS: [(u16, Kind); 3] =
-    [(7007, Kind::Echo), (7009, Kind::Discard), (7019, Kind::Chargen)];
+pub(super) const RELAYS: [(u16, Kind); 5] = [
+    (7007, Kind::Echo),
+    (7009, Kind::Discard),
+    (7019, Kind::Chargen),
+    (http::REPLAY, Kind::Http),
+    (http::JOURNAL, Kind::Http),
+];
 /// How long the pair may take a backend for what it is no more.
-const LAG: u64 = 3 * SECOND;
+pub(super) const LAG: u64 = 3 * SECOND;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +60,8 @@ trait Server: core::fmt::Debug {
     fn on_timer(&mut self, now: u64);
     fn deadline(&mut self, now: u64) -> u64;
     fn poll_packet(&mut self, now: u64) -> Option<Outgoing>;
-    /// Its process is gone: it is reset.
-    fn kill(&mut self, now: u64);
+    /// Its process is gone: it is reset, or ends as if all had been said.
+    fn kill(&mut self, now: u64, orderly: bool);
     /// Its application stands still, or goes on.
     fn stand_still(&mut self, still: bool);
     fn condition(&self) -> Condition;
@@ -92,6 +98,12 @@ pub(super) struct Backend {
     pub(super) deaths: u64,
     /// When it last was not at its best: gone, or cut off.
     trouble_at: u64,
+    /// When it was last gone, cut off or silent, as far as that is over.
+    bad_at: u64,
+    /// When it died, or fell silent.
+    falls: Vec<u64>,
+    /// When an owner began to hold one of its addresses for down.
+    pub(super) held_for_down: Vec<u64>,
     /// Which of its addresses the owner last said to be down, by relay and family: when.
     pub(super) said_down: [[Option<u64>; 2]; RELAYS.len()],
 }
@@ -111,6 +123,9 @@ impl Backend {
             wake_serial: 0,
             deaths: 0,
             trouble_at: 0,
+            bad_at: 0,
+            falls: Vec::new(),
+            held_for_down: Vec::new(),
             said_down: Default::default(),
         }
     }
@@ -120,6 +135,21 @@ impl Backend {
         let gone = !self.runs || cuts.machine_in(self.machine) || cuts.machine_out(self.machine);
         let lately = self.trouble_at > 0 && now - self.trouble_at < LAG;
         gone || lately || self.plan.weight == 0
+    }
+
+    /// Whether it has been anything but at its best since then.
+    pub(super) fn has_been_troubled(&self, since: u64, cuts: &Cuts) -> bool {
+        self.is_bad(cuts) || self.bad_at > since || self.falls.iter().any(|at| *at >= since)
+    }
+
+    fn is_bad(&self, cuts: &Cuts) -> bool {
+        let cut = cuts.machine_in(self.machine) || cuts.machine_out(self.machine);
+        !self.runs || cut || self.still > 0
+    }
+
+    /// How often it has died or fallen silent since then, or was held for down.
+    pub(super) fn falls(&self, since: u64) -> usize {
+        self.falls.iter().chain(&self.held_for_down).filter(|at| **at >= since).count()
     }
 
     /// Bytes that its applications have taken.
@@ -150,6 +180,7 @@ pub(super) fn relays(plan: &RelaysPlan) -> Vec<relay::Settings> {
         });
         relay::Settings {
             port,
+            mode: if plan.dials() { relay::Mode::Join } else { relay::Mode::Splice },
             backends: backends.collect(),
             check: relay::Check {
                 interval: Duration::from_micros(plan.check_us),
@@ -161,7 +192,13 @@ pub(super) fn relays(plan: &RelaysPlan) -> Vec<relay::Settings> {
             client_max: relay::CLIENT_MAX,
         }
     };
-    RELAYS.map(relay).to_vec()
+    served(plan).map(relay).collect()
+}
+
+/// Which of [`RELAYS`] there are.
+pub(super) fn served(plan: &RelaysPlan) -> impl Iterator<Item = (u16, Kind)> + use<> {
+    let http = plan.http.is_some();
+    RELAYS.into_iter().filter(move |(_, kind)| (*kind == Kind::Http) == http)
 }
 
 /// The longest packet that reaches everybody who may be behind a relay. A TCP that does not
@@ -219,16 +256,24 @@ impl World {
         syn: &[u8],
         irs: SeqNum,
     ) {
-        let kind = RELAYS.iter().find(|(port, _)| *port == local.port()).map(|(_, kind)| *kind);
+        let mut served = self.plan.relays.iter().flat_map(served);
+        let kind = served.find(|(port, _)| *port == local.port()).map(|(_, kind)| kind);
+        let http = self.plan.relays.as_ref().and_then(|relays| relays.http);
+        let deaths = self.backends[backend].deaths;
+        let speaker = http.map(|http| {
+            let edition = http.editions[backend][usize::from(deaths > 0)];
+            http::Server::new(backend, edition, http.chunk[backend], self.desk.clone())
+        });
         let (now, mtu, narrow) = (self.now, self.plan.pair.mtu, narrowest(&self.plan));
         let state = &mut self.backends[backend];
         let random = state.rng.u64(..);
-        let server: Option<Box<dyn Server>> = kind.and_then(|kind| match state.plan.stack {
-            Stack::Own => own::Own::accept(now, &state.plan, kind, syn, mtu, random)
+        let app = kind.map(|kind| app::App::new(now, kind, speaker, state.plan.reads));
+        let server: Option<Box<dyn Server>> = app.and_then(|app| match state.plan.stack {
+            Stack::Own => own::Own::accept(now, &state.plan, app, syn, mtu, random)
                 .map(|server| Box::new(server) as Box<dyn Server>),
             Stack::Foreign => {
                 let ends = (local, remote);
-                foreign::Foreign::accept(now, &state.plan, kind, ends, syn, narrow, random)
+                foreign::Foreign::accept(now, &state.plan, app, ends, syn, narrow, random)
                     .map(|server| Box::new(server) as Box<dyn Server>)
             }
         });
@@ -286,10 +331,12 @@ impl World {
             (state.wake_at, state.wake_serial) = (at, serial);
             self.post_at(at, Event::Backend { backend, serial });
         }
+        self.settle_desk();
     }
 
-    /// A backend's process is gone, and perhaps its host.
-    pub(super) fn backend_ends(&mut self, backend: usize, powered: bool) {
+    /// A backend's process is gone, and perhaps its host. `orderly`: its connections end as if all had been
+    /// said.
+    pub(super) fn backend_ends(&mut self, backend: usize, powered: bool, orderly: bool) {
         let now = self.now;
         let Some(state) = self.backends.get_mut(backend) else { return };
         if !state.powered {
@@ -297,11 +344,12 @@ impl World {
         }
         (state.runs, state.powered) = (false, powered);
         state.deaths += 1;
+        state.falls.push(now);
         state.taken += state.served.values().map(|served| served.server.taken()).sum::<u64>();
         let served = core::mem::take(&mut state.served);
         let machine = state.machine;
         for Served { mut server, .. } in served.into_values().filter(|_| powered) {
-            server.kill(now);
+            server.kill(now, orderly);
             while let Some(outgoing) = server.poll_packet(now) {
                 self.machine_sends(machine, outgoing);
             }
@@ -317,6 +365,7 @@ impl World {
             return;
         }
         (state.runs, state.powered, state.trouble_at) = (true, true, self.now);
+        state.bad_at = self.now;
         let machine = state.machine;
         if !core::mem::replace(&mut self.machines[machine].powered, true) {
             self.machines[machine].forget();
@@ -329,6 +378,10 @@ impl World {
         let Some(state) = self.backends.get_mut(backend) else { return };
         state.still = if still { state.still + 1 } else { state.still.saturating_sub(1) };
         let now = self.now;
+        if still {
+            state.falls.push(now);
+        }
+        state.bad_at = now;
         for Served { server, .. } in state.served.values_mut() {
             server.stand_still(state.still > 0);
             server.on_timer(now);
@@ -338,14 +391,36 @@ impl World {
 
     /// Nothing lets its application stand still any more.
     pub(super) fn backend_is_free(&mut self, backend: usize) {
-        self.backends[backend].still = 0;
-        self.backend_stands_still(backend, false);
+        if core::mem::take(&mut self.backends[backend].still) > 0 {
+            self.backend_stands_still(backend, false);
+        }
     }
 
     /// Something happens to a backend's line.
     pub(super) fn backend_is_troubled(&mut self, backend: usize) {
         if let Some(state) = self.backends.get_mut(backend) {
             state.trouble_at = self.now;
+        }
+    }
+
+    /// A backend's line is cut, or mended.
+    pub(super) fn backend_is_cut(&mut self, backend: usize, cut: bool) {
+        self.backend_is_troubled(backend);
+        let now = self.now;
+        let Some(state) = self.backends.get_mut(backend) else { return };
+        state.bad_at = now;
+        if cut {
+            state.falls.push(now);
+        }
+    }
+
+    /// Everything is about to heal.
+    pub(super) fn backends_recover(&mut self) {
+        let Self { backends, cuts, now, .. } = self;
+        for state in backends {
+            if state.is_bad(cuts) {
+                state.bad_at = *now;
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::app::{App, Kind};
+use super::app::App;
 use super::{BackendPlan, Condition, Server};
 use crate::sim::client::Outgoing;
 use standin::tcp::{PathSignal, Settings, State, Tcb};
@@ -30,7 +30,7 @@ impl Own {
     pub(super) fn accept(
         now: u64,
         plan: &BackendPlan,
-        kind: Kind,
+        app: App,
         packet: &[u8],
         mtu: u16,
         random: u64,
@@ -53,7 +53,7 @@ impl Own {
         let mut server = Self {
             tuple: FourTuple { local: (ip.dst, local).into(), remote: (ip.src, remote).into() },
             tcb: Tcb::accept(&Arc::new(settings), at(now), &syn, iss, offset, mtu, ipv6),
-            app: App::new(now, kind, plan.reads, false),
+            app,
             offload: plan.offload,
             heard_end: false,
         };
@@ -113,8 +113,12 @@ impl Server for Own {
         Some(Outgoing::of(self.tuple, &transmit, &payload, self.offload))
     }
 
-    fn kill(&mut self, now: u64) {
-        self.tcb.abort(at(now));
+    fn kill(&mut self, now: u64, orderly: bool) {
+        if orderly && !self.app.ends_by_close() {
+            self.tcb.finish();
+        } else {
+            self.tcb.abort(at(now));
+        }
     }
 
     fn stand_still(&mut self, still: bool) {

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sim::http::HttpPlan;
 use crate::sim::plan::{MachinePlan, Stack};
 
 /// Two backends, and how the pair watches them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelaysPlan {
-    /// Who serves.
+    /// The servers.
     pub backends: [BackendPlan; 2],
     /// From one health check to the next; 0 is no checks.
     pub check_us: u64,
@@ -17,6 +18,20 @@ pub struct RelaysPlan {
     pub rise: u8,
     /// Checks in a row that take it down.
     pub fall: u8,
+    /// Whether clients and backends have a connection of their own each. Then nothing befalls the backends:
+    /// no client has an excuse.
+    #[serde(default)]
+    pub join: bool,
+    /// They speak HTTP, and whoever dies of them is masked. Nothing else is served by them then.
+    #[serde(default)]
+    pub http: Option<HttpPlan>,
+}
+
+impl RelaysPlan {
+    /// Whether the pair has connections of its own to them.
+    pub(in crate::sim) const fn dials(&self) -> bool {
+        self.join || self.http.is_some()
+    }
 }
 
 /// One server behind the pair: unmodified, and no friend of it.

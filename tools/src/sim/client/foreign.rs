@@ -9,6 +9,7 @@ use smoltcp::socket::tcp;
 use super::line::{Queue, clock, interface};
 use super::{Endpoint, Outgoing, Standing};
 use crate::sim::content::Content;
+use crate::sim::http::Desk;
 use crate::sim::plan::ClientPlan;
 use crate::sim::script::Script;
 use standin::wire::VnetHeader;
@@ -44,7 +45,7 @@ impl Foreign {
         plan: &ClientPlan,
         ends: (SocketAddr, SocketAddr),
         mtu: u16,
-        content: &Arc<Content>,
+        (content, desk): (&Arc<Content>, &Desk),
         random: u64,
     ) -> Self {
         let mut line = Queue::new(mtu);
@@ -61,7 +62,7 @@ impl Foreign {
             Ok(()) => Standing::Working,
             Err(error) => Standing::Lost(format!("cannot connect: {error}")),
         };
-        let script = Script::new(now, plan, content);
+        let script = Script::new(now, plan, content, desk);
         let (said, closed, heard_end) = (0, false, false);
         let mut client = Self {
             ends,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Endpoint, Outgoing, Standing};
 use crate::sim::content::Content;
+use crate::sim::http::Desk;
 use crate::sim::plan::ClientPlan;
 use crate::sim::script::Script;
 use standin::tcp::{PathSignal, Settings, State, Tcb, Transmit, Verdict, reset_for};
@@ -35,7 +36,7 @@ impl Own {
         plan: &ClientPlan,
         ends: (SocketAddr, SocketAddr),
         mtu: u16,
-        content: &Arc<Content>,
+        (content, desk): (&Arc<Content>, &Desk),
         random: u64,
     ) -> Self {
         let settings = Settings {
@@ -54,7 +55,7 @@ impl Own {
         let mut client = Self {
             tuple: FourTuple { local: ends.0.into(), remote: ends.1.into() },
             tcb,
-            script: Script::new(now, plan, content),
+            script: Script::new(now, plan, content, desk),
             standing: Standing::Working,
             offload: plan.offload,
             reset: None,

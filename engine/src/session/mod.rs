@@ -1,0 +1,253 @@
+//! Sessions of several legs: what a service does with connections that end here.
+//!
+//! A session is a deterministic function of the order of events on its legs, as the log has it. Both
+//! nodes run it on the same events and get the same output on every leg, byte for byte (I2):
+//!
+//! ```text
+//!              ┌── leg 0: client ──┐            ┌── leg 1: backend ──┐
+//!   input ───► │ App::take_unread  │ ─► session ─► App::push         │ ───► output
+//!              └───────────────────┘      │     └────────────────────┘
+//!                                         └─► Effect: dial, reset
+//! ```
+//!
+//! It answers with output, and with [`Effect`]s, which the node that leads carries out. What has become of
+//! an effect comes back as an event: a heir that finds one without its event asks for it anew
+//! ([`Event::Lead`]). Time is an event, too, and never read.
+//!
+//! Two machines are sessions: a [`Join`], which passes bytes, and an [`Exchange`], which passes requests and
+//! replies, and knows where each ends.
+//!
+//! A service with one leg needs none of this: it is its connection's [`App`].
+
+mod exchange;
+mod join;
+#[cfg(test)]
+mod tests;
+
+use crate::codec::{Reader, put_bytes, put_number};
+use crate::ids::SessionId;
+use crate::service::{App, Kind};
+use crate::time::Instant;
+
+pub use exchange::{Exchange, Outcome};
+pub use join::Join;
+
+/// A leg's number in its session.
+pub type Leg = u8;
+
+/// The leg that a session begins with.
+pub const CLIENT: Leg = 0;
+/// The leg that is dialled to a server.
+pub const BACKEND: Leg = 1;
+
+/// How many legs a session has at most.
+pub const LEGS: usize = 2;
+
+/// The legs of a session, as far as they are there.
+pub trait Legs {
+    /// The stream side of a leg.
+    fn leg(&mut self, leg: Leg) -> Option<&mut App>;
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Input came, or ended, or output was acknowledged: the legs say where they stand.
+    Moved,
+    /// The handshake of a leg is done.
+    Stands(Leg),
+    /// A leg is no more. What it said last is there for the last time.
+    Closed {
+        /// Which.
+        leg: Leg,
+        /// Whether both of its ends had finished.
+        orderly: bool,
+    },
+    /// The time that [`Machine::deadline`] named has come.
+    Tick,
+    /// This node leads from here on.
+    Lead,
+}
+
+/// What the node that leads is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Open [`BACKEND`].
+    Dial,
+    /// The same, where several servers have failed already: if the relay's budget allows it.
+    DialOnceMore,
+    /// End a leg at once.
+    Reset(Leg),
+    /// Count what has become of a request.
+    Count(Outcome),
+}
+
+/// What a session may use while it is called.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Only a node that leads has to be told to wait: see [`App::room`].
+    pub lead: bool,
+    /// Read when leading, for deadlines alone.
+    pub now: Instant,
+    /// Read when leading: how much of a leg's output may be unacknowledged before whoever it comes from has
+    /// to wait, in bytes.
+    pub buffer: u32,
+    /// Receives what is to be done, in order.
+    pub effects: &'a mut Vec<Effect>,
+    /// Room to work in; what is in it means nothing.
+    pub scratch: &'a mut Vec<u8>,
+    /// The mistake that is made.
+    #[cfg(feature = "defects")]
+    pub defect: Option<crate::defects::Defect>,
+}
+
+#[cfg(feature = "defects")]
+impl Call<'_> {
+    fn errs(&self, defect: crate::defects::Defect) -> bool {
+        self.defect == Some(defect)
+    }
+}
+
+const fn other(leg: Leg) -> Leg {
+    if leg == CLIENT { BACKEND } else { CLIENT }
+}
+
+/// What a session is: its legs have one place for any of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Machine {
+    /// Bytes pass both ways.
+    Join(Join),
+    /// Requests are answered, by whichever server lives.
+    Exchange(Box<Exchange>),
+}
+
+impl Machine {
+    /// The session that a service of this kind has with each of its clients, if it has any. `key`: nobody
+    /// else knows it.
+    #[must_use]
+    pub fn new(kind: Kind, key: [u8; 16]) -> Option<Self> {
+        match kind {
+            Kind::Join(_) => Some(Self::Join(Join::default())),
+            Kind::Exchange(rules, _) => Some(Self::Exchange(Box::new(Exchange::new(rules, key)))),
+            Kind::Echo | Kind::Discard | Kind::Chargen | Kind::Files { .. } => None,
+        }
+    }
+
+    /// Something has happened.
+    pub fn on_event(&mut self, event: Event, legs: &mut dyn Legs, call: &mut Call<'_>) {
+        match self {
+            Self::Join(join) => join.on_event(event, legs, call),
+            Self::Exchange(exchange) => exchange.on_event(event, legs, call),
+        }
+    }
+
+    /// Leading: there is no server to be dialled. Whether the session waits for one; else its client is
+    /// refused.
+    pub fn waits_for_server(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Join(_) => false,
+            Self::Exchange(exchange) => {
+                exchange.on_no_server(now);
+                true
+            }
+        }
+    }
+
+    /// Leading: whether it is idle, its deadline having passed.
+    pub fn is_idle(&mut self, now: Instant, legs: &mut dyn Legs) -> bool {
+        match self {
+            Self::Join(join) => join.is_idle(now, legs),
+            Self::Exchange(exchange) => exchange.is_idle(now, legs),
+        }
+    }
+
+    /// Leading: by when an [`Event::Tick`] is due.
+    #[must_use]
+    pub fn deadline(&self, kind: Kind) -> Option<Instant> {
+        match (self, kind) {
+            (Self::Join(join), Kind::Join(patience)) => join.deadline(&patience),
+            (Self::Exchange(exchange), Kind::Exchange(_, patience)) => exchange.deadline(&patience),
+            _ => None,
+        }
+    }
+
+    /// Leading: by when it is to be looked whether a silent server's backend serves; if not, its leg is to
+    /// be reset. If so, [`Self::looked`].
+    #[must_use]
+    pub fn look_at(&self) -> Option<Instant> {
+        match self {
+            Self::Join(_) => None,
+            Self::Exchange(exchange) => exchange.look_at(),
+        }
+    }
+
+    /// Leading: it was looked.
+    pub fn looked(&mut self, now: Instant) {
+        if let Self::Exchange(exchange) = self {
+            exchange.looked(now);
+        }
+    }
+
+    /// What it takes in memory beside what its legs do, bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Join(_) => 0,
+            Self::Exchange(exchange) => exchange.memory(),
+        }
+    }
+
+    /// Appends everything that another node needs to go on from here.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Join(join) => join.encode(out),
+            Self::Exchange(exchange) => exchange.encode(out),
+        }
+    }
+
+    /// Reads an encoded session of a service of this kind.
+    #[must_use]
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        match kind {
+            Kind::Join(_) => Some(Self::Join(Join::decode(bytes)?)),
+            Kind::Exchange(..) => Some(Self::Exchange(Box::new(Exchange::decode(bytes)?))),
+            Kind::Echo | Kind::Discard | Kind::Chargen | Kind::Files { .. } => None,
+        }
+    }
+}
+
+/// Whose leg a connection is, as its first record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership<'a> {
+    /// The session's name on both nodes.
+    pub session: SessionId,
+    /// Which of its legs.
+    pub leg: Leg,
+    /// The session itself, with the first of its legs that is told.
+    pub state: Option<&'a [u8]>,
+}
+
+impl<'a> Membership<'a> {
+    /// Appends the encoded value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_number(out, self.session.0);
+        out.push(self.leg);
+        out.push(u8::from(self.state.is_some()));
+        if let Some(state) = self.state {
+            put_bytes(out, state);
+        }
+    }
+
+    /// Reads an encoded value from the front of `bytes`; returns what follows it, too.
+    pub fn decode(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut reader = Reader::new(bytes);
+        let session = SessionId(reader.number()?);
+        let leg = reader.byte().filter(|leg| usize::from(*leg) < LEGS)?;
+        let state = match reader.byte()? {
+            0 => None,
+            1 => Some(reader.bytes()?),
+            _ => return None,
+        };
+        Some((Self { session, leg, state }, reader.rest()))
+    }
+}
