@@ -3,7 +3,7 @@
 # two TCP connections, and through a relay of the pair. Sourced after bench-bulk.sh, bench-http.sh,
 # bench-failover.sh.
 
-RELAY_PORT=8081
+RELAY_PORT=8090
 KILLS=4 # in each round
 
 # More of the lab's configuration. Nothing listens yet when the engines start, so nothing is checked.

@@ -71,6 +71,10 @@ END
 web_of() { # WHO
     case $SECTION:$1 in
         relay:haproxy | relay:simplex | relay:duplex) echo "$(address_of "$1"):$RELAY_PORT" ;;
+        join:direct) echo "$DIRECT" ;;
+        join:haproxy-tcp) echo "$PROXY:$RELAY_PORT" ;;
+        join:haproxy-http) echo "$PROXY" ;;
+        join:*) echo "$SERVICE4:${JOIN_PORTS[$1]}" ;;
         *) address_of "$1" ;;
     esac
 }

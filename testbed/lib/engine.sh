@@ -28,9 +28,13 @@ write_config() {
         done
         printf '\n[[service]]\nkind = "%s"\nport = %s\n' echo 7 discard 9 chargen 19 files 80
         printf 'root = "%s"\n' "$LAB_FILES"
-        printf '\n[[service]]\nkind = "relay"\nport = 8080\nbackends = [%s]\n' "$(backends 80)"
-        # Quick, for those who wait for a backend to come or go.
-        printf 'check = { interval = "500ms", timeout = "300ms" }\n'
+        local mode
+        for mode in 8080:splice 8081:join 8082:replay 8083:journal; do
+            printf '\n[[service]]\nkind = "relay"\nport = %s\nmode = "%s"\nbackends = [%s]\n' \
+                "${mode%:*}" "${mode#*:}" "$(backends 80)"
+            # Quick, for those who wait for a backend to come or go.
+            printf 'check = { interval = "500ms", timeout = "300ms" }\n'
+        done
         if [[ -n $LAB_EXTRA ]]; then
             echo
             cat "$LAB_EXTRA"

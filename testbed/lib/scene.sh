@@ -76,6 +76,16 @@ give_up() {
     done
 }
 
+# served: echo over both families, from new clients.
+served() {
+    local address
+    for address in "$SERVICE4" "$SERVICE6"; do
+        # shellcheck disable=SC2016 # the inner shell expands it
+        client timeout 2 bash -c 'exec 3<> "/dev/tcp/$1/7" && echo hello >&3 && read -r line <&3 && [[ $line == hello ]]' \
+            talk "$address" 2> /dev/null || return 1
+    done
+}
+
 # Both engines run and a failure of the primary would lose nothing.
 pair_ready() {
     local node

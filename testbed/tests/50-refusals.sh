@@ -6,21 +6,10 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/paths.sh"
 . "$here/lib/common.sh"
 . "$here/lib/scene.sh"
+. "$here/lib/said.sh"
 
 CONFIG=$LAB_STATE/standin.toml
 CHANGED=$LAB_STATE/changed.toml
-SAID=$SCENE/refusal.txt
-
-# refused CODE TEXT COMMAND…: the command ends with CODE and says TEXT.
-refused() {
-    local code=$1 text=$2 got=0
-    shift 2
-    timeout 10 "$@" > "$SAID" 2>&1 < /dev/null || got=$?
-    [[ $got == "$code" ]] && grep -qF -- "$text" "$SAID" && return
-    say "expected exit code $code and '$text', got $got and:"
-    cat "$SAID" >&2
-    return 1
-}
 
 # with SED…: the configuration, changed. Node a of it shares nothing with the lab's that a second
 # engine must not share.
@@ -29,14 +18,13 @@ with() {
         -e '/^control-socket/a tun = "standin9"' "$@" "$CONFIG" > "$CHANGED"
 }
 
-
 # said_by NODE TEXT COMMAND…: while the command runs, NODE's log gains TEXT.
 said_by() {
     local node=$1 text=$2 before
-    before=$(wc -l < "$LAB_STATE/$node.log")
+    before=$(lines "$node")
     shift 2
     "$@" > "$SAID" 2>&1 < /dev/null || true
-    tail -n "+$((before + 1))" "$LAB_STATE/$node.log" | grep -qF -- "$text" && return
+    logged "$node" "$text" "$before" && return
     say "node $node did not say '$text', but:"
     tail -n "+$((before + 1))" "$LAB_STATE/$node.log" >&2
     return 1

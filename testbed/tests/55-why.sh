@@ -6,25 +6,9 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/paths.sh"
 . "$here/lib/common.sh"
 . "$here/lib/scene.sh"
+. "$here/lib/said.sh"
 
 CONFIG=$LAB_STATE/standin.toml
-SAID=$SCENE/why.txt
-
-# told CODE TEXT COMMAND…: the command ends with CODE within 2 s and says TEXT.
-told() {
-    local code=$1 text=$2 got=0
-    shift 2
-    timeout 2 "$@" > "$SAID" 2>&1 < /dev/null || got=$?
-    [[ $got == "$code" ]] && grep -qF -- "$text" "$SAID" && return
-    say "expected exit code $code and '$text', got $got and:"
-    cat "$SAID" >&2
-    return 1
-}
-
-# soon CODE TEXT COMMAND…: the same, within 5 s.
-soon() { wait_until 5 "'$2'" told "$@" 2> /dev/null; }
-
-logged() { grep -qF -- "$2" "$LAB_STATE/$1.log"; }
 
 status=("$STANDIN" status --config "$CONFIG" --node)
 switchover=("$STANDIN" switchover --config "$CONFIG" --node)

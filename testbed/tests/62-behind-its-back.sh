@@ -6,29 +6,14 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/paths.sh"
 . "$here/lib/common.sh"
 . "$here/lib/scene.sh"
+. "$here/lib/said.sh"
 
-SAID=$SCENE/status.txt
 on() { local node=$1; shift; "$LAB" exec "si-$node" "$@"; }
 setting() { local node=$1; shift; on "$node" sysctl -qw "$@"; }
 status_of() { on "$1" "$STANDIN" status --json --config "$LAB_STATE/standin.toml" --node "$1" 2> /dev/null; }
 protected() { status_of "$1" > "$SAID" && grep -qE '"protected": ?true' "$SAID"; }
 exposed() { status_of "$1" > "$SAID" && grep -qE '"protected": ?false' "$SAID"; }
 number_of_primary() { "$LAB" primary 2> /dev/null || true; }
-
-# served: echo over both families, from new clients.
-served() {
-    local address
-    for address in "$SERVICE4" "$SERVICE6"; do
-        # shellcheck disable=SC2016 # the inner shell expands it
-        client timeout 2 bash -c 'exec 3<> "/dev/tcp/$1/7" && echo hello >&3 && read -r line <&3 && [[ $line == hello ]]' \
-            talk "$address" 2> /dev/null || return 1
-    done
-}
-
-logged() { # NODE TEXT LINES-BEFORE
-    tail -n "+$(($3 + 1))" "$LAB_STATE/$1.log" | grep -qF -- "$2"
-}
-lines() { wc -l < "$LAB_STATE/$1.log"; }
 
 # put_back NODE TEXT COMMAND…: the log says that it was put back, clients are served, and by the same node.
 put_back() {
@@ -43,8 +28,8 @@ put_back() {
     [[ $(number_of_primary) == "$primary" ]] || { say "the address has moved"; return 1; }
 }
 
-# told NODE TEXT HARM REPAIR: a standby that is harmed is no protection, and both logs say why.
-told() {
+# exposes NODE TEXT HARM REPAIR: a standby that is harmed is no protection, and both logs say why.
+exposes() {
     local node=$1 text=$2 harm=$3 repair=$4 before peer before_peer
     peer=$(other "$node")
     before=$(lines "$node") before_peer=$(lines "$peer")
@@ -97,15 +82,15 @@ setting "$p" net.ipv4.conf.all.rp_filter=0
 
 # shellcheck disable=SC2089,SC2090 # evaluated
 {
-check "a standby that has the service address is told of" told "$s" "is on interface repl0" \
+check "a standby that has the service address is told of" exposes "$s" "is on interface repl0" \
     "on $s ip address add $SERVICE4/32 dev repl0" "on $s ip address del $SERVICE4/32 dev repl0"
-check "a standby without its IPv6 address is told of" told "$s" "lost its IPv6 address" \
+check "a standby without its IPv6 address is told of" exposes "$s" "lost its IPv6 address" \
     "on $s ip -6 address flush dev eth0 scope global" "on $s ip address add fd77::$([[ $s == a ]] && echo 1 || echo 2)/64 dev eth0 nodad"
-check "a standby without IPv6 is told of" told "$s" "IPv6 is disabled on this host (net.ipv6.conf.eth0.disable_ipv6=1)" \
+check "a standby without IPv6 is told of" exposes "$s" "IPv6 is disabled on this host (net.ipv6.conf.eth0.disable_ipv6=1)" \
     "setting $s net.ipv6.conf.eth0.disable_ipv6=1" \
     "setting $s net.ipv6.conf.eth0.disable_ipv6=0 && on $s ip address add fd77::$([[ $s == a ]] && echo 1 || echo 2)/64 dev eth0 nodad"
 if on "$s" nft list tables &> /dev/null; then
-    check "a standby whose firewall drops what it would forward is told of" told "$s" "look for a firewall" \
+    check "a standby whose firewall drops what it would forward is told of" exposes "$s" "look for a firewall" \
         "drop_forwarded $s" "on $s nft delete table inet hostile"
 fi
 check "a primary whose kernel gets the service address hands over" handed_over "$p" \

@@ -12,7 +12,10 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/nginx.sh"
 . "$here/lib/wire.sh"
 
-PORT=8080
+PORT=${RELAY_PORT:-8080}
+# What a client's connection and one to a server are: one splice, or two connections.
+KIND=${RELAY_KIND:-splices}
+NAME=${RELAY_NAME:-relay}
 STORE=$LAB_FILES/up
 read -ra FAULTS <<< "${RELAY_FAULTS:-kill freeze poweroff switchover}"
 declare -A ADDRESS=([4]="$SERVICE4" [6]="$SERVICE6")
@@ -68,16 +71,16 @@ round() { # FAULT
     done
     ready download4 talk4 download6 talk6 || return 1
     harm "$fault" "$old" || return 1
-    check "relay, $fault: role" \
+    check "$NAME, $fault: role" \
         wait_until 10 "$(other "$old") to be primary" is_primary "$(other "$old")"
     for family in 4 6; do
-        check "relay, $fault, IPv$family: download" await "download$family"
-        check "relay, $fault, IPv$family: upload" uploaded "upload$family"
-        check "relay, $fault, IPv$family: conversation" finish "talk$family"
+        check "$NAME, $fault, IPv$family: download" await "download$family"
+        check "$NAME, $fault, IPv$family: upload" uploaded "upload$family"
+        check "$NAME, $fault, IPv$family: conversation" finish "talk$family"
     done
     if [[ $fault == kill ]]; then
         sniff_end
-        check "relay, $fault: nothing to notice on the wire" "$DRILL" check-capture \
+        check "$NAME, $fault: nothing to notice on the wire" "$DRILL" check-capture \
             "$SCENE/relay.pcap" --service "$SERVICE4" --service "$SERVICE6" --takeovers 1 --late 2ms
     fi
 }
@@ -96,8 +99,8 @@ bad_link() {
     ready download4 download6 || return 1
     "$LAB" kill "$old"
     for name in 4 6; do
-        check "bad link, kill, IPv$name: download" await "download$name"
-        check "bad link, kill, IPv$name: upload" uploaded "upload$name"
+        check "$NAME, bad link, kill, IPv$name: download" await "download$name"
+        check "$NAME, bad link, kill, IPv$name: upload" uploaded "upload$name"
     done
     wire_out
 }
@@ -116,8 +119,8 @@ backend_is() {
 # Both know the same splices, and there are some.
 same_splices() {
     local a b
-    a=$(engine_status a | field splices)
-    b=$(engine_status b | field splices)
+    a=$(engine_status a | field "$KIND")
+    b=$(engine_status b | field "$KIND")
     [[ $a == "$b" && $a -gt 0 ]]
 }
 
@@ -158,18 +161,20 @@ backend_dies() {
     download two 4 4MiB
     ready one two
     nginx_end be1 KILL
-    check "a dead backend's clients are told, the other's go on" one_ended
-    check "clients go to the other backend" all_answered be2
-    check "the dead backend is shown as down" wait_until 10 "be1 to be down" backend_is be1 down
+    check "$NAME: a dead backend's clients are told, the other's go on" one_ended
+    check "$NAME: clients go to the other backend" all_answered be2
+    check "$NAME: the dead backend is shown as down" wait_until 10 "be1 to be down" backend_is be1 down
     nginx_end be2 KILL
+    # A join opens to a client before its backend does: it refuses only once it knows that none is left.
+    check "$NAME: the last dead backend is shown as down" wait_until 10 "be2 to be down" backend_is be2 down
     for family in 4 6; do
-        check "IPv$family: without backends clients are refused" refused "$family"
+        check "$NAME, IPv$family: without backends clients are refused" refused "$family"
     done
     nginx_begin be1
     nginx_begin be2
-    check "a backend that returns is shown as up" wait_until 10 "both to be up" backends_are up
+    check "$NAME: a backend that returns is shown as up" wait_until 10 "both to be up" backends_are up
     for family in 4 6; do
-        check "IPv$family: it gets clients again" \
+        check "$NAME, IPv$family: it gets clients again" \
             wait_until 10 "be1 to answer" answers "$family" be1
     done
 }
@@ -181,10 +186,10 @@ backend_host_dies() {
     pair_ready
     wait_until 10 "both backends to be up" backends_are up
     "$LAB" exec si-sw ip link set dev be1 down
-    check "clients of a dead host go on to another backend" all_answered be2
-    check "the dead host is shown as down" wait_until 10 "be1 to be down" backend_is be1 down
+    check "$NAME: clients of a dead host go on to another backend" all_answered be2
+    check "$NAME: the dead host is shown as down" wait_until 10 "be1 to be down" backend_is be1 down
     "$LAB" exec si-sw ip link set dev be1 up
-    check "a host that returns is shown as up" wait_until 10 "both to be up" backends_are up
+    check "$NAME: a host that returns is shown as up" wait_until 10 "both to be up" backends_are up
 }
 
 # Two kills, and the node that fell first carries the splices at the end.
@@ -200,14 +205,14 @@ reintegrate() {
     "$LAB" kill "$first"
     wait_until 10 "$second to be primary" is_primary "$second"
     "$LAB" start "$first"
-    check "splices are protected again" "$LAB" wait duplex 10
-    check "the node that returned knows the splices" wait_until 5 "the same splices" same_splices
+    check "$NAME: $KIND are protected again" "$LAB" wait duplex 10
+    check "$NAME: the node that returned knows them" wait_until 5 "the same $KIND" same_splices
     "$LAB" kill "$second"
-    check "takeover by the node that returned" \
+    check "$NAME: takeover by the node that returned" \
         wait_until 10 "$first to be primary" is_primary "$first"
-    check "second kill: upload" uploaded upload
-    check "second kill: IPv4 conversation" finish talk4
-    check "second kill: IPv6 conversation" finish talk6
+    check "$NAME, second kill: upload" uploaded upload
+    check "$NAME, second kill: IPv4 conversation" finish talk4
+    check "$NAME, second kill: IPv6 conversation" finish talk6
 }
 
 "$DRILL" make-file "$LAB_FILES/relay.bin" --bytes 16MiB --seed 5
@@ -216,16 +221,16 @@ reintegrate() {
 nginx_begin be1
 nginx_begin be2
 pair_ready
-check "both backends come up" wait_until 10 "both to be up" backends_are up
+check "$NAME: both backends come up" wait_until 10 "both to be up" backends_are up
 for fault in "${FAULTS[@]}"; do
-    round "$fault" || echo "not ok relay, $fault: could not be tried"
+    round "$fault" || echo "not ok $NAME, $fault: could not be tried"
     give_up
 done
-bad_link || echo "not ok relay behind a bad link: could not be tried"
+bad_link || echo "not ok $NAME behind a bad link: could not be tried"
 give_up
-backend_dies || echo "not ok a backend dies: could not be tried"
+backend_dies || echo "not ok $NAME: a backend dies: could not be tried"
 give_up
-backend_host_dies || echo "not ok a backend's host dies: could not be tried"
-reintegrate || echo "not ok reintegration of splices: could not be tried"
+backend_host_dies || echo "not ok $NAME: a backend's host dies: could not be tried"
+reintegrate || echo "not ok $NAME: reintegration: could not be tried"
 give_up
 check "the pair recovers" pair_ready
