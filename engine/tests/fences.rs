@@ -106,8 +106,23 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    // The relays are configured, and what they count is shown.
-    ("relay", &["Backend", "CLIENT_MAX", "Check", "Counts", "IDLE", "Mode", "Settings"]),
+    // The relays are configured, what they count is shown, and operators say what backends are there for.
+    (
+        "relay",
+        &[
+            "Admin",
+            "Backend",
+            "CLIENT_MAX",
+            "Check",
+            "Counts",
+            "IDLE",
+            "Mode",
+            "Order",
+            "Settings",
+            "State",
+            "WEIGHT_MAX",
+        ],
+    ),
     // TCP's settings, and nothing else of it.
     ("tcp", &["Algorithm", "Ecn", "Keepalive", "Settings"]),
     // Progress, to report it; frames, to sum them up in a capture.

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arbitrary::{Arbitrary, Unstructured};
 use standin::ids::SpliceId;
 use standin::relay::{
-    Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Mode, Numbers, Relays, Settings, Splice,
-    Stage, View,
+    Admin, Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Mode, Numbers, Order, Relays,
+    Settings, Splice, Stage, View, WEIGHT_MAX,
 };
 use standin::time::{Duration, Instant};
 use standin::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions, Timestamps};
@@ -46,6 +46,13 @@ enum Op {
     /// The address was handed over, and comes back.
     TakeBack,
     Forget,
+    /// An operator says what a backend is there for.
+    Order {
+        which: u8,
+        admin: Option<u8>,
+        weight: Option<u16>,
+        cut: bool,
+    },
 }
 
 /// A segment: who says it, and how far from what would be right.
@@ -250,6 +257,20 @@ impl World {
                 self.splices.clear();
                 self.pending.clear();
             }
+            Op::Order { which, admin, weight, cut } => {
+                let count = self.owner.backends().count();
+                let view = self.owner.backends().nth(usize::from(which) % count);
+                let View { port, address, .. } = view.expect("there are some");
+                let admin = admin.map(|admin| match admin % 3 {
+                    0 => Admin::Ready,
+                    1 => Admin::Drain,
+                    _ => Admin::Maint,
+                });
+                let order = Order { address, port: Some(port), admin, weight, cut };
+                let obeyed = self.owner.obey(self.now, &order);
+                let right = weight.is_none_or(|weight| weight <= WEIGHT_MAX);
+                assert_eq!(obeyed.is_ok(), right, "{obeyed:?}");
+            }
         }
     }
 
@@ -267,6 +288,9 @@ impl World {
             assert_eq!(self.standby.hold(self.now, *id, known.splice), Ok(()));
             let stage = self.owner.stage(*id).expect("what is told is there");
             assert_eq!(self.standby.hold_stage(*id, stage), Ok(()));
+        }
+        for (port, address, state) in self.owner.states() {
+            self.standby.hold_state(self.now, port, address, state);
         }
     }
 
@@ -330,6 +354,9 @@ impl World {
         for relays in [&self.owner, &self.standby] {
             assert_eq!(relays.len(), self.splices.len(), "both know all of them");
         }
+        let said: Vec<_> = self.owner.states().collect();
+        assert!(said.iter().all(|(.., state)| !state.cut), "what was to be ended has ended");
+        assert_eq!(self.standby.states().collect::<Vec<_>>(), said);
         let mut legs = HashSet::new();
         for (id, known) in &mut self.splices {
             let Splice { client, backend, .. } = known.splice;
@@ -362,6 +389,10 @@ impl World {
         match *event {
             Event::Spliced(id) => {
                 let splice = self.owner.splice(id).expect("what is told is there");
+                let to = (splice.client.local.port(), splice.backend.remote);
+                let view = self.owner.backends().find(|view| (view.port, view.address) == to);
+                let takes = |view: View| view.state.admin == Admin::Ready && view.weight > 0;
+                assert!(view.is_some_and(takes), "a client comes to a backend that gets none");
                 assert_eq!(self.standby.hold(self.now, id, splice), Ok(()));
                 let known = self.splices.entry(id).or_insert_with(|| {
                     assert!(self.names.insert(id), "a name is given once");
@@ -383,6 +414,13 @@ impl World {
                 self.ended.push(known.splice.backend);
                 self.ended_clients.push(known.splice.client);
             }
+            Event::State { port, address, state } => {
+                self.standby.hold_state(self.now, port, address, state);
+            }
+            Event::Cut(splice) => {
+                assert!(self.ended.contains(&splice.backend), "it has ended");
+            }
+            Event::Leave(_) | Event::Break(_) => panic!("no leg was dialled"),
             Event::Health { port, address, up } => self.standby.hold_health(port, address, up),
             Event::Backend { .. } => {}
         }

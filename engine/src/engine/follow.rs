@@ -69,8 +69,11 @@ impl Engine {
         self.note_lingering(id);
         self.note_source(id);
         if let Some(Place { slot, .. }) = place {
-            let event =
-                if matches!(record, Record::Tick { .. }) { Event::Tick } else { Event::Moved };
+            let event = match record {
+                Record::Tick { .. } => Event::Tick,
+                Record::Leave { .. } => Event::Leave,
+                _ => Event::Moved,
+            };
             self.call_session(now, slot, event, None, None);
         }
         if stands {
@@ -130,6 +133,10 @@ impl Engine {
                 let Held { app, .. } = self.held(conn)?;
                 app.place().map(|_| ()).ok_or("tick of a connection that wants none")
             }
+            Record::Leave { conn } => {
+                let Held { app, .. } = self.held(conn)?;
+                app.place().map(|_| ()).ok_or("a server is left by a connection that has none")
+            }
             Record::Progress { conn, acked, window, ts_recent, fin_acked, handshake_done } => {
                 let Held { app, hard, mut env, .. } = self.held(conn)?;
                 if acked > ENDLESS {
@@ -162,6 +169,7 @@ impl Engine {
             }
             Record::SnapshotBegin { connections: _ } => {
                 self.forget_connections(now);
+                self.relays.forget_states(now);
                 Ok(())
             }
             Record::Spliced { splice, client, backend, seq, ts } => {
@@ -176,6 +184,10 @@ impl Engine {
             Record::Unspliced { splice } => self.relays.release(splice),
             Record::Backend { port, address, up } => {
                 self.relays.hold_health(port, address, up);
+                Ok(())
+            }
+            Record::BackendState { port, address, admin, weight, cut } => {
+                self.hold_state(now, port, address, admin, weight, cut);
                 Ok(())
             }
             Record::SnapshotEnd => {

@@ -164,7 +164,7 @@ impl Engine {
     }
 
     /// Asks both ends of a splice that was dropped. Nothing here knows their numbers.
-    fn ask_splice(&mut self, now: Instant, splice: &Splice) {
+    pub(super) fn ask_splice(&mut self, now: Instant, splice: &Splice) {
         for tuple in [splice.client, splice.backend] {
             let relay::Numbers { iss, ts } = self.numbers(now, &tuple);
             // Where there are none, they say nothing; where there are, they have to be there

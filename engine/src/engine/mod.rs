@@ -12,6 +12,7 @@
 //! [`Turn`]'s to say.
 
 mod again;
+mod backends;
 mod connection;
 mod cookies;
 mod counts;
@@ -81,6 +82,7 @@ use setup::PairClock;
 use shelf::Shelf;
 use table::Table;
 
+pub use backends::{Known, Obeyed};
 pub use greed::{Greed, PerSource};
 pub use notice::{Breach, Fate, FileNotice, Level, Notice};
 pub use obstacle::{OBSTACLES_MAX, Obstacle};

@@ -21,8 +21,8 @@ use crate::wire::{
     Rewrite, Segment, VnetHeader, write_icmp_error,
 };
 
-/// The version of the protocol that knows [`Record::Backend`].
-const VERSION_BACKENDS: u16 = 4;
+/// The version of the protocol that knows [`Record::Backend`] and [`Record::BackendState`].
+pub(super) const VERSION_BACKENDS: u16 = 4;
 
 /// Splices that go on in one turn, with a SYN to their backend each.
 const COMMITS: usize = 512;
@@ -197,6 +197,9 @@ impl Engine {
                 Event::Health { port, address, up } => self.replicate_health(port, address, up),
                 Event::Backend { port, address, up } => {
                     self.report(Notice::Backend { port, address, up });
+                }
+                Event::State { .. } | Event::Cut(_) | Event::Leave(_) | Event::Break(_) => {
+                    self.follow_backend(now, &event);
                 }
             }
         }

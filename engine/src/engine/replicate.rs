@@ -235,6 +235,7 @@ impl Engine {
         owner.stall.begin(now, standby.log.confirmed());
         owner.standby = Some(Box::new(standby));
         self.append(&Record::SnapshotBegin { connections });
+        self.replicate_states();
         self.replicate_backends();
     }
 

@@ -123,6 +123,11 @@ impl Sessions {
         [machine.deadline(kind), machine.look_at()].into_iter().flatten().min()
     }
 
+    /// Whether the session in `slot` could leave its server.
+    pub(super) fn can_leave(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|session| session.machine.can_leave())
+    }
+
     /// What the session in `slot` takes in memory beside what its legs do, bytes.
     pub(super) fn memory(&self, slot: u32) -> usize {
         self.slots.get(slot as usize).map_or(0, |session| session.machine.memory())

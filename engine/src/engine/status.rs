@@ -50,8 +50,14 @@ pub struct BackendStatus {
     pub up: bool,
     /// Whether that is known; else it is hoped for.
     pub known: bool,
+    /// What an operator has said of it.
+    pub state: relay::State,
+    /// Its share of new clients, configured or said.
+    pub weight: u16,
     /// How many living splices it has.
     pub splices: u32,
+    /// How many connections sessions have to it.
+    pub sessions: u32,
     /// How many more are over, and kept for what may still be said.
     pub lingering: u32,
     /// Whether it is no longer in the configuration, and only keeps what it has.
@@ -131,11 +137,8 @@ impl Engine {
     }
 
     fn backends(&self) -> Vec<BackendStatus> {
-        let status = |relay::View { port, address, up, known, splices, lingering, removed }| {
-            BackendStatus { port, address, up, known, splices, lingering, removed }
-        };
         let mut backends = Vec::with_capacity(self.relays.backends().count());
-        backends.extend(self.relays.backends().map(status));
+        backends.extend(self.relays.backends().map(backend_status));
         backends
     }
 
@@ -166,4 +169,20 @@ impl Engine {
             incompatible: self.incompatible.why.clone(),
         }
     }
+}
+
+fn backend_status(view: relay::View) -> BackendStatus {
+    let relay::View {
+        port,
+        address,
+        up,
+        known,
+        state,
+        weight,
+        splices,
+        sessions,
+        lingering,
+        removed,
+    } = view;
+    BackendStatus { port, address, up, known, state, weight, splices, sessions, lingering, removed }
 }

@@ -9,6 +9,7 @@
 use core::net::IpAddr;
 
 use super::settings::{Backend, Check};
+use super::state::{Admin, State};
 use crate::time::Instant;
 use crate::wire::{Endpoint, Flags, FourTuple, Segment, SeqNum, TcpHeader, TcpOptions};
 
@@ -49,9 +50,14 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: Endpoint,
-    pub(super) weight: u8,
-    /// Living splices that it has.
+    /// As it is configured.
+    weight: u16,
+    /// What an operator has said of it.
+    state: State,
+    /// Living splices that it has, and legs that were dialled to it.
     pub(super) load: u32,
+    /// Of those, dialled legs.
+    pub(super) legs: u32,
     /// All splices that it has, those that are over included.
     pub(super) kept: u32,
     pub(super) up: bool,
@@ -79,8 +85,14 @@ pub struct View {
     pub up: bool,
     /// Whether that is known: it was found out here, or told by the owner before.
     pub known: bool,
+    /// What an operator has said of it.
+    pub state: State,
+    /// Its share of new clients, configured or said.
+    pub weight: u16,
     /// Its living splices.
     pub splices: u32,
+    /// Connections that sessions have to it.
+    pub sessions: u32,
     /// Those that are over, and kept for what may still be said.
     pub lingering: u32,
     /// Whether it is no longer in the configuration: it gets no new ones.
@@ -130,9 +142,24 @@ impl Server {
     pub(super) fn new(backend: Backend, ports: Ports) -> Self {
         let Backend { address, weight } = backend;
         let (due, probe) = (Instant::ZERO, None);
-        let (load, kept, up, known, contrary, tries) = (0, 0, true, false, 0, 0);
-        let removed = false;
-        Self { address, weight, load, kept, up, known, tries, removed, contrary, due, probe, ports }
+        let (load, legs, kept, up, known, contrary, tries) = (0, 0, 0, true, false, 0, 0);
+        let (state, removed) = (State::default(), false);
+        Self {
+            address,
+            weight,
+            state,
+            load,
+            legs,
+            kept,
+            up,
+            known,
+            tries,
+            removed,
+            contrary,
+            due,
+            probe,
+            ports,
+        }
     }
 
     /// One that is not in the configuration, and has splices.
@@ -147,9 +174,19 @@ impl Server {
 
     /// What is to be seen of it; nothing if it is not in the configuration and has no splice.
     pub(super) fn view(&self, port: u16) -> Option<View> {
-        let Self { address, load, kept, up, known, removed, .. } = *self;
-        let view =
-            View { port, address, up, known, splices: load, lingering: kept - load, removed };
+        let Self { address, state, load, legs, kept, up, known, removed, .. } = *self;
+        let view = View {
+            port,
+            address,
+            up,
+            known,
+            state,
+            weight: self.weight(),
+            splices: load - legs,
+            sessions: legs,
+            lingering: kept - load,
+            removed,
+        };
         (!removed || kept > 0).then_some(view)
     }
 
@@ -165,7 +202,37 @@ impl Server {
 
     /// Nothing is known of it, and it has nothing.
     pub(super) fn forget(&mut self) {
-        (self.up, self.known, self.contrary, self.load, self.kept) = (true, false, 0, 0, 0);
+        (self.up, self.known, self.contrary) = (true, false, 0);
+        (self.load, self.legs, self.kept) = (0, 0, 0);
+    }
+
+    /// What an operator has said of it.
+    pub(super) const fn state(&self) -> State {
+        self.state
+    }
+
+    /// An operator has said something of it.
+    pub(super) fn set_state(&mut self, now: Instant, state: State) {
+        let was = core::mem::replace(&mut self.state, state).admin == Admin::Maint;
+        match (was, state.admin == Admin::Maint) {
+            // Nobody has looked for a while: one that served is hoped to serve.
+            (true, false) => (self.known, self.due) = (!self.up, now),
+            (false, true) => (self.probe, self.contrary) = (None, 0),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// All that it had has been ended.
+    pub(super) const fn end_cut(&mut self) {
+        self.state.cut = false;
+    }
+
+    /// Its share of new clients.
+    const fn weight(&self) -> u16 {
+        match self.state.weight {
+            Some(weight) => weight,
+            None => self.weight,
+        }
     }
 
     /// It gets a splice.
@@ -195,14 +262,19 @@ impl Server {
 
     /// Whether it may get a new splice of a client of this family.
     pub(super) const fn is_open_to(&self, ipv6: bool) -> bool {
-        self.up && self.weight > 0 && self.address.is_ipv6() == ipv6
+        self.up && self.is_wanted() && self.address.is_ipv6() == ipv6
+    }
+
+    /// Whether it is to get clients, if it serves.
+    pub(super) const fn is_wanted(&self) -> bool {
+        matches!(self.state.admin, Admin::Ready) && self.weight() > 0 && !self.removed
     }
 
     /// Whether it has less to do for its weight than `other`. Splices that were over a moment ago count:
     /// an heir may take one that has ended for a living one, and clients that come one by one must not
     /// all go past that backend for it.
     pub(super) fn is_freer_than(&self, other: &Self) -> bool {
-        let loaded = |one: &Self, by: &Self| u64::from(one.kept) * u64::from(by.weight);
+        let loaded = |one: &Self, by: &Self| u64::from(one.kept) * u64::from(by.weight());
         loaded(self, other) < loaded(other, self)
     }
 
@@ -211,6 +283,7 @@ impl Server {
         match self.probe {
             Some(probe) => probe.until,
             None if check.interval.is_zero() || self.removed => Instant::NEVER,
+            None if self.state.admin == Admin::Maint => Instant::NEVER,
             None => self.due,
         }
     }

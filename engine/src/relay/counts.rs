@@ -31,6 +31,7 @@ impl Relays {
                 let here = || self.table.iter().filter(|entry| entry.at == at);
                 let living = here().filter(|entry| !entry.is_over()).count();
                 let dialled = self.dialled.count(at);
+                agree("legs to a backend", of.legs as usize, dialled)?;
                 agree("splices of a backend", of.load as usize, living + dialled)?;
                 agree("ports of a backend", of.kept as usize, here().count() + dialled)?;
             }

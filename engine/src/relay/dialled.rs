@@ -32,6 +32,17 @@ impl Dialled {
         self.slots.remove(slot)?.1
     }
 
+    /// How many slots there are, empty ones included.
+    pub(super) const fn slots(&self) -> usize {
+        self.slots.end()
+    }
+
+    /// The leg in `slot`, if it is one of the backend `at`.
+    pub(super) fn leg_at(&self, slot: usize, at: (u16, u16)) -> Option<FourTuple> {
+        let (leg, of) = self.slots.get(slot)?;
+        (*of == Some(at)).then_some(*leg)
+    }
+
     /// How many there are of one backend.
     pub(super) fn count(&self, at: Option<(u16, u16)>) -> usize {
         self.slots.iter().filter(|(_, found)| *found == at).count()
@@ -113,6 +124,7 @@ impl Relays {
         if let Some(server) = self.server(at) {
             server.load += 1;
             server.kept += 1;
+            server.legs += 1;
         }
     }
 
@@ -120,9 +132,13 @@ impl Relays {
     pub fn hang_up(&mut self, leg: &FourTuple) {
         let at = self.dialled.remove(&self.limits.key, leg);
         if let Some(server) = self.server(at) {
-            assert!(server.load > 0 && server.kept > 0, "a leg that ends was counted");
+            assert!(
+                server.load > 0 && server.kept > 0 && server.legs > 0,
+                "a leg that ends was counted"
+            );
             server.load -= 1;
             server.kept -= 1;
+            server.legs -= 1;
         }
     }
 

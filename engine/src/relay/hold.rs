@@ -88,6 +88,7 @@ impl Relays {
         for server in self.relays.iter_mut().flat_map(|relay| &mut relay.servers) {
             server.begin(now);
         }
+        self.plan_errands();
         self.sweep_at = now + SWEEP;
         Remains { doubts: take(&mut self.doubts), ..Remains::default() }
     }
@@ -106,6 +107,7 @@ impl Relays {
         };
         self.headers.clear();
         self.events.clear();
+        self.errands.clear();
         (self.half_open, self.lingering) = (0, 0);
         for relay in &mut self.relays {
             relay.servers.retain(|server| !server.is_removed());

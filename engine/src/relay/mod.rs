@@ -33,11 +33,13 @@ mod check;
 mod counts;
 mod dialled;
 mod doubt;
+mod errand;
 mod hold;
 mod open;
 mod path;
 mod settings;
 mod splice;
+mod state;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -57,6 +59,7 @@ use backend::{News, Ports, Server, bare, source_for};
 use budget::Budget;
 use dialled::Dialled;
 use doubt::Doubts;
+use errand::Errand;
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
@@ -65,6 +68,7 @@ pub use hold::Remains;
 pub use path::TooBig;
 pub use settings::{Backend, CLIENT_MAX, Check, IDLE, Mode, Settings};
 pub use splice::{Splice, Stage};
+pub use state::{Admin, Order, State, WEIGHT_MAX};
 
 /// How long a splice is kept after its last packet when both ends have finished and know it of each
 /// other, or one has reset it: a lost last ACK is asked for again within that time. Its port and its place are given away
@@ -148,6 +152,21 @@ pub enum Event {
         /// What it is now.
         up: bool,
     },
+    /// What has been said of a backend is another now: the standby has to know.
+    State {
+        /// Whose.
+        port: u16,
+        /// Which.
+        address: Endpoint,
+        /// What it is now.
+        state: State,
+    },
+    /// A splice has been ended in the middle: both ends are to be asked where they are, and reset.
+    Cut(Splice),
+    /// The session that has this leg is to give it no other request.
+    Leave(FourTuple),
+    /// The leg is to be ended.
+    Break(FourTuple),
     /// What the standby has to know of a backend.
     Health {
         /// Whose.
@@ -189,6 +208,8 @@ pub struct Relays {
     doubts: Doubts,
     /// Legs to backends that are no splice's.
     dialled: Dialled,
+    /// What is to be done to what backends have.
+    errands: VecDeque<Errand>,
     /// Splices that are over, by when that was first looked at; and some that are not any more.
     over: Roll<(Instant, SpliceId)>,
     /// Whether a check may be under way.
@@ -247,6 +268,7 @@ impl Relays {
             lingering: 0,
             doubts: Doubts::default(),
             dialled: Dialled::default(),
+            errands: VecDeque::new(),
             over: Roll::default(),
             probing: false,
             armed_at: Instant::ZERO,
@@ -460,6 +482,7 @@ impl Relays {
     /// Time has passed.
     pub fn on_timer(&mut self, now: Instant, numbers: &dyn Fn(&FourTuple) -> Numbers) {
         self.check_servers(now, numbers);
+        self.run_errands();
         let due = now >= self.sweep_at;
         if self.table.len() == 0 || !(due || self.behind) {
             return;
@@ -481,6 +504,7 @@ impl Relays {
             relay.servers.iter().map(|server| server.deadline(&relay.settings.check))
         });
         let sweep = match self.table.len() {
+            _ if !self.errands.is_empty() => Instant::ZERO,
             0 => Instant::NEVER,
             _ if self.behind => Instant::ZERO,
             _ => self.sweep_at,

@@ -35,9 +35,9 @@ pub enum Mode {
 pub struct Backend {
     /// Where it listens.
     pub address: Endpoint,
-    /// Its share of the splices, relative to the others'. 0: it gets no new ones, and keeps what it
-    /// has.
-    pub weight: u8,
+    /// Its share of the splices, relative to the others', at most [`super::WEIGHT_MAX`]. 0: it gets no new
+    /// ones, and keeps what it has.
+    pub weight: u16,
 }
 
 /// Health checks: a SYN, whose SYN-ACK is answered with a reset. The server's application never

@@ -9,6 +9,7 @@ mod hostile;
 mod kernels;
 mod paths;
 mod room;
+mod states;
 
 const PORT: u16 = 8080;
 const FLOOD: usize = 8;

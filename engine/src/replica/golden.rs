@@ -6,8 +6,8 @@
 use core::net::SocketAddr;
 
 use super::{
-    Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record, Refusal, ServiceRef, Versions,
-    Violation,
+    BackendAdmin, Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record, Refusal, ServiceRef,
+    Versions, Violation,
 };
 use crate::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use crate::wire::FourTuple;
@@ -164,6 +164,16 @@ fn splice() {
         "0c 901f 04 0a4d0015 5000 00",
     );
     expect_record(Record::Backend { port: 8080, address, up: true }, "0c 901f 04 0a4d0015 5000 01");
+    let state =
+        |admin, weight, cut| Record::BackendState { port: 8080, address, admin, weight, cut };
+    for (record, golden) in [
+        (state(BackendAdmin::Ready, None, false), "00 00 0000"),
+        (state(BackendAdmin::Drain, Some(0x0100), false), "01 02 0001"),
+        (state(BackendAdmin::Maint, Some(0), true), "02 03 0000"),
+    ] {
+        expect_record(record, &format!("10 901f 04 0a4d0015 5000 {golden}"));
+    }
+    expect_record(Record::Leave { conn: CONN }, "11 0807060504030201");
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //!       └─► Progress*   what the client has acknowledged: lazy, only saves work later
 //!  SnapshotBegin ─► Opened{snapshot}* ─► SnapshotEnd      the connections from before the session
 //!  Spliced ─► SpliceStage* ─► Unspliced                    two legs that a relay has joined
-//!  Backend*                                                what a relay knows of a server
+//!       └─► Leave*                                         its server gets no other request of a session
+//!  Backend*, BackendState*                                 what is known, and was said, of a server behind a relay
 //! ```
 //!
 //! A record is its kind (one byte, never given to another record) and fixed fields. Byte runs are
@@ -150,6 +151,36 @@ pub enum Record<'a> {
         /// Whether it serves.
         up: bool,
     },
+    /// What an operator has said of a server behind a relay. From version 4 on. Once it is confirmed no takeover
+    /// forgets it.
+    BackendState {
+        /// The relay's port.
+        port: u16,
+        /// Where the server listens.
+        address: Endpoint,
+        /// What it is there for.
+        admin: BackendAdmin,
+        /// Its share of new clients, in place of the configured one.
+        weight: Option<u16>,
+        /// Whether what it has is being ended.
+        cut: bool,
+    },
+    /// The server of a session is to get no other request. From version 4 on.
+    Leave {
+        /// The leg to the server.
+        conn: ConnId,
+    },
+}
+
+/// What a server behind a relay is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BackendAdmin {
+    /// It gets clients.
+    Ready,
+    /// It gets no new ones.
+    Drain,
+    /// The same, and nobody looks whether it serves.
+    Maint,
 }
 
 /// The kinds. A number is never reused, also not when its record is gone.
@@ -173,11 +204,17 @@ mod kind {
     pub(super) const STOOD: u8 = 14;
     /// From version 4 on.
     pub(super) const OPENED_NAMED: u8 = 15;
+    /// From version 4 on.
+    pub(super) const BACKEND_STATE: u8 = 16;
+    /// From version 4 on.
+    pub(super) const LEAVE: u8 = 17;
 }
 
 const FLAG_SNAPSHOT: u8 = 1;
 const FLAG_OVER: u8 = 1;
 const FLAG_UP: u8 = 1;
+const FLAG_CUT: u8 = 1;
+const FLAG_WEIGHT: u8 = 2;
 const FLAG_FIN_ACKED: u8 = 1;
 const FLAG_HANDSHAKE_DONE: u8 = 2;
 
@@ -203,8 +240,9 @@ impl<'a> Record<'a> {
                 8 + tuple_len(client) + tuple_len(backend) + 4 + 4
             }
             Self::SpliceStage { .. } => 8 + 1,
-            Self::Unspliced { .. } | Self::Tick { .. } => 8,
+            Self::Unspliced { .. } | Self::Tick { .. } | Self::Leave { .. } => 8,
             Self::Backend { address, .. } => 2 + address_len(*address) + 1,
+            Self::BackendState { address, .. } => 2 + address_len(*address) + 1 + 1 + 2,
         }
     }
 
@@ -240,6 +278,7 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&offset.to_le_bytes());
             }
             Self::Tick { conn } => put_head(out, kind::TICK, conn),
+            Self::Leave { conn } => put_head(out, kind::LEAVE, conn),
             Self::Stood { conn, hard } => {
                 put_head(out, kind::STOOD, conn);
                 put_run(out, hard);
@@ -290,6 +329,20 @@ impl<'a> Record<'a> {
                 put_address(out, address);
                 out.push(if up { FLAG_UP } else { 0 });
             }
+            Self::BackendState { port, address, admin, weight, cut } => {
+                out.push(kind::BACKEND_STATE);
+                out.extend_from_slice(&port.to_le_bytes());
+                put_address(out, address);
+                out.push(match admin {
+                    BackendAdmin::Ready => 0,
+                    BackendAdmin::Drain => 1,
+                    BackendAdmin::Maint => 2,
+                });
+                out.push(
+                    if cut { FLAG_CUT } else { 0 } | if weight.is_some() { FLAG_WEIGHT } else { 0 },
+                );
+                out.extend_from_slice(&weight.unwrap_or(0).to_le_bytes());
+            }
         }
     }
 
@@ -322,15 +375,17 @@ impl<'a> Record<'a> {
             },
             kind::STOOD => Self::Stood { conn: ConnId(fields.u64()?), hard: fields.run()? },
             kind::TICK => Self::Tick { conn: ConnId(fields.u64()?) },
+            kind::LEAVE => Self::Leave { conn: ConnId(fields.u64()?) },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
             kind::BACKEND => Self::Backend {
                 port: fields.u16()?,
                 address: fields.address()?,
                 up: fields.flags("the flags of a backend", FLAG_UP)? != 0,
             },
+            kind::BACKEND_STATE => Self::backend_state(&mut fields)?,
             value => {
                 let what = "the kind of a record";
-                return Err(Violation::Value { what, value: value.into(), expected: "1 to 15" });
+                return Err(Violation::Value { what, value: value.into(), expected: "1 to 17" });
             }
         };
         *bytes = fields.rest();
@@ -349,6 +404,23 @@ impl<'a> Record<'a> {
             hard: fields.run()?,
             app: fields.run()?,
         })
+    }
+
+    fn backend_state(fields: &mut Fields<'a>) -> Result<Self, Violation> {
+        let (port, address) = (fields.u16()?, fields.address()?);
+        let admin = match fields.u8()? {
+            0 => BackendAdmin::Ready,
+            1 => BackendAdmin::Drain,
+            2 => BackendAdmin::Maint,
+            value => {
+                let what = "what a backend is there for";
+                return Err(Violation::Value { what, value: value.into(), expected: "0 to 2" });
+            }
+        };
+        let flags = fields.flags("the flags of a backend's state", FLAG_CUT | FLAG_WEIGHT)?;
+        let weight = fields.u16()?;
+        let weight = (flags & FLAG_WEIGHT != 0).then_some(weight);
+        Ok(Self::BackendState { port, address, admin, weight, cut: flags & FLAG_CUT != 0 })
     }
 
     fn input(fields: &mut Fields<'a>) -> Result<Self, Violation> {
@@ -385,6 +457,7 @@ impl<'a> Record<'a> {
             | Self::PeerFinished { conn, .. }
             | Self::Pin { conn, .. }
             | Self::Tick { conn }
+            | Self::Leave { conn }
             | Self::Stood { conn, .. }
             | Self::Progress { conn, .. }
             | Self::Closed { conn, .. } => Some(conn),
@@ -393,7 +466,8 @@ impl<'a> Record<'a> {
             | Self::Spliced { .. }
             | Self::SpliceStage { .. }
             | Self::Unspliced { .. }
-            | Self::Backend { .. } => None,
+            | Self::Backend { .. }
+            | Self::BackendState { .. } => None,
         }
     }
 
@@ -417,6 +491,8 @@ impl<'a> Record<'a> {
             Self::Unspliced { .. } => "unspliced",
             Self::Backend { up: true, .. } => "backend up",
             Self::Backend { up: false, .. } => "backend down",
+            Self::BackendState { .. } => "backend state",
+            Self::Leave { .. } => "leave",
         }
     }
 }
@@ -474,7 +550,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..14) {
+        fn any_bytes_are_a_record_or_a_violation(mut bytes: Vec<u8>, kind in 0u8..19) {
             bytes.insert(0, kind);
             let mut rest = &bytes[..];
             while !rest.is_empty() && Record::decode(&mut rest).is_ok() {}
@@ -528,8 +604,8 @@ mod tests {
     #[test]
     fn unknown_kinds_and_flags_are_named() {
         assert_eq!(
-            Record::decode(&mut &[16u8][..]).map_err(|violation| violation.to_string()),
-            Err("the kind of a record is 16, expected 1 to 15".into())
+            Record::decode(&mut &[18u8][..]).map_err(|violation| violation.to_string()),
+            Err("the kind of a record is 18, expected 1 to 17".into())
         );
         let progress = OwnedRecord::Progress {
             conn: 1,

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::{
-    Frame, Heartbeat, Hello, HostFacts, HostWord, MAX_LSN, MAX_OFFSET, Part, Record, Refusal,
-    ServiceRef, Versions,
+    BackendAdmin, Frame, Heartbeat, Hello, HostFacts, HostWord, MAX_LSN, MAX_OFFSET, Part, Record,
+    Refusal, ServiceRef, Versions,
 };
 use crate::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use crate::wire::{Endpoint, FourTuple};
@@ -75,6 +75,16 @@ pub(super) enum OwnedRecord {
         address: Endpoint,
         up: bool,
     },
+    BackendState {
+        port: u16,
+        address: Endpoint,
+        admin: BackendAdmin,
+        weight: Option<u16>,
+        cut: bool,
+    },
+    Leave {
+        conn: u64,
+    },
 }
 
 impl OwnedRecord {
@@ -112,6 +122,10 @@ impl OwnedRecord {
             Self::Stood { conn, ref hard } => Record::Stood { conn: ConnId(conn), hard },
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
             Self::Backend { port, address, up } => Record::Backend { port, address, up },
+            Self::BackendState { port, address, admin, weight, cut } => {
+                Record::BackendState { port, address, admin, weight, cut }
+            }
+            Self::Leave { conn } => Record::Leave { conn: ConnId(conn) },
         }
     }
 }
@@ -182,6 +196,8 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
         any::<(u64, bool)>().prop_map(|(splice, over)| OwnedRecord::SpliceStage { splice, over }),
         any::<u64>().prop_map(|splice| OwnedRecord::Unspliced { splice }),
         any::<u64>().prop_map(|conn| OwnedRecord::Tick { conn }),
+        any::<u64>().prop_map(|conn| OwnedRecord::Leave { conn }),
+        backend_state(),
         (any::<u64>(), prop::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(conn, hard)| OwnedRecord::Stood { conn, hard }),
         (address(), any::<(u16, bool)>()).prop_map(|(address, (port, up))| OwnedRecord::Backend {
@@ -190,6 +206,23 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
             up
         }),
     ]
+}
+
+fn backend_state() -> impl Strategy<Value = OwnedRecord> {
+    let admin = prop_oneof![
+        Just(BackendAdmin::Ready),
+        Just(BackendAdmin::Drain),
+        Just(BackendAdmin::Maint)
+    ];
+    (address(), admin, any::<(u16, Option<u16>, bool)>()).prop_map(
+        |(address, admin, (port, weight, cut))| OwnedRecord::BackendState {
+            port,
+            address,
+            admin,
+            weight,
+            cut,
+        },
+    )
 }
 
 /// A [`Frame`] that owns its bytes.

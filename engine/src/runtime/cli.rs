@@ -11,6 +11,7 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
+use super::backend::{BackendAction, backend};
 use super::capture::CaptureSpec;
 use super::clock::Clock;
 use super::config::Config;
@@ -88,6 +89,12 @@ pub enum CliCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Say what a server behind a relay is there for, while the pair runs
+    Backend {
+        /// What
+        #[command(subcommand)]
+        action: BackendAction,
+    },
     /// Capture what passes through an engine: packets, replication, changes of role
     Capture {
         /// Begin or end
@@ -141,7 +148,7 @@ pub struct EngineArgs {
 
 /// How a command failed.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// Usage or configuration.
     Mistaken(String),
     /// Anything else.
@@ -168,6 +175,7 @@ pub fn main(
         CliCommand::Key { file } => make_key(&file),
         CliCommand::Status { engine, json } => status(&engine, json),
         CliCommand::Switchover { engine, no_wait, force } => switchover(&engine, no_wait, force),
+        CliCommand::Backend { action } => backend(&action),
         CliCommand::Capture { action: CaptureAction::Start { capture, engine } } => {
             start_capture(&engine, &capture)
         }
@@ -194,7 +202,7 @@ fn complain(why: &str) {
 }
 
 /// Lines on standard output; a closed pipe is no reason to fail.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
@@ -295,7 +303,7 @@ fn socket(engine: &EngineArgs) -> Result<PathBuf, Failure> {
 
 /// Asks an engine one thing. Whether it answers at all is found out first: what it is to do may take
 /// long, and a stopped one would keep us waiting for it.
-fn ask(engine: &EngineArgs, request: &Request) -> Result<Answer, Failure> {
+pub(super) fn ask(engine: &EngineArgs, request: &Request) -> Result<Answer, Failure> {
     let socket = socket(engine)?;
     let failed =
         |error: io::Error, patience| Failure::Failed(say_failed(engine, &socket, &error, patience));
@@ -486,6 +494,10 @@ mod tests {
             "standin run --config f --node a --capture c.pcapng,64MiB,4",
             "standin capture start c.pcapng --node a",
             "standin capture stop --config f --node b",
+            "standin backend ready 10.0.0.2:80 --node a",
+            "standin backend drain [fd00::2]:80 --relay 8080 --wait --timeout 90s --cut --node a",
+            "standin backend maint 10.0.0.2:80 --wait --config f --node b",
+            "standin backend weight 10.0.0.2:80 256 --socket s",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -499,6 +511,15 @@ mod tests {
             "standin capture start --node a",
             "standin capture start c,1MiB,0 --node a",
             "standin capture stop",
+            "standin backend drain 10.0.0.2 --node a",
+            "standin backend drain web:80 --node a",
+            "standin backend drain 10.0.0.2:80",
+            "standin backend drain 10.0.0.2:80 --timeout 1s --node a",
+            "standin backend drain 10.0.0.2:80 --wait --timeout long --node a",
+            "standin backend ready 10.0.0.2:80 --cut --node a",
+            "standin backend weight 10.0.0.2:80 --node a",
+            "standin backend weight 10.0.0.2:80 257 --node a",
+            "standin backend weight 10.0.0.2:80 -1 --node a",
         ] {
             let error = parse(bad).expect_err(bad);
             assert_eq!(error.exit_code(), 2, "{bad}");

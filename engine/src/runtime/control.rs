@@ -7,6 +7,8 @@
 //!   {"command":"capture-start","file":"/x.pcapng","size":67108864,"ring":4}
 //!                             →  {"ok":true,"text":"…"}   size and ring may be left out
 //!   {"command":"capture-stop"}  →  {"ok":true,"text":"…"}
+//!   {"command":"backend","address":"192.0.2.21:80","state":"drain","weight":1,"relay":8080,"cut":true}
+//!                             →  {"ok":true,"text":"…"}   one of state and weight, and what is left of the rest
 //! ```
 //!
 //! Threads of their own serve it, so that a client that dawdles costs the data path nothing. The
@@ -16,6 +18,7 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -31,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use super::capture::{self, CaptureSpec};
 use super::clock::Clock;
 use super::logging::warn_sparingly;
+use crate::relay::{Admin, Order};
 use crate::time::{Duration, Instant};
 
 /// Clients at a time; more are turned away.
@@ -71,6 +75,59 @@ pub enum Request {
     },
     /// End the capture.
     CaptureStop,
+    /// Say what a backend is there for.
+    Backend(BackendRequest),
+}
+
+/// What is to become of a backend.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendRequest {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The port of the relay that is meant; without it, every one that has the backend.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub relay: Option<u16>,
+    /// What it is to be there for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<BackendState>,
+    /// Its share of new clients.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub weight: Option<u16>,
+    /// Whether to end what it has.
+    #[serde(skip_serializing_if = "core::ops::Not::not", default)]
+    pub cut: bool,
+}
+
+/// What a backend is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendState {
+    /// It gets clients.
+    Ready,
+    /// It gets no new ones.
+    Drain,
+    /// The same, and it is not checked.
+    Maint,
+}
+
+impl BackendRequest {
+    /// What the engine is told; the error is for a person.
+    pub fn order(&self) -> Result<Order, String> {
+        let Self { address, relay: port, state, weight, cut } = *self;
+        if state.is_none() && weight.is_none() {
+            return Err("a backend's state or weight is needed".into());
+        }
+        if cut && !matches!(state, Some(BackendState::Drain | BackendState::Maint)) {
+            return Err("cut belongs to drain and maint: who is ready would get new clients".into());
+        }
+        let admin = state.map(|state| match state {
+            BackendState::Ready => Admin::Ready,
+            BackendState::Drain => Admin::Drain,
+            BackendState::Maint => Admin::Maint,
+        });
+        Ok(Order { address: address.into(), port, admin, weight, cut })
+    }
 }
 
 /// What a client is told.
@@ -126,6 +183,13 @@ pub enum Command {
     CaptureStop {
         /// Where the answer goes, once all is written.
         reply: capture::Reply,
+    },
+    /// Say what a backend is there for; the answer comes when the standby knows it, too.
+    Backend {
+        /// What is to be done.
+        order: Order,
+        /// Where the answer goes. Never blocks; nobody may be waiting any more.
+        reply: Sender<Result<String, String>>,
     },
 }
 
@@ -253,6 +317,10 @@ impl<S: Serialize + Clone + Send + 'static> Office<S> {
             }
             Ok(Request::CaptureStart { file, size, ring }) => self.start_capture(file, size, ring),
             Ok(Request::CaptureStop) => self.ask_loop(|reply| Command::CaptureStop { reply }, Some),
+            Ok(Request::Backend(request)) => match request.order() {
+                Ok(order) => self.ask_loop(|reply| Command::Backend { order, reply }, Some),
+                Err(why) => Answer::refused(why),
+            },
             Err(error) => Answer::refused(format!("not a request: {error}")),
         }
     }
@@ -564,8 +632,8 @@ mod tests {
         assert_eq!(
             raw(&path, b"{\"command\":\"explode\"}\n"),
             "{\"ok\":false,\"error\":\"not a request: unknown variant `explode`, expected \
-             one of `status`, `switchover`, `capture-start`, `capture-stop` at line 1 column \
-             20\"}\n"
+             one of `status`, `switchover`, `capture-start`, `capture-stop`, `backend` at line \
+             1 column 20\"}\n"
         );
         let long = [b'x'; 4096];
         assert_eq!(raw(&path, &long), "{\"ok\":false,\"error\":\"the request is too long\"}\n");

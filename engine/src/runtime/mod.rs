@@ -6,7 +6,7 @@
 //!
 //! * [`arbiter`]: the thread that asks the third party.
 //! * `capture`: what passes through an engine, into a pcapng file.
-//! * [`cli`]: the `standin` command. [`config`]: the one file that both nodes read.
+//! * [`cli`], [`backend`]: the `standin` command. [`config`]: the one file that both nodes read.
 //! * [`clock`]: where time comes from. [`logging`]: log lines that can never block the loop.
 //! * [`key`], [`secure`], [`seal`]: the pre-shared key, the encrypted stream, sealed datagrams.
 //! * [`link`], [`beat`]: the replication connection and the two heartbeat paths.
@@ -19,6 +19,7 @@
 
 pub mod arbiter;
 mod assemble;
+pub mod backend;
 pub mod beat;
 pub mod capture;
 pub mod cli;

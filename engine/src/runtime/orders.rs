@@ -1,16 +1,30 @@
 //! What the loop is told by those who run the pair: commands, signals, and what others have found out
 //! for it, the arbiter and the disk.
 
+use crossbeam_channel::Sender;
 use signal_hook::consts::SIGHUP;
 
 use super::arbiter::ArbiterClient;
 use super::control::Command;
 use super::run::Run;
+use crate::engine::{Known, Obeyed};
+use crate::ids::Lsn;
+use crate::relay::Order;
 use crate::role::Role;
 use crate::time::{Duration, Instant};
 
 /// How long a primary that is told to stop tries to hand over first.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Operators who may be waiting for their answer.
+const UNANSWERED_MAX: usize = 64;
+
+/// Something that was done, and that the standby may not know yet.
+pub(super) struct Unanswered {
+    text: String,
+    lsn: Option<Lsn>,
+    reply: Sender<Result<String, String>>,
+}
 
 impl Run {
     /// News from the arbiter and the disk, and commands from the control socket.
@@ -38,8 +52,48 @@ impl Run {
                     self.outside.tap.start(spec, &self.engine.status(now), reply);
                 }
                 Command::CaptureStop { reply } => self.outside.tap.stop(reply),
+                Command::Backend { order, reply } => self.order_backend(now, &order, reply),
             }
         }
+    }
+
+    /// Says what a backend is there for. Whoever asked is answered when no takeover can forget it any more.
+    fn order_backend(
+        &mut self,
+        now: Instant,
+        order: &Order,
+        reply: Sender<Result<String, String>>,
+    ) {
+        if self.outside.unanswered.len() >= UNANSWERED_MAX {
+            let _ =
+                reply.try_send(Err("the engine is busy: the standby has not confirmed yet".into()));
+            return;
+        }
+        match self.engine.on_backend_order(now, order) {
+            Ok(Obeyed { text, lsn }) => {
+                log::info!("{}", text.replace('\n', "; "));
+                self.outside.unanswered.push(Unanswered { text, lsn, reply });
+            }
+            // The requester may have gone.
+            Err(why) => _ = reply.try_send(Err(why)),
+        }
+    }
+
+    /// Answers for what the standby knows by now.
+    pub(super) fn answer_orders(&mut self) {
+        let Self { outside, engine, .. } = self;
+        outside.unanswered.retain(|Unanswered { text, lsn, reply }| {
+            let known = lsn.map_or(Known::Yes, |lsn| engine.is_known(lsn));
+            let text = match known {
+                Known::NotYet => return true,
+                Known::Yes => text.clone(),
+                Known::Alone => format!(
+                    "{text}\nthe standby is gone, or has taken over meanwhile: standin status says what holds"
+                ),
+            };
+            let _ = reply.try_send(Ok(text));
+            false
+        });
     }
 
     /// What an operator is told of a refusal, with the way round it if there is one.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::engine::{BackendStatus, Exchanges, PeerStatus, Stats, Status};
-use crate::relay::Counts;
+use crate::relay::{Counts, State};
 use crate::replica::SnapshotProgress;
 use crate::role::{ArbiterStatus, Role};
 use crate::time::Duration;
@@ -63,14 +63,22 @@ pub struct BackendReport {
     pub port: u16,
     /// Where the backend listens.
     pub address: String,
+    /// What an operator has said that it is there for: `ready`, `drain`, `maint`.
+    pub state: &'static str,
+    /// Its share of new clients, configured or said.
+    pub weight: u16,
     /// Whether it counts as up: a primary checks, and tells its standby.
     pub up: bool,
     /// Whether that is known; else it is hoped for.
     pub known: bool,
     /// How many living splices it has.
     pub splices: u32,
+    /// How many connections sessions have to it.
+    pub sessions: u32,
     /// How many more are over, and kept for what may still be said.
     pub splices_over: u32,
+    /// Whether what it has is being ended.
+    pub cut: bool,
     /// Whether it is no longer in the configuration, and only keeps what it has.
     pub removed: bool,
 }
@@ -221,9 +229,31 @@ fn peer(status: &PeerStatus) -> PeerReport {
 }
 
 fn backend(status: &BackendStatus) -> BackendReport {
-    let BackendStatus { port, address, up, known, splices, lingering, removed } = *status;
-    let address = address.to_string();
-    BackendReport { port, address, up, known, splices, splices_over: lingering, removed }
+    let BackendStatus {
+        port,
+        address,
+        up,
+        known,
+        state: State { admin, weight: _, cut },
+        weight,
+        splices,
+        sessions,
+        lingering,
+        removed,
+    } = *status;
+    BackendReport {
+        port,
+        address: address.to_string(),
+        state: admin.name(),
+        weight,
+        up,
+        known,
+        splices,
+        sessions,
+        splices_over: lingering,
+        cut,
+        removed,
+    }
 }
 
 fn arbiter(status: &ArbiterStatus) -> ArbiterReport {

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::config::Config;
 use super::link::{LinkEvent, TOKENS};
 use super::logging::Logging;
+use super::orders::Unanswered;
 use super::report::Report;
 use super::watch::is_trial;
 use crate::engine::{Action, Engine, ExitReason, Level, LinkInput, Output, Step, Turn};
@@ -84,6 +85,8 @@ pub(super) struct Outside {
     /// Told to stop while a standby was being brought up to date, which is to be handed the address.
     pub(super) leaving: bool,
     exit: Option<ExitReason>,
+    /// Operators who wait until the standby knows what they have said.
+    pub(super) unanswered: Vec<Unanswered>,
     /// After the devices: what waits for a disk must not hold up what the peer waits for.
     pub(super) tap: Tap,
 }
@@ -122,6 +125,7 @@ impl Run {
             stop_by: None,
             leaving: false,
             exit: None,
+            unanswered: Vec::new(),
             tap: Tap::default(),
         };
         Self { outside, engine, turn: Turn::new() }
@@ -177,6 +181,7 @@ impl Run {
         if self.outside.tap.is_running() {
             self.outside.tap.note(&self.engine.status(self.now()));
         }
+        self.answer_orders();
         self.publish();
         self.outside.tap.flush();
         more

@@ -60,7 +60,7 @@ impl Join {
 
     fn note(&mut self, event: Event, legs: &mut dyn Legs, call: &mut Call<'_>) {
         match event {
-            Event::Moved => {}
+            Event::Moved | Event::Leave => {}
             Event::Stands(CLIENT) => {
                 if !core::mem::replace(&mut self.wanted, true) {
                     call.effects.push(Effect::Dial);

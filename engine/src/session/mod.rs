@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// The time that [`Machine::deadline`] named has come.
     Tick,
+    /// The server is to get no other request: one that has begun is finished.
+    Leave,
     /// This node leads from here on.
     Lead,
 }
@@ -185,6 +187,16 @@ impl Machine {
     pub fn looked(&mut self, now: Instant) {
         if let Self::Exchange(exchange) = self {
             exchange.looked(now);
+        }
+    }
+
+    /// Whether [`Event::Leave`] would mean anything to it now.
+    #[must_use]
+    pub fn can_leave(&self) -> bool {
+        match self {
+            // It has one server for as long as it lives.
+            Self::Join(_) => false,
+            Self::Exchange(exchange) => exchange.can_leave(),
         }
     }
 

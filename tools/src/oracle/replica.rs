@@ -190,6 +190,16 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
             fields.take(8)?;
             Record::Progress
         }
+        16 => {
+            fields.take(2)?;
+            fields.address()?;
+            fields.take(1 + 1 + 2)?;
+            Record::Backend
+        }
+        17 => {
+            fields.take(8)?;
+            Record::Progress
+        }
         14 => {
             fields.take(8)?;
             fields.run()?;

@@ -1,5 +1,6 @@
 //! The whole core at work: two engines and clients in one process, failures at chosen moments.
 
+mod backends;
 mod budgets;
 mod client;
 mod contents;

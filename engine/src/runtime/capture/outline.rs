@@ -95,13 +95,15 @@ impl Tally {
                     tally.input_bytes += bytes.len();
                 }
                 Record::PeerFinished { .. } => tally.peer_finished += 1,
-                Record::Pin { .. } | Record::Tick { .. } => tally.pin += 1,
+                Record::Pin { .. } | Record::Tick { .. } | Record::Leave { .. } => tally.pin += 1,
                 Record::Stood { .. } => tally.progress += 1,
                 Record::Progress { .. } => tally.progress += 1,
                 Record::Closed { .. } => tally.closed += 1,
                 Record::SnapshotBegin { .. } | Record::SnapshotEnd => tally.snapshot += 1,
                 Record::Spliced { .. } => tally.spliced += 1,
-                Record::SpliceStage { .. } | Record::Backend { .. } => tally.progress += 1,
+                Record::SpliceStage { .. }
+                | Record::Backend { .. }
+                | Record::BackendState { .. } => tally.progress += 1,
                 Record::Unspliced { .. } => tally.unspliced += 1,
             }
         }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::check::{self, show};
 use super::raw::{self, Kind, Mode};
 use super::{Config, RelayMode, Service, ServiceKind, id_of};
-use crate::relay::{Backend, CLIENT_MAX, Check, IDLE};
+use crate::relay::{Backend, CLIENT_MAX, Check, IDLE, WEIGHT_MAX};
 use crate::service::{Again, Masking, Oversize, Patience, Rules};
 
 /// How long a server may take to answer where nothing else is configured: a SYN that was lost is
@@ -330,7 +330,8 @@ impl check::Check {
                 self.complain(backend.span(), format!("backend {address} is named twice"));
             }
             seen.push(*address);
-            let weight = self.byte("weight", weight, 1, 0..=255);
+            let weight = self.number("weight", weight, 1, 0..=WEIGHT_MAX.into());
+            let weight = u16::try_from(weight).unwrap_or(WEIGHT_MAX);
             meant.push(Backend { address: (*address).into(), weight });
         }
         if !meant.is_empty() && meant.iter().all(|backend| backend.weight == 0) {

@@ -116,8 +116,8 @@ fn what_is_wrong_with_backends_is_said() {
 #[test]
 fn what_is_wrong_with_weights_is_said() {
     assert_eq!(
-        complaint("weight = 2", "weight = 256"),
-        "pair.toml:18:68: weight is 0 to 255, not 256"
+        complaint("weight = 2", "weight = 257"),
+        "pair.toml:18:68: weight is 0 to 256, not 257"
     );
     assert_eq!(
         complaint("\"10.77.0.21:80\", { address = \"[fd77::21]:80\", weight = 2 }", {

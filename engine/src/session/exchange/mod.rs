@@ -92,6 +92,8 @@ pub struct Exchange {
     server: Server,
     request: Option<Box<Request>>,
     reply: Box<Reply>,
+    /// The server of the moment gets no other request than the one that it has.
+    leaves: bool,
     /// Both legs speak another protocol from here on.
     tunnel: bool,
     /// The client gets nothing more, and is not listened to.
@@ -121,6 +123,7 @@ impl Exchange {
             server: Server::None,
             request: None,
             reply: Box::new(Reply::new(false)),
+            leaves: false,
             tunnel: false,
             over: false,
             broken: false,
@@ -173,6 +176,7 @@ impl Exchange {
             Event::Closed { leg: BACKEND, orderly } => self.on_server_gone(orderly, legs, call),
             Event::Closed { leg: _, orderly } => self.on_client_gone(orderly, legs, call),
             Event::Tick => self.on_tick(legs, call),
+            Event::Leave => self.on_leave(legs, call),
             Event::Lead => match self.server {
                 Server::Wanted if legs.leg(BACKEND).is_none() => {
                     call.effects.extend(self.request.as_deref().map(Request::dial));
@@ -316,7 +320,7 @@ impl Exchange {
         }
         match self.server {
             Server::None => {
-                self.server = Server::Wanted;
+                (self.server, self.leaves) = (Server::Wanted, false);
                 call.effects.push(request.dial());
                 false
             }
@@ -447,7 +451,7 @@ impl Exchange {
         if again {
             call.effects.push(Effect::Count(Outcome::Continued));
         }
-        if !self.reply.persists {
+        if !self.reply.persists || self.leaves {
             self.leave(false, legs, call);
         }
         self.request = None;
@@ -565,6 +569,24 @@ impl Exchange {
         let idle = self.request.take().is_none();
         self.over = true;
         self.leave(!idle, legs, call);
+    }
+
+    /// Whether the server can be left that is there, or is being asked for.
+    pub fn can_leave(&self) -> bool {
+        let there = matches!(self.server, Server::Wanted | Server::Stands);
+        there && !self.leaves && !self.tunnel && !self.over && !self.broken
+    }
+
+    /// The server is to get no other request. One that has none is left at once, and one that has not answered
+    /// its SYN, which another one may have then.
+    fn on_leave(&mut self, legs: &mut dyn Legs, call: &mut Call<'_>) {
+        if !self.can_leave() {
+            return;
+        }
+        self.leaves = true;
+        if !self.request.as_deref().is_some_and(|request| request.pushed) {
+            self.leave(self.server == Server::Wanted, legs, call);
+        }
     }
 
     fn on_tick(&mut self, legs: &mut dyn Legs, call: &mut Call<'_>) {
@@ -691,6 +713,7 @@ impl Exchange {
             server,
             request,
             reply,
+            leaves,
             tunnel,
             over,
             broken,
@@ -701,7 +724,7 @@ impl Exchange {
         } = self;
         rules.encode(out);
         out.extend_from_slice(key);
-        let flags = [*tunnel, *over, *broken, request.is_some()];
+        let flags = [*tunnel, *over, *broken, request.is_some(), *leaves];
         out.push(flags.into_iter().rev().fold(0, |flags, one| flags << 1 | u8::from(one)));
         out.push(match server {
             Server::None => 0,
@@ -725,7 +748,7 @@ impl Exchange {
         let mut reader = Reader::new(bytes);
         let rules = Rules::decode(&mut reader)?;
         let key = reader.array()?;
-        let flags = reader.byte().filter(|flags| *flags < 16)?;
+        let flags = reader.byte().filter(|flags| *flags < 32)?;
         let server = match reader.byte()? {
             0 => Server::None,
             1 => Server::Wanted,
@@ -751,6 +774,7 @@ impl Exchange {
             server,
             request,
             reply,
+            leaves: flags & 16 != 0,
             tunnel: flags & 1 != 0,
             over: flags & 2 != 0,
             broken: flags & 4 != 0,

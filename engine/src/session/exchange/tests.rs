@@ -749,3 +749,62 @@ proptest! {
         let _ = Exchange::decode(&bytes);
     }
 }
+
+#[test]
+fn a_server_that_is_left_gets_no_other_request() {
+    let mut node = Node::asked(rules(Masking::Replay), GET);
+    assert_eq!(node.say(BACKEND, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), []);
+    assert!(node.exchange.can_leave());
+    assert_eq!(node.event(Event::Leave), []);
+    assert!(node.has_finished(BACKEND), "it has nothing to do");
+    assert!(!node.exchange.can_leave());
+    assert_eq!(node.close_server(true), []);
+    assert_eq!(node.say(CLIENT, GET), [Effect::Dial]);
+    assert_eq!(node.answer_dial(), []);
+    assert_eq!(node.said(BACKEND), GET);
+    assert!(node.exchange.can_leave(), "the next one is another");
+}
+
+/// However many the client has sent ahead.
+#[test]
+fn a_server_that_is_left_finishes_what_it_has_begun() {
+    let two = format!("{GET}{GET}");
+    let mut node = Node::asked(rules(Masking::Replay), &two);
+    assert_eq!(node.say(BACKEND, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh"), []);
+    assert_eq!(node.event(Event::Leave), []);
+    assert!(!node.has_finished(BACKEND));
+    let mut bytes = Vec::new();
+    node.exchange.encode(&mut bytes);
+    node.exchange = Exchange::decode(&bytes).expect("it decodes");
+    assert!(!node.exchange.can_leave(), "an heir knows that it is being left");
+    assert_eq!(node.say(BACKEND, "i"), [Effect::Reset(BACKEND)], "the next request waits");
+    assert_eq!(node.said(BACKEND), GET, "and goes to another");
+    assert_eq!(node.close_server(false), [Effect::Dial]);
+    assert_eq!(node.answer_dial(), []);
+    assert_eq!(node.said(BACKEND), GET);
+    assert_eq!(node.outcomes, [Outcome::Answered], "nothing was sent twice");
+}
+
+#[test]
+fn a_server_that_has_not_answered_yet_is_left_for_another() {
+    let mut node = Node::new(rules(Masking::Replay), true);
+    assert_eq!(node.say(CLIENT, GET), [Effect::Dial]);
+    node.legs[1] = Some(app());
+    assert_eq!(node.event(Event::Leave), [Effect::Reset(BACKEND)]);
+    assert_eq!(node.event(Event::Stands(BACKEND)), [], "it comes too late");
+    assert_eq!(node.said(BACKEND), "");
+    assert_eq!(node.close_server(false), [Effect::Dial]);
+    assert_eq!(node.answer_dial(), []);
+    assert_eq!(node.said(BACKEND), GET);
+}
+
+#[test]
+fn a_tunnel_is_not_left() {
+    let asks = "GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: y\r\n\r\n";
+    let mut node = Node::asked(rules(Masking::Replay), asks);
+    let switches = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: y\r\n\r\n";
+    node.say(BACKEND, switches);
+    assert!(!node.exchange.can_leave());
+    assert_eq!(node.event(Event::Leave), []);
+    assert!(!node.has_finished(BACKEND));
+}

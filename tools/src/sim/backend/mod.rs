@@ -175,7 +175,7 @@ pub(super) fn relays(plan: &RelaysPlan) -> Vec<relay::Settings> {
         let backends = backends.flat_map(|(backend, addresses)| {
             addresses.map(|address| relay::Backend {
                 address: SocketAddr::new(address, port).into(),
-                weight: backend.weight,
+                weight: backend.weight.into(),
             })
         });
         relay::Settings {
