@@ -48,6 +48,10 @@ pub enum Defect {
     GoOnUnverified,
     /// I6: the end of a server that said too little counts as the end of its reply.
     EarlyEndIsEnd,
+    /// I2: what only one of two servers has said goes to their client.
+    PassUnagreed,
+    /// I6: one of two servers that ends, ends its client's stream.
+    OneTwinEnds,
     /// I2: a standby's sessions do not hear that a server's connection is no more.
     ServerEndNotFollowed,
     /// I8: any request may be sent again.
@@ -62,7 +66,7 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::AckBeforeCommit,
         Self::FinNotLogged,
         Self::OutputBeforeCommit,
@@ -82,6 +86,8 @@ impl Defect {
         Self::WrongByteAfterTakeover,
         Self::GoOnUnverified,
         Self::EarlyEndIsEnd,
+        Self::PassUnagreed,
+        Self::OneTwinEnds,
         Self::ServerEndNotFollowed,
         Self::SendAgainUnasked,
         Self::AlwaysProtected,

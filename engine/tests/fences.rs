@@ -95,6 +95,8 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
             "Limits",
             "Lookup",
             "Masking",
+            "MirrorRules",
+            "OnDifference",
             "Oversize",
             "Patience",
             "Question",

@@ -421,7 +421,9 @@ impl World {
                 assert!(self.ended.contains(&splice.backend), "it has ended");
             }
             Event::Leave(_) | Event::Break(_) => panic!("no leg was dialled"),
-            Event::Health { port, address, up } => self.standby.hold_health(port, address, up),
+            Event::Health { port, address, health } => {
+                self.standby.hold_health(port, address, health);
+            }
             Event::Backend { .. } => {}
         }
         for ended in [&mut self.ended, &mut self.ended_clients] {

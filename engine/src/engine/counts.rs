@@ -13,8 +13,10 @@ use super::greed::counts;
 use super::memory::weigh;
 use super::owner::{Duty, Queues};
 use super::replicate::Standby;
+use super::sessions::Session;
 use super::settle::ALARM_MAX;
 use crate::ids::ConnId;
+use crate::service::Place;
 use crate::session::CLIENT;
 use crate::sources::Source;
 use crate::time::Instant;
@@ -175,6 +177,34 @@ impl Engine {
                 }
             }
             Body::Parked(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether sessions and their legs know of each other.
+    fn audit_sessions(&self) -> Result<(), String> {
+        let legs = self.table.iter().filter(|one| one.place().is_some()).count();
+        let listed: usize =
+            self.sessions.slots.iter().map(|session| session.legs.iter().flatten().count()).sum();
+        if legs != listed {
+            return Err(format!("{legs} legs, and sessions list {listed}"));
+        }
+        for (kept, kind) in self.sessions.mirrored().into_iter().zip([true, false]) {
+            let slots = self.sessions.slots.iter();
+            let counted = slots.filter(|one| one.machine.is_mirrored() == Some(kind)).count();
+            if kept != counted {
+                return Err(format!(
+                    "{kept} sessions with twins ({kind}), and there are {counted}"
+                ));
+            }
+        }
+        for one in self.table.iter() {
+            let Some(Place { slot, leg }) = one.place() else { continue };
+            let session = self.sessions.slots.get(slot as usize);
+            let is_it = |session: &Session| session.legs[usize::from(leg)] == Some(one.id);
+            if !session.is_some_and(|session| is_it(session)) {
+                return Err(format!("{:?} is no leg of its session", one.tuple));
+            }
         }
         Ok(())
     }

@@ -4,11 +4,11 @@ use super::Engine;
 use super::connection::{Body, Connection};
 use super::setup::ServicePort;
 use crate::ids::{ConnId, Epoch, Lsn};
-use crate::relay::{Splice, Stage};
+use crate::relay::{Health, Splice, Stage};
 use crate::replica::{Record, ServiceRef, Violation};
 use crate::service::output::ENDLESS;
 use crate::service::{App, Edition, Env, PinBytes, Place, Store};
-use crate::session::{CLIENT, Event, Membership};
+use crate::session::{CLIENT, Event, Loss, Membership};
 use crate::tcp::{CloseCause, Hard};
 use crate::time::Instant;
 
@@ -69,12 +69,7 @@ impl Engine {
         self.note_lingering(id);
         self.note_source(id);
         if let Some(Place { slot, .. }) = place {
-            let event = match record {
-                Record::Tick { .. } => Event::Tick,
-                Record::Leave { .. } => Event::Leave,
-                _ => Event::Moved,
-            };
-            self.call_session(now, slot, event, None, None);
+            self.call_session(now, slot, event_of(record), None, None);
         }
         if stands {
             self.on_stands(now, id);
@@ -116,6 +111,9 @@ impl Engine {
             }
             Record::Pin { conn, bytes } => {
                 let Held { app, mut env, .. } = self.held(conn)?;
+                if app.place().is_some() {
+                    return self.given_up(conn, bytes);
+                }
                 app.on_pin(bytes, &mut env).map_err(|_| "pin does not decode")
             }
             Record::Stood { conn, hard: stood } => {
@@ -170,6 +168,7 @@ impl Engine {
             Record::SnapshotBegin { connections: _ } => {
                 self.forget_connections(now);
                 self.relays.forget_states(now);
+                self.relays.forget_twins();
                 Ok(())
             }
             Record::Spliced { splice, client, backend, seq, ts } => {
@@ -182,8 +181,8 @@ impl Engine {
                 self.relays.hold_stage(splice, stage)
             }
             Record::Unspliced { splice } => self.relays.release(splice),
-            Record::Backend { port, address, up } => {
-                self.relays.hold_health(port, address, up);
+            Record::Backend { port, address, up, barred, born } => {
+                self.relays.hold_health(port, address, Health { up, barred, born });
                 Ok(())
             }
             Record::BackendState { port, address, admin, weight, cut } => {
@@ -261,6 +260,19 @@ impl Engine {
         let Body::Held(hard) = body else { return Err("record of a connection that is ours") };
         let env = following(store.of(id), pins, *wall);
         Ok(Held { app, hard, peer_finished, env })
+    }
+}
+
+/// What a record of a leg is to its session.
+fn event_of(record: &Record<'_>) -> Event {
+    match record {
+        Record::Tick { .. } => Event::Tick,
+        Record::Leave { .. } => Event::Leave,
+        Record::Pin { bytes, .. } => {
+            let found = Loss::decode(bytes);
+            found.map_or(Event::Moved, |(leg, why)| Event::GivenUp { leg, why })
+        }
+        _ => Event::Moved,
     }
 }
 

@@ -26,6 +26,7 @@ mod incompatible;
 mod lingering;
 mod link;
 mod memory;
+mod mirrors;
 #[cfg(feature = "defects")]
 mod mistakes;
 mod notice;
@@ -110,6 +111,8 @@ enum Complaint {
     Crowd,
     /// An address begins more in a second than it may.
     Haste,
+    /// Two servers on the same input say different things.
+    Difference,
 }
 
 /// One node of a pair.

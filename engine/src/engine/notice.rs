@@ -119,6 +119,21 @@ pub enum Notice {
         /// Whether it is up now.
         up: bool,
     },
+    /// Two servers on the same input have said different things.
+    TwinsDiffer {
+        /// The relay's port.
+        port: u16,
+        /// How much they had in common in that session.
+        offset: u64,
+        /// Which servers.
+        twins: [Option<Endpoint>; 2],
+        /// What each of them says there.
+        excerpts: [Vec<u8>; 2],
+        /// Which of them gets no new clients from now on; `None`: the client was reset.
+        barred: Option<Endpoint>,
+        /// Notices like this one that were left out.
+        left_out: LeftOut,
+    },
     /// A connection's state does not fit into a record: the standby cannot be told of it.
     TooLarge {
         /// Which connection.
@@ -227,6 +242,7 @@ impl Notice {
             | Self::Full { .. }
             | Self::Greedy { .. }
             | Self::MemoryShort { .. }
+            | Self::TwinsDiffer { .. }
             | Self::TooLarge { .. }
             | Self::Obstacle(_)
             | Self::PeerObstacles { .. } => false,
@@ -296,6 +312,22 @@ impl fmt::Display for Notice {
                 "memory is short: what clients have sent and not read is more than {mib} MiB \
                  (limits, memory); those that hold most are reset{left_out}"
             ),
+            Self::TwinsDiffer { port, offset, twins, excerpts, barred, left_out } => {
+                write!(f, "relay {port}: two servers differ at byte {offset} of a session:")?;
+                for (twin, excerpt) in twins.iter().zip(excerpts) {
+                    let Some(twin) = twin else { continue };
+                    write!(f, " {twin} says \"{}\",", excerpt.escape_ascii())?;
+                }
+                match barred {
+                    Some(twin) => write!(
+                        f,
+                        " and {twin} is barred: it gets no new clients until it is ready (standin backend \
+                         ready {twin})"
+                    )?,
+                    None => f.write_str(" and the client was reset")?,
+                }
+                left_out.fmt(f)
+            }
             Self::Backend { port, address, up } => {
                 let state = if *up { "up" } else { "down" };
                 write!(f, "relay {port}: backend {address} is {state}")
@@ -374,6 +406,15 @@ mod tests {
         let sysctl = "net.ipv4.ip_forward".to_owned();
         let text = || "a".to_owned();
         let backend = |up| Notice::Backend { port: 8080, address: Endpoint::new(address, 80), up };
+        let [one, other] = [21, 22].map(|last| Endpoint::new([10, 77, 0, last].into(), 6379));
+        let twins = |barred| Notice::TwinsDiffer {
+            port: 8084,
+            offset: 77,
+            twins: [Some(one), Some(other)],
+            excerpts: [b":7\r\n".to_vec(), b"\"\x07".to_vec()],
+            barred,
+            left_out: LeftOut(0),
+        };
         let differ = |costs| Notice::HostsDiffer { differences: text(), costs };
         let all = [
             Notice::Owns { change: CHANGE, carried: 4 },
@@ -400,6 +441,8 @@ mod tests {
             Notice::MemoryShort { mib: 64, left_out: LeftOut(0) },
             backend(false),
             backend(true),
+            twins(Some(other)),
+            twins(None),
             Notice::Obstacle(Obstacle::ForwardingOff { sysctl }),
             Notice::Fit,
             Notice::PeerObstacles { peer: Node::B, obstacles: text() },
@@ -444,6 +487,8 @@ Warn 10.77.0.100 begins more than 20 connections a second (limits, rate-per-sour
 Warn memory is short: what clients have sent and not read is more than 64 MiB (limits, memory); those that hold most are reset
 Warn relay 8080: backend 10.77.0.100:80 is down
 Info relay 8080: backend 10.77.0.100:80 is up
+Warn relay 8084: two servers differ at byte 77 of a session: 10.77.0.21:6379 says ":7\r\n", 10.77.0.22:6379 says "\"\x07", and 10.77.0.22:6379 is barred: it gets no new clients until it is ready (standin backend ready 10.77.0.22:6379)
+Warn relay 8084: two servers differ at byte 77 of a session: 10.77.0.21:6379 says ":7\r\n", 10.77.0.22:6379 says "\"\x07", and the client was reset
 Warn this host cannot carry the service: this host does not forward (net.ipv4.ip_forward=0): set it to 1
 Info this host can carry the service again
 Warn node b cannot carry the service: a

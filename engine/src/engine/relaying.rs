@@ -12,7 +12,9 @@ use super::outbox::{Kind, Loose, Relayed};
 use super::replicate::SNAPSHOT_BUDGET;
 use super::setup::Setup;
 use crate::ids::{Lsn, SpliceId};
-use crate::relay::{Event, Fate, Limits, Numbers, OPENING_MOST, Relays, Splice, Stage, TooBig};
+use crate::relay::{
+    Event, Fate, Health, Limits, Numbers, OPENING_MOST, Relays, Splice, Stage, TooBig, View,
+};
 use crate::replica::Record;
 use crate::tcp;
 use crate::time::Instant;
@@ -194,7 +196,9 @@ impl Engine {
                 Event::Spliced(id) => self.replicate_spliced(now, id),
                 Event::Stage(id, stage) => self.replicate_stage(id, stage),
                 Event::Unspliced(id) => self.replicate_unspliced(id),
-                Event::Health { port, address, up } => self.replicate_health(port, address, up),
+                Event::Health { port, address, health } => {
+                    self.replicate_health(port, address, health);
+                }
                 Event::Backend { port, address, up } => {
                     self.report(Notice::Backend { port, address, up });
                 }
@@ -250,18 +254,21 @@ impl Engine {
 
     /// Tells the standby what a backend is, if it knows the word: it need not find out after a takeover,
     /// at the expense of those who connect then.
-    fn replicate_health(&mut self, port: u16, address: Endpoint, up: bool) {
+    fn replicate_health(&mut self, port: u16, address: Endpoint, health: Health) {
         if self.is_attached() && self.link.speaks(VERSION_BACKENDS) {
-            self.append(&Record::Backend { port, address, up });
+            let Health { up, barred, born } = health;
+            self.append(&Record::Backend { port, address, up, barred, born });
         }
     }
 
     /// Tells a new standby what is known of every backend.
     pub(super) fn replicate_backends(&mut self) {
-        let known = self.relays.backends().filter(|backend| backend.known && !backend.removed);
-        let known: Vec<_> = known.map(|of| (of.port, of.address, of.up)).collect();
-        for (port, address, up) in known {
-            self.replicate_health(port, address, up);
+        let told = |of: &View| !of.removed && (of.known || of.barred || of.born > 0);
+        let health = |of: View| Health { up: of.up, barred: of.barred, born: of.born };
+        let known = self.relays.backends().filter(told);
+        let known: Vec<_> = known.map(|of| (of.port, of.address, health(of))).collect();
+        for (port, address, health) in known {
+            self.replicate_health(port, address, health);
         }
     }
 

@@ -21,7 +21,8 @@ use crate::ids::{ConnId, Lsn, SessionId};
 use crate::replica::Record;
 use crate::service::{App, Kind, Place};
 use crate::session::{
-    BACKEND, CLIENT, Call, Effect, Event, LEGS, Leg, Legs, Machine, Membership, Outcome,
+    BACKEND, CLIENT, Call, Effect, Event, LEGS, Leg, Legs, Loss, Machine, Membership, Outcome,
+    TWINS,
 };
 use crate::slots::Slots;
 use crate::tcp::{self, CloseCause, Tcb};
@@ -47,18 +48,22 @@ pub(super) fn dialled_tcp(tcp: &tcp::Settings) -> Arc<tcp::Settings> {
 pub(super) struct Session {
     id: SessionId,
     /// Which of the configured services it is.
-    service: u16,
+    pub(super) service: u16,
     pub(super) legs: [Option<ConnId>; LEGS],
-    machine: Machine,
+    pub(super) machine: Machine,
     /// Leading: the server whose leg has broken last, which is not asked next.
     broke: Option<Endpoint>,
+    /// As what it is counted: see [`Machine::is_mirrored`].
+    counts: Option<bool>,
 }
 
 /// Every session of this engine, its own or held for the peer.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    slots: Slots<Box<Session>>,
+    pub(super) slots: Slots<Box<Session>>,
     serial: u32,
+    /// Those with two servers, and those that were to have two and have one.
+    mirrored: [usize; 2],
     /// Room for what a session works on while it is called.
     scratch: Vec<u8>,
 }
@@ -74,11 +79,11 @@ enum Dialled {
 }
 
 /// A session's legs, where they are.
-struct There<'a> {
-    table: &'a mut Table,
-    legs: [Option<ConnId>; LEGS],
+pub(super) struct There<'a> {
+    pub(super) table: &'a mut Table,
+    pub(super) legs: [Option<ConnId>; LEGS],
     /// One that is no more, for the event that says so: what it said last is to be taken.
-    gone: Option<(Leg, &'a mut App)>,
+    pub(super) gone: Option<(Leg, &'a mut App)>,
 }
 
 impl Legs for There<'_> {
@@ -94,7 +99,7 @@ impl Legs for There<'_> {
 }
 
 impl Sessions {
-    fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
         self.slots.get_mut(slot as usize).map(|session| &mut **session)
     }
 
@@ -103,24 +108,55 @@ impl Sessions {
         let slot = u32::try_from(self.slots.vacant()).ok()?;
         self.serial = self.serial.wrapping_add(1);
         let id = SessionId(u64::from(self.serial) << 32 | u64::from(slot));
-        self.insert(Session { id, service, legs: [Some(client), None], machine, broke: None })
+        let legs = [Some(client), None, None];
+        self.insert(Session { id, service, legs, machine, broke: None, counts: None })
             .then_some(Place { slot, leg: CLIENT })
     }
 
     fn insert(&mut self, session: Session) -> bool {
         self.serial = self.serial.max((session.id.0 >> 32) as u32);
-        self.slots.insert(session.id.0 as u32 as usize, Box::new(session)).is_ok()
+        let slot = session.id.0 as u32;
+        let inserted = self.slots.insert(slot as usize, Box::new(session)).is_ok();
+        self.recount(slot);
+        inserted
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if let Some(session) = self.slots.remove(slot as usize) {
+            self.count(session.counts, None);
+        }
+    }
+
+    /// The session in `slot` may count as something else now.
+    fn recount(&mut self, slot: u32) {
+        let Some(session) = self.get_mut(slot) else { return };
+        let counts = session.machine.is_mirrored();
+        let before = core::mem::replace(&mut session.counts, counts);
+        self.count(before, counts);
+    }
+
+    fn count(&mut self, before: Option<bool>, now: Option<bool>) {
+        for (count, kind) in self.mirrored.iter_mut().zip([true, false]) {
+            assert!(*count > 0 || before != Some(kind), "what is left was counted");
+            *count = *count + usize::from(now == Some(kind)) - usize::from(before == Some(kind));
+        }
+    }
+
+    /// How many have two servers on the same input, and how many were to have two and have one.
+    pub(super) const fn mirrored(&self) -> [usize; 2] {
+        self.mirrored
     }
 
     /// Takes everything out.
     pub(super) fn take(&mut self) -> Slots<Box<Session>> {
+        self.mirrored = [0; 2];
         core::mem::take(&mut self.slots)
     }
 
     /// By when the session in `slot` is to be called for the time's sake.
     pub(super) fn deadline(&self, slot: u32, kind: Kind) -> Option<Instant> {
         let machine = &self.slots.get(slot as usize)?.machine;
-        [machine.deadline(kind), machine.look_at()].into_iter().flatten().min()
+        [machine.deadline(kind), machine.look_at(kind)].into_iter().flatten().min()
     }
 
     /// Whether the session in `slot` could leave its server.
@@ -152,7 +188,8 @@ impl Engine {
     /// own to say so.
     pub(super) fn lacks_backend(&self, service: u16, tuple: &FourTuple) -> bool {
         let ServicePort { port, kind, .. } = self.setup.services[usize::from(service)];
-        matches!(kind, Kind::Join(_)) && !self.relays.has_backend(port, tuple.is_ipv6())
+        matches!(kind, Kind::Join(_) | Kind::Mirror(..))
+            && !self.relays.has_backend(port, tuple.is_ipv6())
     }
 
     /// Tells a session of `event`, which the record at `last` stands for. `origin`: the leg that it is
@@ -201,6 +238,7 @@ impl Engine {
         };
         session.machine.on_event(event, &mut There { table, legs, gone }, &mut call);
         sessions.scratch = scratch;
+        sessions.recount(slot);
         for (id, before) in legs.into_iter().zip(before) {
             let Some(id) = id else { continue };
             if let (Some(lsn), Some(before)) = (last, before)
@@ -243,18 +281,31 @@ impl Engine {
                     self.relays.on_answered(port);
                 }
             }
-            Effect::Dial | Effect::DialOnceMore => {
-                let Some(client) = leg(CLIENT) else { return };
+            Effect::Dial(to) => self.dial_for(now, slot, to, true),
+            Effect::DialOnceMore => {
                 let port = self.setup.services[usize::from(session.service)].port;
-                let may = effect == Effect::Dial || self.relays.may_repeat(now, port);
-                let dialled =
-                    if may { self.dial(now, slot, client) } else { Some(Dialled::NoBackend) };
-                match dialled {
-                    // Without room it is asked again when its time is up.
-                    None | Some(Dialled::Yes | Dialled::NoRoom) => {}
-                    Some(Dialled::NoBackend) => self.on_no_server(now, slot, client),
-                }
+                let may = self.relays.may_repeat(now, port);
+                self.dial_for(now, slot, BACKEND, may);
             }
+            Effect::Forsake(leg, why) => self.give_up(now, slot, leg, why),
+            Effect::Lost(leg, why) => self.on_twin_lost(now, slot, leg, why),
+            Effect::Differs { offset } => self.on_difference(now, slot, offset),
+        }
+    }
+
+    /// Opens a leg, if it `may` be; else it is as if there were nobody to be dialled.
+    fn dial_for(&mut self, now: Instant, slot: u32, leg: Leg, may: bool) {
+        let client = self.sessions.get_mut(slot).and_then(|one| one.legs[usize::from(CLIENT)]);
+        let Some(client) = client else { return };
+        let dialled =
+            if may { self.dial(now, slot, client, leg) } else { Some(Dialled::NoBackend) };
+        match dialled {
+            // Without room it is asked again when its time is up.
+            None | Some(Dialled::Yes | Dialled::NoRoom) => {}
+            Some(Dialled::NoBackend) if self.has_twins(slot) => {
+                self.give_up(now, slot, leg, Loss::Absent);
+            }
+            Some(Dialled::NoBackend) => self.on_no_server(now, slot, client),
         }
     }
 
@@ -268,13 +319,17 @@ impl Engine {
         }
     }
 
-    /// Opens the leg of a session to a backend.
-    fn dial(&mut self, now: Instant, slot: u32, client: ConnId) -> Option<Dialled> {
+    /// Opens a leg of a session to a backend.
+    fn dial(&mut self, now: Instant, slot: u32, client: ConnId, of: Leg) -> Option<Dialled> {
+        let twin = self.has_twins(slot).then(|| TWINS.iter().position(|twin| *twin == of));
         let Session { service, broke, .. } = self.sessions.get_mut(slot)?;
         let (service, broke) = (*service, broke.take());
         let tuple = self.table.get_mut(client)?.tuple;
         let port = self.setup.services[usize::from(service)].port;
-        let leg = self.relays.dial(now, port, &tuple, broke);
+        let leg = match twin {
+            Some(place) => self.relays.dial_twin(now, port, &tuple, place?),
+            None => self.relays.dial(now, port, &tuple, broke),
+        };
         self.follow_relays(now);
         let Some(leg) = leg else { return Some(Dialled::NoBackend) };
         let Some(id) = self.make_room(now).filter(|_| self.table.find(leg).is_none()) else {
@@ -288,10 +343,10 @@ impl Engine {
         let tcb = Tcb::connect(tcp, now, iss, offset, mtu, leg.is_ipv6());
         let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
         let mut connection = Connection::new(id, leg, service, app, Body::Live(Box::new(tcb)));
-        connection.app.take_place(Place { slot, leg: BACKEND });
+        connection.app.take_place(Place { slot, leg: of });
         let inserted = self.table.insert(Box::new(connection));
         assert!(inserted.is_ok(), "a vacant slot takes a connection of a free leg");
-        self.sessions.get_mut(slot)?.legs[usize::from(BACKEND)] = Some(id);
+        self.sessions.get_mut(slot)?.legs[usize::from(of)] = Some(id);
         self.replicate_opened(now, id);
         self.touch(now, id);
         Some(Dialled::Yes)
@@ -303,7 +358,7 @@ impl Engine {
         let (tuple, Some(Place { slot, leg })) = (connection.tuple, connection.place()) else {
             return;
         };
-        if leg == BACKEND && self.owns() {
+        if leg != CLIENT && self.owns() {
             self.relays.on_dialled(now, &tuple, true);
             self.follow_relays(now);
         }
@@ -319,7 +374,7 @@ impl Engine {
         last: Option<Lsn>,
     ) {
         let Some(Place { slot, leg }) = connection.place() else { return };
-        if leg == BACKEND {
+        if leg != CLIENT {
             // Of itself, that is: a client may have left before it answered.
             let refused = cause == CloseCause::Reset && !connection.handshake_logged;
             self.leave_backend(now, &connection.tuple, refused);
@@ -327,15 +382,15 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.legs[usize::from(leg)] = None;
         if session.legs == [None; LEGS] {
-            self.sessions.slots.remove(slot as usize);
+            self.sessions.remove(slot);
             return;
         }
         let orderly = cause == CloseCause::Done;
-        if leg == BACKEND && !orderly {
+        if leg != CLIENT && !orderly {
             session.broke = Some(connection.tuple.remote);
         }
         #[cfg(feature = "defects")]
-        if leg == BACKEND && !self.owns() && self.setup.has(Defect::ServerEndNotFollowed) {
+        if leg != CLIENT && !self.owns() && self.setup.has(Defect::ServerEndNotFollowed) {
             return;
         }
         let gone = Some((leg, &mut connection.app));
@@ -367,8 +422,9 @@ impl Engine {
         if !due(self.sessions.deadline(place.slot, kind)) {
             return;
         }
-        if due(self.sessions.get_mut(place.slot).and_then(|session| session.machine.look_at())) {
-            self.look_at_server(now, place.slot);
+        let machine = self.sessions.get_mut(place.slot).map(|session| &session.machine);
+        if due(machine.and_then(|machine| machine.look_at(kind))) {
+            self.look_at_servers(now, place.slot, kind);
         }
         let Self { sessions, table, .. } = self;
         let Some(session) = sessions.get_mut(place.slot) else { return };
@@ -383,14 +439,16 @@ impl Engine {
         self.call_session(now, place.slot, Event::Tick, None, last);
     }
 
-    /// A server has been silent for a while: if its backend counts as down, its leg is reset.
-    fn look_at_server(&mut self, now: Instant, slot: u32) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
-        session.machine.looked(now);
-        let Some(id) = session.legs[usize::from(BACKEND)] else { return };
-        let Some(connection) = self.table.get_mut(id) else { return };
-        if !self.relays.serves_leg(&connection.tuple) {
-            self.break_off(now, id);
+    /// A server has been silent for a while: the session is told which of its backends count as up.
+    fn look_at_servers(&mut self, now: Instant, slot: u32, kind: Kind) {
+        let Self { sessions, table, relays, .. } = self;
+        let Some(session) = sessions.get_mut(slot) else { return };
+        let up = session.legs.map(|id| {
+            let leg = id.and_then(|id| table.get_mut(id));
+            leg.is_none_or(|connection| relays.serves_leg(&connection.tuple))
+        });
+        if let Some(effect) = session.machine.look(now, kind, up) {
+            self.carry_effect(now, slot, effect);
         }
     }
 
@@ -439,7 +497,8 @@ impl Engine {
         if let Some(state) = state {
             let kind = self.setup.services[usize::from(service)].kind;
             let machine = Machine::decode(kind, state).ok_or("session does not decode")?;
-            let held = Session { id: session, service, legs: [None; LEGS], machine, broke: None };
+            let (legs, broke, counts) = ([None; LEGS], None, None);
+            let held = Session { id: session, service, legs, machine, broke, counts };
             // As many as there may be connections: no name leads farther.
             if slot as usize >= self.setup.connections_max.saturating_mul(2)
                 || !self.sessions.insert(held)
@@ -453,12 +512,15 @@ impl Engine {
         if found.service != service {
             return Err("leg of another service's session");
         }
+        if usize::from(leg) >= found.machine.legs() {
+            return Err("session has no such leg");
+        }
         let place = &mut found.legs[usize::from(leg)];
         if place.is_some() {
             return Err("session has that leg already");
         }
         *place = Some(id);
-        if leg == BACKEND {
+        if leg != CLIENT {
             let port = self.setup.services[usize::from(service)].port;
             self.relays.hold_dialled(port, tuple)?;
         }
@@ -468,24 +530,5 @@ impl Engine {
     /// Whether the standby can be told of sessions.
     pub(super) fn tells_sessions(&self) -> bool {
         self.link.speaks(VERSION_SESSIONS)
-    }
-
-    /// Whether sessions and their legs know of each other.
-    pub(super) fn audit_sessions(&self) -> Result<(), String> {
-        let legs = self.table.iter().filter(|one| one.place().is_some()).count();
-        let listed: usize =
-            self.sessions.slots.iter().map(|session| session.legs.iter().flatten().count()).sum();
-        if legs != listed {
-            return Err(format!("{legs} legs, and sessions list {listed}"));
-        }
-        for one in self.table.iter() {
-            let Some(Place { slot, leg }) = one.place() else { continue };
-            let session = self.sessions.slots.get(slot as usize);
-            let is_it = |session: &Session| session.legs[usize::from(leg)] == Some(one.id);
-            if !session.is_some_and(|session| is_it(session)) {
-                return Err(format!("{:?} is no leg of its session", one.tuple));
-            }
-        }
-        Ok(())
     }
 }

@@ -63,6 +63,10 @@ pub struct Stats {
     pub takeovers: u64,
     /// Connections carried over by them.
     pub carried: u64,
+    /// Times that a session with two servers went on without one of them.
+    pub twins_lost: u64,
+    /// Times that two servers said different things.
+    pub differences: u64,
     /// What became of the requests that masking relays got.
     pub exchanges: Exchanges,
 }

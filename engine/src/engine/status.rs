@@ -62,6 +62,8 @@ pub struct BackendStatus {
     pub lingering: u32,
     /// Whether it is no longer in the configuration, and only keeps what it has.
     pub removed: bool,
+    /// Whether it gets no new clients, having said something else than its twin.
+    pub barred: bool,
 }
 
 /// A snapshot of the engine for people and programs.
@@ -85,6 +87,10 @@ pub struct Status {
     pub splices: usize,
     /// Splices that are over, and kept for what may still be said.
     pub lingering: usize,
+    /// Sessions with two servers on the same input: the death of either would not show.
+    pub mirrored: usize,
+    /// Sessions that were to have two servers, and have one.
+    pub unmirrored: usize,
     /// What has been counted of them.
     pub relays: relay::Counts,
     /// What is known of each backend, in the order of the configuration.
@@ -113,6 +119,7 @@ impl Engine {
     pub fn status(&self, now: Instant) -> Status {
         let why = self.why(now);
         let (appended, confirmed) = self.log_positions();
+        let [mirrored, unmirrored] = self.sessions.mirrored();
         Status {
             node: self.setup.node,
             role: self.roles.role(),
@@ -123,6 +130,8 @@ impl Engine {
             half_open: self.half_open,
             splices: self.relays.len() - self.relays.lingering(),
             lingering: self.relays.lingering(),
+            mirrored,
+            unmirrored,
             relays: self.relays.counts(),
             backends: self.backends(),
             snapshot: self.duty.standby().and_then(Standby::snapshot_progress),
@@ -183,6 +192,20 @@ fn backend_status(view: relay::View) -> BackendStatus {
         sessions,
         lingering,
         removed,
+        barred,
+        born: _,
     } = view;
-    BackendStatus { port, address, up, known, state, weight, splices, sessions, lingering, removed }
+    BackendStatus {
+        port,
+        address,
+        up,
+        known,
+        state,
+        weight,
+        splices,
+        sessions,
+        lingering,
+        removed,
+        barred,
+    }
 }

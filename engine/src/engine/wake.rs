@@ -22,7 +22,7 @@ use super::mistakes;
 use super::table::Table;
 use crate::ids::ConnId;
 use crate::service::Env;
-use crate::session::BACKEND;
+use crate::session::CLIENT;
 use crate::slots::Queue;
 use crate::tcp::{Hard, Tcb};
 use crate::time::{Duration, Instant};
@@ -166,7 +166,7 @@ impl Engine {
         hard.ts_offset = hard.ts_offset.wrapping_add(clock.ahead_millis());
         #[cfg(feature = "defects")]
         mistakes::err_in_state(setup, &mut hard);
-        let dialled = connection.place().is_some_and(|place| place.leg == BACKEND);
+        let dialled = connection.place().is_some_and(|place| place.leg != CLIENT);
         let settings = if dialled { dialled_tcp } else { &setup.tcp };
         #[cfg(feature = "defects")]
         let settings = &mistakes::mistaken_settings(setup, settings);

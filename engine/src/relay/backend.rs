@@ -10,6 +10,7 @@ use core::net::IpAddr;
 
 use super::settings::{Backend, Check};
 use super::state::{Admin, State};
+use super::twins::Health;
 use crate::time::Instant;
 use crate::wire::{Endpoint, Flags, FourTuple, Segment, SeqNum, TcpHeader, TcpOptions};
 
@@ -67,6 +68,10 @@ pub(super) struct Server {
     tries: u8,
     /// It is not in the configuration, and only keeps what it has.
     removed: bool,
+    /// It gets no new clients, having said something else than its twin.
+    pub(super) barred: bool,
+    /// See [`Health::born`].
+    pub(super) born: u32,
     /// Results in a row that contradict `up`.
     contrary: u8,
     due: Instant,
@@ -97,6 +102,10 @@ pub struct View {
     pub lingering: u32,
     /// Whether it is no longer in the configuration: it gets no new ones.
     pub removed: bool,
+    /// Whether it has said something else than its twin: it gets no new ones.
+    pub barred: bool,
+    /// See [`Health::born`].
+    pub born: u32,
 }
 
 /// In which order ports are tried: all of them in turn, and those that a peer held after one another
@@ -144,6 +153,7 @@ impl Server {
         let (due, probe) = (Instant::ZERO, None);
         let (load, legs, kept, up, known, contrary, tries) = (0, 0, 0, true, false, 0, 0);
         let (state, removed) = (State::default(), false);
+        let (barred, born) = (false, 0);
         Self {
             address,
             weight,
@@ -155,6 +165,8 @@ impl Server {
             known,
             tries,
             removed,
+            barred,
+            born,
             contrary,
             due,
             probe,
@@ -174,7 +186,7 @@ impl Server {
 
     /// What is to be seen of it; nothing if it is not in the configuration and has no splice.
     pub(super) fn view(&self, port: u16) -> Option<View> {
-        let Self { address, state, load, legs, kept, up, known, removed, .. } = *self;
+        let Self { address, state, load, legs, kept, up, known, removed, barred, born, .. } = *self;
         let view = View {
             port,
             address,
@@ -186,6 +198,8 @@ impl Server {
             sessions: legs,
             lingering: kept - load,
             removed,
+            barred,
+            born,
         };
         (!removed || kept > 0).then_some(view)
     }
@@ -196,8 +210,16 @@ impl Server {
     }
 
     /// The owner says what it is.
-    pub(super) fn told(&mut self, up: bool) {
+    pub(super) fn told(&mut self, health: Health) {
+        let Health { up, barred, born } = health;
         (self.up, self.known, self.contrary) = (up, true, 0);
+        (self.barred, self.born) = (barred, born);
+    }
+
+    /// What an heir is to know.
+    pub(super) const fn health(&self) -> Health {
+        let Self { up, barred, born, .. } = *self;
+        Health { up, barred, born }
     }
 
     /// Nothing is known of it, and it has nothing.
@@ -262,7 +284,7 @@ impl Server {
 
     /// Whether it may get a new splice of a client of this family.
     pub(super) const fn is_open_to(&self, ipv6: bool) -> bool {
-        self.up && self.is_wanted() && self.address.is_ipv6() == ipv6
+        self.up && !self.barred && self.is_wanted() && self.address.is_ipv6() == ipv6
     }
 
     /// Whether it is to get clients, if it serves.

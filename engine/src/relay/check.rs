@@ -68,7 +68,16 @@ impl Relays {
     pub(super) fn tell(&mut self, port: u16, address: Endpoint, news: Option<News>) {
         let Some(news) = news else { return };
         let up = news != News::Down;
-        self.events.push_back(Event::Health { port, address, up });
+        let relay = self.relays.iter_mut().find(|relay| relay.settings.port == port);
+        let Some(Relay { servers, births, .. }) = relay else { return };
+        let server = servers.iter_mut().find(|server| server.address == address);
+        let Some(server) = server else { return };
+        if news == News::Up {
+            *births = births.saturating_add(1);
+            server.born = *births;
+        }
+        let health = server.health();
+        self.events.push_back(Event::Health { port, address, health });
         if news != News::Confirmed {
             self.events.push_back(Event::Backend { port, address, up });
         }

@@ -119,7 +119,7 @@ impl Relays {
         Ok(())
     }
 
-    fn keep_dialled(&mut self, leg: FourTuple, at: Option<(u16, u16)>) {
+    pub(super) fn keep_dialled(&mut self, leg: FourTuple, at: Option<(u16, u16)>) {
         self.dialled.insert(&self.limits.key, leg, at);
         if let Some(server) = self.server(at) {
             server.load += 1;

@@ -69,11 +69,19 @@ impl Relays {
     }
 
     /// What the peer knows of a backend. One that is not configured here is of no interest.
-    pub fn hold_health(&mut self, port: u16, address: Endpoint, up: bool) {
-        let relays = self.relays.iter_mut().filter(|relay| relay.settings.port == port);
-        let mut servers = relays.flat_map(|relay| &mut relay.servers);
-        if let Some(server) = servers.find(|server| server.address == address) {
-            server.told(up);
+    pub fn hold_health(&mut self, port: u16, address: Endpoint, health: Health) {
+        let relay = self.relays.iter_mut().find(|relay| relay.settings.port == port);
+        let Some(Relay { servers, births, .. }) = relay else { return };
+        *births = health.born.max(*births);
+        if let Some(server) = servers.iter_mut().find(|server| server.address == address) {
+            server.told(health);
+        }
+    }
+
+    /// A new owner tells whom it has barred, and who came up when: what the last one has told is void.
+    pub fn forget_twins(&mut self) {
+        for server in self.relays.iter_mut().flat_map(|relay| &mut relay.servers) {
+            (server.barred, server.born) = (false, 0);
         }
     }
 

@@ -45,6 +45,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod track;
+mod twins;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -69,6 +70,7 @@ pub use path::TooBig;
 pub use settings::{Backend, CLIENT_MAX, Check, IDLE, Mode, Settings};
 pub use splice::{Splice, Stage};
 pub use state::{Admin, Order, State, WEIGHT_MAX};
+pub use twins::Health;
 
 /// How long a splice is kept after its last packet when both ends have finished and know it of each
 /// other, or one has reset it: a lost last ACK is asked for again within that time. Its port and its place are given away
@@ -173,8 +175,8 @@ pub enum Event {
         port: u16,
         /// Which.
         address: Endpoint,
-        /// Whether it serves.
-        up: bool,
+        /// What it is.
+        health: Health,
     },
 }
 
@@ -190,6 +192,8 @@ struct Relay {
     ports: Ports,
     /// How often its clients' requests may be repeated once more.
     budget: Budget,
+    /// How many of its backends have come up.
+    births: u32,
 }
 
 /// All relays of an engine, and their splices.
@@ -257,6 +261,7 @@ impl Relays {
             turn: 0,
             ports,
             budget: Budget::FULL,
+            births: 0,
         };
         Self {
             relays: settings.iter().map(&mut relay).collect(),

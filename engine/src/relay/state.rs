@@ -9,6 +9,8 @@
 //!   … with cut                                               is ended, a share a turn
 //! ```
 //!
+//! That it is ready admits a server again that was barred for saying something else than its twin (`twins`).
+//!
 //! It outlives takeovers: an owner tells its standby ([`Relays::state_of`], [`Relays::hold_state`]), and an heir
 //! goes on with what was to be done.
 
@@ -107,6 +109,10 @@ impl Relays {
             let admin = admin.unwrap_or(before.admin);
             // An end that has begun goes on, unless it is to have clients again.
             let cut = (cut || before.cut) && admin != Admin::Ready;
+            if order.admin == Some(Admin::Ready) && core::mem::take(&mut server.barred) {
+                let health = server.health();
+                self.events.push_back(Event::Health { port, address, health });
+            }
             let state = State { admin, weight: weight.or(before.weight), cut };
             server.set_state(now, state);
             self.plan_errand(place);

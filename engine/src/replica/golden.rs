@@ -160,10 +160,13 @@ fn splice() {
     expect_record(Record::Tick { conn: ConnId(0x0102_0304_0506_0708) }, "0d 0807060504030201");
     let address = "10.77.0.21:80".parse().unwrap();
     expect_record(
-        Record::Backend { port: 8080, address, up: false },
-        "0c 901f 04 0a4d0015 5000 00",
+        Record::Backend { port: 8080, address, up: false, barred: true, born: 0x0102_0304 },
+        "0c 901f 04 0a4d0015 5000 02 04030201",
     );
-    expect_record(Record::Backend { port: 8080, address, up: true }, "0c 901f 04 0a4d0015 5000 01");
+    expect_record(
+        Record::Backend { port: 8080, address, up: true, barred: false, born: 0 },
+        "0c 901f 04 0a4d0015 5000 01 00000000",
+    );
     let state =
         |admin, weight, cut| Record::BackendState { port: 8080, address, admin, weight, cut };
     for (record, golden) in [

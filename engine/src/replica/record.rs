@@ -150,6 +150,10 @@ pub enum Record<'a> {
         address: Endpoint,
         /// Whether it serves.
         up: bool,
+        /// Whether it gets no new clients, having said something else than its twin.
+        barred: bool,
+        /// When it came up, in the order in which those of its relay did.
+        born: u32,
     },
     /// What an operator has said of a server behind a relay. From version 4 on. Once it is confirmed no takeover
     /// forgets it.
@@ -215,6 +219,7 @@ const FLAG_OVER: u8 = 1;
 const FLAG_UP: u8 = 1;
 const FLAG_CUT: u8 = 1;
 const FLAG_WEIGHT: u8 = 2;
+const FLAG_BARRED: u8 = 2;
 const FLAG_FIN_ACKED: u8 = 1;
 const FLAG_HANDSHAKE_DONE: u8 = 2;
 
@@ -241,7 +246,7 @@ impl<'a> Record<'a> {
             }
             Self::SpliceStage { .. } => 8 + 1,
             Self::Unspliced { .. } | Self::Tick { .. } | Self::Leave { .. } => 8,
-            Self::Backend { address, .. } => 2 + address_len(*address) + 1,
+            Self::Backend { address, .. } => 2 + address_len(*address) + 1 + 4,
             Self::BackendState { address, .. } => 2 + address_len(*address) + 1 + 1 + 2,
         }
     }
@@ -323,11 +328,13 @@ impl<'a> Record<'a> {
                 out.push(kind::UNSPLICED);
                 out.extend_from_slice(&splice.0.to_le_bytes());
             }
-            Self::Backend { port, address, up } => {
+            Self::Backend { port, address, up, barred, born } => {
                 out.push(kind::BACKEND);
                 out.extend_from_slice(&port.to_le_bytes());
                 put_address(out, address);
-                out.push(if up { FLAG_UP } else { 0 });
+                let barred = if barred { FLAG_BARRED } else { 0 };
+                out.push(if up { FLAG_UP } else { 0 } | barred);
+                out.extend_from_slice(&born.to_le_bytes());
             }
             Self::BackendState { port, address, admin, weight, cut } => {
                 out.push(kind::BACKEND_STATE);
@@ -377,11 +384,12 @@ impl<'a> Record<'a> {
             kind::TICK => Self::Tick { conn: ConnId(fields.u64()?) },
             kind::LEAVE => Self::Leave { conn: ConnId(fields.u64()?) },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
-            kind::BACKEND => Self::Backend {
-                port: fields.u16()?,
-                address: fields.address()?,
-                up: fields.flags("the flags of a backend", FLAG_UP)? != 0,
-            },
+            kind::BACKEND => {
+                let (port, address) = (fields.u16()?, fields.address()?);
+                let flags = fields.flags("the flags of a backend", FLAG_UP | FLAG_BARRED)?;
+                let (up, barred) = (flags & FLAG_UP != 0, flags & FLAG_BARRED != 0);
+                Self::Backend { port, address, up, barred, born: fields.u32()? }
+            }
             kind::BACKEND_STATE => Self::backend_state(&mut fields)?,
             value => {
                 let what = "the kind of a record";

@@ -74,6 +74,8 @@ pub(super) enum OwnedRecord {
         port: u16,
         address: Endpoint,
         up: bool,
+        barred: bool,
+        born: u32,
     },
     BackendState {
         port: u16,
@@ -121,7 +123,9 @@ impl OwnedRecord {
             Self::Tick { conn } => Record::Tick { conn: ConnId(conn) },
             Self::Stood { conn, ref hard } => Record::Stood { conn: ConnId(conn), hard },
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
-            Self::Backend { port, address, up } => Record::Backend { port, address, up },
+            Self::Backend { port, address, up, barred, born } => {
+                Record::Backend { port, address, up, barred, born }
+            }
             Self::BackendState { port, address, admin, weight, cut } => {
                 Record::BackendState { port, address, admin, weight, cut }
             }
@@ -200,11 +204,15 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
         backend_state(),
         (any::<u64>(), prop::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(conn, hard)| OwnedRecord::Stood { conn, hard }),
-        (address(), any::<(u16, bool)>()).prop_map(|(address, (port, up))| OwnedRecord::Backend {
-            port,
-            address,
-            up
-        }),
+        (address(), any::<(u16, bool, bool, u32)>()).prop_map(
+            |(address, (port, up, barred, born))| OwnedRecord::Backend {
+                port,
+                address,
+                up,
+                barred,
+                born
+            }
+        ),
     ]
 }
 

@@ -287,6 +287,9 @@ fn services(config: &Config) -> Vec<ServicePort> {
                 idle,
                 ..
             } => Kind::Exchange(rules, HttpPatience { connect, first_byte, idle }),
+            ServiceKind::Relay { mode: RelayMode::Mirror { rules, connect }, idle, .. } => {
+                Kind::Mirror(rules, JoinPatience { connect, idle })
+            }
             ServiceKind::Relay { mode: RelayMode::Splice, .. } => return None,
         };
         Some(ServicePort { name: service.id(), port: service.port, kind })
@@ -300,7 +303,9 @@ fn relays(config: &Config) -> Vec<relay::Settings> {
             port: service.port,
             mode: match mode {
                 RelayMode::Splice => relay::Mode::Splice,
-                RelayMode::Join { .. } | RelayMode::Masked { .. } => relay::Mode::Join,
+                RelayMode::Join { .. } | RelayMode::Masked { .. } | RelayMode::Mirror { .. } => {
+                    relay::Mode::Join
+                }
             },
             backends: backends.clone(),
             check: *check,

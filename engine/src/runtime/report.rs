@@ -36,6 +36,10 @@ pub struct Report {
     pub splices: usize,
     /// Splices that are over, and kept for what may still be said.
     pub splices_over: usize,
+    /// Sessions with two servers on the same input: the death of either would not show.
+    pub mirrored: usize,
+    /// Sessions that were to have two servers, and have one.
+    pub unmirrored: usize,
     /// The relays' backends, in the order of the configuration.
     pub backends: Vec<BackendReport>,
     /// How far a joining standby has been brought up to date.
@@ -81,6 +85,8 @@ pub struct BackendReport {
     pub cut: bool,
     /// Whether it is no longer in the configuration, and only keeps what it has.
     pub removed: bool,
+    /// Whether it gets no new clients, having said something else than its twin.
+    pub barred: bool,
 }
 
 /// SnapshotProgress of a snapshot, in connections and splices.
@@ -196,6 +202,8 @@ impl Report {
             half_open: status.half_open,
             splices: status.splices,
             splices_over: status.lingering,
+            mirrored: status.mirrored,
+            unmirrored: status.unmirrored,
             backends: status.backends.iter().map(backend).collect(),
             snapshot: status
                 .snapshot
@@ -240,6 +248,7 @@ fn backend(status: &BackendStatus) -> BackendReport {
         sessions,
         lingering,
         removed,
+        barred,
     } = *status;
     BackendReport {
         port,
@@ -253,6 +262,7 @@ fn backend(status: &BackendStatus) -> BackendReport {
         splices_over: lingering,
         cut,
         removed,
+        barred,
     }
 }
 
@@ -342,6 +352,8 @@ fn counters(stats: &Stats, relays: &Counts) -> Map<String, Value> {
         paths_narrowed,
         takeovers,
         carried,
+        twins_lost,
+        differences,
     );
     relay_counters(&mut map, relays);
     exchange_counters(&mut map, &stats.exchanges);

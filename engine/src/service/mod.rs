@@ -38,7 +38,9 @@ pub use files::{Awaited, Patience, is_hidden};
 use files::{Files, Pause};
 pub use output::{ENDLESS, Output};
 pub use pin::{Edition, PinBytes, PinError};
-pub use rules::{Again, HttpPatience, JoinPatience, Masking, Oversize, Rules};
+pub use rules::{
+    Again, HttpPatience, JoinPatience, Masking, MirrorRules, OnDifference, Oversize, Rules,
+};
 use std::collections::VecDeque;
 pub use store::{
     ContentId, Difference, Facts, Lookup, MemoryStore, Question, Read, Store, Verified,
@@ -65,6 +67,8 @@ pub enum Kind {
     /// Passes its client's requests to a server, and masks that server's death: see
     /// [`crate::session::Exchange`].
     Exchange(Rules, HttpPatience),
+    /// Joins its client and two servers on the same input: see [`crate::session::Mirror`].
+    Mirror(MirrorRules, JoinPatience),
 }
 
 impl Kind {
@@ -72,7 +76,7 @@ impl Kind {
     #[must_use]
     pub const fn has_sessions(self) -> bool {
         match self {
-            Self::Join(_) | Self::Exchange(..) => true,
+            Self::Join(_) | Self::Exchange(..) | Self::Mirror(..) => true,
             Self::Echo | Self::Discard | Self::Chargen | Self::Files { .. } => false,
         }
     }
@@ -208,7 +212,9 @@ impl App {
             Kind::Discard => (Service::Discard, Output::default()),
             Kind::Chargen => (Service::Chargen, Output::endless()),
             Kind::Files { root, .. } => (Service::Files(Files::new(root)), Output::default()),
-            Kind::Join(_) | Kind::Exchange(..) => (Service::Leg(None), Output::default()),
+            Kind::Join(_) | Kind::Exchange(..) | Kind::Mirror(..) => {
+                (Service::Leg(None), Output::default())
+            }
         };
         Self {
             service,
@@ -373,6 +379,33 @@ impl App {
         self.input.as_mut().map_or(&[], |input| input.make_contiguous())
     }
 
+    /// Of a session's leg: how many bytes that are.
+    #[must_use]
+    pub fn unread_len(&self) -> usize {
+        self.input.as_ref().map_or(0, |input| input.len())
+    }
+
+    /// Of a session's leg: appends the first `count` bytes of that, or as many as there are.
+    pub fn copy_unread(&self, count: usize, out: &mut Vec<u8>) {
+        let Some(input) = &self.input else { return };
+        let (front, back) = input.as_slices();
+        let of_front = count.min(front.len());
+        out.extend_from_slice(&front[..of_front]);
+        out.extend_from_slice(&back[..(count - of_front).min(back.len())]);
+    }
+
+    /// Of a session's leg: how many of the first bytes of that are those of `bytes`.
+    #[must_use]
+    pub fn unread_agrees(&self, bytes: &[u8]) -> usize {
+        let Some(input) = &self.input else { return 0 };
+        let (front, back) = input.as_slices();
+        let of_front = common(front, bytes);
+        if of_front < front.len() {
+            return of_front;
+        }
+        of_front + common(back, &bytes[of_front..])
+    }
+
     /// Of a session's leg: takes the first `count` bytes of that. They open the window when
     /// [`Self::credit`] says so.
     ///
@@ -392,6 +425,12 @@ impl App {
     /// Of a session's leg: `count` bytes that were taken do count as read.
     pub const fn credit(&mut self, count: u64) {
         self.consumed += count;
+    }
+
+    /// Of a session's leg: how much output is acknowledged, as far as this node knows.
+    #[must_use]
+    pub const fn acked(&self) -> u64 {
+        self.output.acked()
     }
 
     /// Of a session's leg: bytes of output that are not acknowledged, beyond `most`.
@@ -668,7 +707,12 @@ impl App {
         let mut reader = Reader::new(bytes);
         let root = match kind {
             Kind::Files { root, .. } => root,
-            Kind::Echo | Kind::Discard | Kind::Chargen | Kind::Join(_) | Kind::Exchange(..) => 0,
+            Kind::Echo
+            | Kind::Discard
+            | Kind::Chargen
+            | Kind::Join(_)
+            | Kind::Exchange(..)
+            | Kind::Mirror(..) => 0,
         };
         if reader.byte()? != SNAPSHOT_VERSION {
             return None;
@@ -685,11 +729,22 @@ impl App {
             (1, Kind::Discard) => Service::Discard,
             (2, Kind::Chargen) if self.output.end() == ENDLESS => Service::Chargen,
             (3, Kind::Files { root, .. }) => Service::Files(Files::restore(&mut reader, root)?),
-            (4, Kind::Join(_) | Kind::Exchange(..)) => Service::Leg(None),
+            (4, Kind::Join(_) | Kind::Exchange(..) | Kind::Mirror(..)) => Service::Leg(None),
             _ => return None,
         };
         reader.end()
     }
+}
+
+/// How many bytes two runs have in common at their beginning.
+pub(crate) fn common(one: &[u8], other: &[u8]) -> usize {
+    let length = one.len().min(other.len());
+    let (one, other) = (&one[..length], &other[..length]);
+    if one == other {
+        // Nearly always, and quicker than byte by byte.
+        return length;
+    }
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 /// The only layout there is so far. A number is never used for two layouts.

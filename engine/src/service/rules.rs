@@ -140,3 +140,56 @@ impl Rules {
         Some(Self { masking, request_max, reply_max, oversize, again, retries })
     }
 }
+
+/// What becomes of a session whose two servers say different things.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnDifference {
+    /// The elder goes on: the server that has been up for longer, of equals the first in the list.
+    Elder,
+    /// The client is reset.
+    Reset,
+}
+
+/// What decides about two servers on the same input. It goes with the session from node to node, as
+/// [`Rules`] do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MirrorRules {
+    /// How long a server may neither say nor acknowledge anything while the other one has said more.
+    pub lag_time: Duration,
+    /// How much less it may have said, where it has acknowledged its input, in bytes. 0: what its leg's
+    /// window holds, and then the other one waits.
+    pub lag_bytes: u32,
+    /// What becomes of a session whose servers differ.
+    pub on_difference: OnDifference,
+}
+
+impl Default for MirrorRules {
+    /// What holds where nothing is configured: a segment may be lost and lost again.
+    fn default() -> Self {
+        let lag_time = Duration::from_secs(3);
+        Self { lag_time, lag_bytes: 0, on_difference: OnDifference::Elder }
+    }
+}
+
+impl MirrorRules {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let Self { lag_time, lag_bytes, on_difference } = *self;
+        put_number(out, u64::try_from(lag_time.as_nanos()).unwrap_or(u64::MAX));
+        put_number(out, lag_bytes.into());
+        out.push(match on_difference {
+            OnDifference::Elder => 0,
+            OnDifference::Reset => 1,
+        });
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let lag_time = Duration::from_nanos(reader.number()?);
+        let lag_bytes = u32::try_from(reader.number()?).ok()?;
+        let on_difference = match reader.byte()? {
+            0 => OnDifference::Elder,
+            1 => OnDifference::Reset,
+            _ => return None,
+        };
+        Some(Self { lag_time, lag_bytes, on_difference })
+    }
+}

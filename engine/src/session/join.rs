@@ -60,10 +60,10 @@ impl Join {
 
     fn note(&mut self, event: Event, legs: &mut dyn Legs, call: &mut Call<'_>) {
         match event {
-            Event::Moved | Event::Leave => {}
+            Event::Moved | Event::Leave | Event::GivenUp { .. } => {}
             Event::Stands(CLIENT) => {
                 if !core::mem::replace(&mut self.wanted, true) {
-                    call.effects.push(Effect::Dial);
+                    call.effects.push(Effect::Dial(BACKEND));
                 }
             }
             Event::Stands(_) => self.stands = true,
@@ -80,7 +80,7 @@ impl Join {
             Event::Tick => self.broken = true,
             Event::Lead => {
                 if self.wanted && !self.stands && legs.leg(BACKEND).is_none() {
-                    call.effects.push(Effect::Dial);
+                    call.effects.push(Effect::Dial(BACKEND));
                 }
             }
         }
@@ -90,7 +90,7 @@ impl Join {
     fn refused(&mut self, call: &mut Call<'_>) {
         self.refusals += 1;
         if self.refusals < ATTEMPTS {
-            call.effects.push(Effect::Dial);
+            call.effects.push(Effect::Dial(BACKEND));
         } else {
             self.broken = true;
         }

@@ -14,13 +14,14 @@
 //! an effect comes back as an event: a heir that finds one without its event asks for it anew
 //! ([`Event::Lead`]). Time is an event, too, and never read.
 //!
-//! Two machines are sessions: a [`Join`], which passes bytes, and an [`Exchange`], which passes requests and
-//! replies, and knows where each ends.
+//! Three machines are sessions: a [`Join`], which passes bytes; an [`Exchange`], which passes requests and
+//! replies, and knows where each ends; and a [`Mirror`], which has two servers on the same input.
 //!
 //! A service with one leg needs none of this: it is its connection's [`App`].
 
 mod exchange;
 mod join;
+mod mirror;
 #[cfg(test)]
 mod tests;
 
@@ -31,17 +32,18 @@ use crate::time::Instant;
 
 pub use exchange::{Exchange, Outcome};
 pub use join::Join;
+pub use mirror::{Loss, Mirror, TWINS};
 
 /// A leg's number in its session.
 pub type Leg = u8;
 
 /// The leg that a session begins with.
 pub const CLIENT: Leg = 0;
-/// The leg that is dialled to a server.
+/// The leg that is dialled to a server; the first one, where there are two ([`TWINS`]).
 pub const BACKEND: Leg = 1;
 
 /// How many legs a session has at most.
-pub const LEGS: usize = 2;
+pub const LEGS: usize = 3;
 
 /// The legs of a session, as far as they are there.
 pub trait Legs {
@@ -67,6 +69,13 @@ pub enum Event {
     Tick,
     /// The server is to get no other request: one that has begun is finished.
     Leave,
+    /// The node that leads has found that the session is to go on without one of two servers.
+    GivenUp {
+        /// Whose leg it is, or would be.
+        leg: Leg,
+        /// What it has found.
+        why: Loss,
+    },
     /// This node leads from here on.
     Lead,
 }
@@ -74,14 +83,24 @@ pub enum Event {
 /// What the node that leads is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Open [`BACKEND`].
-    Dial,
-    /// The same, where several servers have failed already: if the relay's budget allows it.
+    /// Open a leg to a server.
+    Dial(Leg),
+    /// Open [`BACKEND`] where several servers have failed already: if the relay's budget allows it.
     DialOnceMore,
     /// End a leg at once.
     Reset(Leg),
     /// Count what has become of a request.
     Count(Outcome),
+    /// The session goes on without one of two servers.
+    Lost(Leg, Loss),
+    /// It is to be told to ([`Event::GivenUp`]).
+    Forsake(Leg, Loss),
+    /// Two servers have said different things from this byte on: unless both parts are over, one of them is
+    /// to be given up.
+    Differs {
+        /// How much they had in common.
+        offset: u64,
+    },
 }
 
 /// What a session may use while it is called.
@@ -121,6 +140,8 @@ pub enum Machine {
     Join(Join),
     /// Requests are answered, by whichever server lives.
     Exchange(Box<Exchange>),
+    /// Two servers say the same.
+    Mirror(Box<Mirror>),
 }
 
 impl Machine {
@@ -131,6 +152,7 @@ impl Machine {
         match kind {
             Kind::Join(_) => Some(Self::Join(Join::default())),
             Kind::Exchange(rules, _) => Some(Self::Exchange(Box::new(Exchange::new(rules, key)))),
+            Kind::Mirror(rules, _) => Some(Self::Mirror(Box::new(Mirror::new(rules)))),
             Kind::Echo | Kind::Discard | Kind::Chargen | Kind::Files { .. } => None,
         }
     }
@@ -140,6 +162,34 @@ impl Machine {
         match self {
             Self::Join(join) => join.on_event(event, legs, call),
             Self::Exchange(exchange) => exchange.on_event(event, legs, call),
+            Self::Mirror(mirror) => mirror.on_event(event, legs, call),
+        }
+    }
+
+    /// How many legs it can have.
+    #[must_use]
+    pub const fn legs(&self) -> usize {
+        match self {
+            Self::Join(_) | Self::Exchange(_) => 2,
+            Self::Mirror(_) => 3,
+        }
+    }
+
+    /// Whether two servers stand for its client now, and the death of either would not show; `None` where
+    /// there are to be no two, or not yet.
+    #[must_use]
+    pub fn is_mirrored(&self) -> Option<bool> {
+        match self {
+            Self::Join(_) | Self::Exchange(_) => None,
+            Self::Mirror(mirror) => mirror.is_masked(),
+        }
+    }
+
+    /// What each of two servers says where they differ.
+    pub fn excerpts(&self, legs: &mut dyn Legs) -> [Vec<u8>; 2] {
+        match self {
+            Self::Join(_) | Self::Exchange(_) => Default::default(),
+            Self::Mirror(mirror) => mirror.excerpts(legs),
         }
     }
 
@@ -147,7 +197,7 @@ impl Machine {
     /// refused.
     pub fn waits_for_server(&mut self, now: Instant) -> bool {
         match self {
-            Self::Join(_) => false,
+            Self::Join(_) | Self::Mirror(_) => false,
             Self::Exchange(exchange) => {
                 exchange.on_no_server(now);
                 true
@@ -160,6 +210,7 @@ impl Machine {
         match self {
             Self::Join(join) => join.is_idle(now, legs),
             Self::Exchange(exchange) => exchange.is_idle(now, legs),
+            Self::Mirror(mirror) => mirror.is_idle(now, legs),
         }
     }
 
@@ -169,24 +220,34 @@ impl Machine {
         match (self, kind) {
             (Self::Join(join), Kind::Join(patience)) => join.deadline(&patience),
             (Self::Exchange(exchange), Kind::Exchange(_, patience)) => exchange.deadline(&patience),
+            (Self::Mirror(mirror), Kind::Mirror(_, patience)) => mirror.deadline(&patience),
             _ => None,
         }
     }
 
-    /// Leading: by when it is to be looked whether a silent server's backend serves; if not, its leg is to
-    /// be reset. If so, [`Self::looked`].
+    /// Leading: by when it is to be looked whether a silent server's backend serves ([`Self::look`]).
     #[must_use]
-    pub fn look_at(&self) -> Option<Instant> {
-        match self {
-            Self::Join(_) => None,
-            Self::Exchange(exchange) => exchange.look_at(),
+    pub fn look_at(&self, kind: Kind) -> Option<Instant> {
+        match (self, kind) {
+            (Self::Exchange(exchange), _) => exchange.look_at(),
+            (Self::Mirror(mirror), Kind::Mirror(_, patience)) => mirror.judge_at(&patience),
+            _ => None,
         }
     }
 
-    /// Leading: it was looked.
-    pub fn looked(&mut self, now: Instant) {
-        if let Self::Exchange(exchange) = self {
-            exchange.looked(now);
+    /// Leading: it was looked, and the backends of its legs are `up`, or not. What is to be done.
+    pub fn look(&mut self, now: Instant, kind: Kind, up: [bool; LEGS]) -> Option<Effect> {
+        match (self, kind) {
+            (Self::Exchange(exchange), _) => {
+                exchange.looked(now);
+                (!up[usize::from(BACKEND)]).then_some(Effect::Reset(BACKEND))
+            }
+            (Self::Mirror(mirror), Kind::Mirror(_, patience)) => {
+                let (leg, why) =
+                    mirror.judge(now, &patience, TWINS.map(|leg| up[usize::from(leg)]))?;
+                Some(Effect::Forsake(leg, why))
+            }
+            _ => None,
         }
     }
 
@@ -196,6 +257,8 @@ impl Machine {
         match self {
             // It has one server for as long as it lives.
             Self::Join(_) => false,
+            // Each of its servers has a part in it from the first byte to the last.
+            Self::Mirror(_) => false,
             Self::Exchange(exchange) => exchange.can_leave(),
         }
     }
@@ -206,6 +269,7 @@ impl Machine {
         match self {
             Self::Join(_) => 0,
             Self::Exchange(exchange) => exchange.memory(),
+            Self::Mirror(mirror) => mirror.memory(),
         }
     }
 
@@ -214,6 +278,7 @@ impl Machine {
         match self {
             Self::Join(join) => join.encode(out),
             Self::Exchange(exchange) => exchange.encode(out),
+            Self::Mirror(mirror) => mirror.encode(out),
         }
     }
 
@@ -223,6 +288,7 @@ impl Machine {
         match kind {
             Kind::Join(_) => Some(Self::Join(Join::decode(bytes)?)),
             Kind::Exchange(..) => Some(Self::Exchange(Box::new(Exchange::decode(bytes)?))),
+            Kind::Mirror(..) => Some(Self::Mirror(Box::new(Mirror::decode(bytes)?))),
             Kind::Echo | Kind::Discard | Kind::Chargen | Kind::Files { .. } => None,
         }
     }

@@ -28,14 +28,14 @@ impl Node {
     /// A client whose handshake is done, and a server that has answered.
     fn standing(lead: bool) -> Self {
         let mut node = Self::new(lead);
-        assert_eq!(node.event(Event::Stands(CLIENT)), [Effect::Dial]);
+        assert_eq!(node.event(Event::Stands(CLIENT)), [Effect::Dial(BACKEND)]);
         node.legs[1] = Some(app());
         assert_eq!(node.event(Event::Stands(BACKEND)), []);
         node
     }
 
     fn new(lead: bool) -> Self {
-        Self { join: Join::default(), legs: [Some(app()), None], lead, now: Instant::ZERO }
+        Self { join: Join::default(), legs: [Some(app()), None, None], lead, now: Instant::ZERO }
     }
 
     fn event(&mut self, event: Event) -> Vec<Effect> {
@@ -128,10 +128,10 @@ fn a_slow_reader_slows_the_writer_and_a_follower_waits_for_nobody() {
 fn a_server_that_refuses_is_followed_by_another_and_in_the_end_by_a_reset() {
     for lead in [true, false] {
         let mut node = Node::new(lead);
-        assert_eq!(node.event(Event::Stands(CLIENT)), [Effect::Dial]);
+        assert_eq!(node.event(Event::Stands(CLIENT)), [Effect::Dial(BACKEND)]);
         let refusal = Event::Closed { leg: BACKEND, orderly: false };
         for _ in 0..3 {
-            assert_eq!(node.event(refusal), [Effect::Dial]);
+            assert_eq!(node.event(refusal), [Effect::Dial(BACKEND)]);
         }
         let reset = [Effect::Reset(CLIENT), Effect::Reset(BACKEND)];
         assert_eq!(node.event(refusal), reset);
@@ -157,7 +157,7 @@ fn an_heir_dials_what_was_wanted_and_is_not_there() {
     let mut node = Node::new(false);
     assert_eq!(node.event(Event::Lead), [], "the client does not stand");
     node.event(Event::Stands(CLIENT));
-    assert_eq!(node.event(Event::Lead), [Effect::Dial]);
+    assert_eq!(node.event(Event::Lead), [Effect::Dial(BACKEND)]);
     node.legs[1] = Some(app());
     assert_eq!(node.event(Event::Lead), [], "it is on its way");
     let mut node = Node::standing(false);
@@ -173,7 +173,7 @@ fn time_ends_a_server_that_does_not_answer_and_ends_that_say_nothing() {
     assert_eq!(node.join.deadline(&PATIENCE), Some(Instant::from_millis(4000)));
     node.legs[1] = Some(app());
     assert_eq!(node.event(Event::Tick), [Effect::Reset(BACKEND)]);
-    assert_eq!(node.event(Event::Closed { leg: BACKEND, orderly: false }), [Effect::Dial]);
+    assert_eq!(node.event(Event::Closed { leg: BACKEND, orderly: false }), [Effect::Dial(BACKEND)]);
     node.event(Event::Stands(BACKEND));
     node.now = Instant::from_millis(9000);
     node.say(CLIENT, b"still here");
@@ -202,14 +202,14 @@ fn a_join_is_what_its_snapshot_says() {
             assert_eq!(Membership::decode(&bytes[..length]), None);
         }
     }
-    assert_eq!(Membership::decode(&[0, 2, 0]), None, "a leg too many");
+    assert_eq!(Membership::decode(&[0, 3, 0]), None, "a leg too many");
 }
 
 #[test]
 fn a_server_for_whom_there_was_no_room_is_asked_for_again() {
     let mut node = Node::new(true);
-    assert_eq!(node.event(Event::Stands(CLIENT)), [Effect::Dial]);
-    assert_eq!(node.event(Event::Tick), [Effect::Dial]);
+    assert_eq!(node.event(Event::Stands(CLIENT)), [Effect::Dial(BACKEND)]);
+    assert_eq!(node.event(Event::Tick), [Effect::Dial(BACKEND)]);
     node.legs[1] = Some(app());
     assert_eq!(node.event(Event::Stands(BACKEND)), []);
 }

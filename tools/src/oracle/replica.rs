@@ -183,7 +183,7 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
         12 => {
             fields.take(2)?;
             fields.address()?;
-            fields.take(1)?;
+            fields.take(1 + 4)?;
             Record::Backend
         }
         13 => {

@@ -264,7 +264,7 @@ impl World {
                 Kind::Discard => Answers::Discard,
                 Kind::Chargen => Answers::Chargen,
                 Kind::Files { .. } => Answers::Files,
-                Kind::Join(_) | Kind::Exchange(..) => {
+                Kind::Join(_) | Kind::Exchange(..) | Kind::Mirror(..) => {
                     unreachable!("the pair's own services join nobody")
                 }
             };

@@ -11,6 +11,7 @@ mod greed;
 mod hosts;
 mod joins;
 mod memory;
+mod mirrors;
 mod observer;
 mod parking;
 mod patience;

@@ -54,7 +54,9 @@ impl Observer {
             complain("acknowledgment went back");
         }
         let edge = segment.ack.add(u32::from(segment.window) << seen.scale);
-        if seen.edge.is_some_and(|known| edge.before(known)) {
+        // By less than a unit of the field it may, RFC 7323 §2.4: see `tcp::receive`.
+        let unit = 1 << seen.scale;
+        if seen.edge.is_some_and(|known| !edge.add(unit).after(known)) {
             complain("window shrank");
         }
         if let (Some(timestamps), Some(last)) = (segment.options.timestamps, seen.timestamp)
@@ -63,7 +65,9 @@ impl Observer {
             complain("timestamp went back");
         }
         seen.ack = Some(segment.ack);
-        seen.edge = Some(edge);
+        if seen.edge.is_none_or(|known| edge.after(known)) {
+            seen.edge = Some(edge);
+        }
         seen.timestamp = segment.options.timestamps.map(|timestamps| timestamps.val);
     }
 

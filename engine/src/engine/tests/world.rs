@@ -810,7 +810,13 @@ impl World {
     }
 
     pub(super) fn start_backend(&mut self, index: usize) {
-        let mut engine = Engine::new(backend_setup(index as u8), Box::new(store(false)), self.now);
+        self.start_backend_with(index, false);
+    }
+
+    /// The same; if asked, the last byte of its file is another.
+    pub(super) fn start_backend_with(&mut self, index: usize, other_copy: bool) {
+        let store = Box::new(store(other_copy));
+        let mut engine = Engine::new(backend_setup(index as u8), store, self.now);
         engine.on_carrier(self.now, true);
         self.backends[index] = Some((engine, Turn::new()));
         self.turn_backend(index, None);

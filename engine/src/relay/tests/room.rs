@@ -151,6 +151,8 @@ fn choices(world: &mut World, count: u16) -> Vec<Endpoint> {
         .collect()
 }
 
+const UP: Health = Health { up: true, barred: false, born: 0 };
+
 #[test]
 fn an_heir_knows_which_backends_are_down_and_asks_none_of_them() {
     let mut world = World::new();
@@ -162,13 +164,13 @@ fn an_heir_knows_which_backends_are_down_and_asks_none_of_them() {
     let told: Vec<_> = core::iter::from_fn(|| world.relays.poll_event()).collect();
     let mut heir = World::with(&[settings()], Limits { opening_max: 100, ..limits() });
     for event in told {
-        if let Event::Health { port, address, up } = event {
-            heir.relays.hold_health(port, address, up);
+        if let Event::Health { port, address, health } = event {
+            heir.relays.hold_health(port, address, health);
         }
     }
     // Of one that is not configured here it is no use to know.
-    heir.relays.hold_health(PORT, "10.77.0.99:80".parse().unwrap(), true);
-    heir.relays.hold_health(1, sick, true);
+    heir.relays.hold_health(PORT, "10.77.0.99:80".parse().unwrap(), UP);
+    heir.relays.hold_health(1, sick, UP);
     heir.relays.arm(heir.now);
     assert_eq!(choices(&mut heir, 16), [well; 16]);
     let down: Vec<_> = heir.relays.backends().filter(|view| !view.up).collect();
@@ -190,7 +192,7 @@ fn a_backend_of_which_nothing_is_known_is_tried_with_few_until_it_has_served_one
     let mut world = World::with(&[settings()], limits);
     let [known, unknown]: [Endpoint; 2] =
         ["10.77.0.21:80", "10.77.0.22:80"].map(|text| text.parse().unwrap());
-    world.relays.hold_health(PORT, known, true);
+    world.relays.hold_health(PORT, known, UP);
     let to = choices(&mut world, 16);
     assert_eq!(to.iter().filter(|to| **to == unknown).count(), 2);
     // It has not answered; a second later it is tried again.
@@ -208,7 +210,7 @@ fn a_backend_of_which_nothing_is_known_is_tried_with_few_until_it_has_served_one
     world.relays.commit(world.now, held);
     world.answer(held, Flags::SYN | Flags::ACK);
     let served = core::iter::from_fn(|| world.relays.poll_event())
-        .filter(|event| *event == Event::Health { port: PORT, address: unknown, up: true });
+        .filter(|event| *event == Event::Health { port: PORT, address: unknown, health: UP });
     assert_eq!(served.count(), 1, "and the standby is told");
     for port in 4..=9 {
         let id = world.begin(port);

@@ -37,6 +37,8 @@ fn status(role: Role, epoch: u64) -> Status {
         why: Vec::new(),
         connections: 12,
         lingering: 0,
+        mirrored: 0,
+        unmirrored: 0,
         splices: 0,
         relays: Default::default(),
         backends: Vec::new(),

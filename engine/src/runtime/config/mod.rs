@@ -51,7 +51,7 @@ use serde::Deserialize;
 use crate::ids::Node;
 use crate::ids::ServiceName;
 use crate::relay::{Backend, Check};
-use crate::service::{Masking, Patience, Rules};
+use crate::service::{Masking, MirrorRules, Patience, Rules};
 
 pub use arbiter::{Arbiter, Identity, Login, LostArbiter};
 pub use problem::{ConfigError, Problem};
@@ -298,6 +298,13 @@ pub enum RelayMode {
         /// How long a server may take to begin a reply, 1 s to a day.
         first_byte: Duration,
     },
+    /// Two servers get the same input.
+    Mirror {
+        /// When one of them has failed, and what becomes of two that differ.
+        rules: MirrorRules,
+        /// How long a server may take to answer a SYN, 100 ms to 1 h.
+        connect: Duration,
+    },
 }
 
 impl ServiceKind {
@@ -321,6 +328,7 @@ impl ServiceKind {
                 Masking::Replay => "replay",
                 Masking::Journal => "journal",
             },
+            Self::Relay { mode: RelayMode::Mirror { .. }, .. } => "mirror",
             other => other.name(),
         }
     }

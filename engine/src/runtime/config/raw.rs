@@ -149,6 +149,9 @@ pub(super) struct Service {
     pub(super) oversize: Option<Spanned<Oversize>>,
     pub(super) execute_again: Option<Spanned<Again>>,
     pub(super) retries: Option<Spanned<u32>>,
+    pub(super) lag_time: Option<Spanned<Span>>,
+    pub(super) lag_bytes: Option<Spanned<Size>>,
+    pub(super) on_difference: Option<Spanned<OnDifference>>,
     pub(super) backends: Option<Spanned<Vec<Spanned<Backend>>>>,
     pub(super) check: Option<Spanned<HealthCheck>>,
     pub(super) idle_timeout: Option<Spanned<Span>>,
@@ -172,6 +175,7 @@ pub(super) enum Mode {
     Join,
     Replay,
     Journal,
+    Mirror,
 }
 
 impl Mode {
@@ -182,6 +186,7 @@ impl Mode {
             Self::Join => "join",
             Self::Replay => "replay",
             Self::Journal => "journal",
+            Self::Mirror => "mirror",
         }
     }
 }
@@ -201,6 +206,13 @@ pub(super) enum Again {
     Idempotent,
     Keyed,
     All,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnDifference {
+    Elder,
+    Reset,
 }
 
 impl Kind {

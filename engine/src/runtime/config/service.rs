@@ -10,7 +10,7 @@ use super::check::{self, show};
 use super::raw::{self, Kind, Mode};
 use super::{Config, RelayMode, Service, ServiceKind, id_of};
 use crate::relay::{Backend, CLIENT_MAX, Check, IDLE, WEIGHT_MAX};
-use crate::service::{Again, Masking, Oversize, Patience, Rules};
+use crate::service::{Again, Masking, MirrorRules, OnDifference, Oversize, Patience, Rules};
 
 /// How long a server may take to answer where nothing else is configured: a SYN that was lost is
 /// repeated after one second (RFC 6298 §2.1).
@@ -135,6 +135,9 @@ impl check::Check {
             oversize,
             execute_again,
             retries,
+            lag_time,
+            lag_bytes,
+            on_difference,
             backends,
             check,
             idle_timeout,
@@ -158,7 +161,7 @@ impl check::Check {
         // In a splice the client's own patience decides.
         let of_modes = [
             (
-                &[Mode::Join, Mode::Replay, Mode::Journal][..],
+                &[Mode::Join, Mode::Replay, Mode::Journal, Mode::Mirror][..],
                 "connect-timeout",
                 spans(connect_timeout),
             ),
@@ -168,6 +171,9 @@ impl check::Check {
             (masked, "oversize", spans(oversize)),
             (masked, "execute-again", spans(execute_again)),
             (masked, "retries", spans(retries)),
+            (&[Mode::Mirror], "lag-time", spans(lag_time)),
+            (&[Mode::Mirror], "lag-bytes", spans(lag_bytes)),
+            (&[Mode::Mirror], "on-difference", spans(on_difference)),
         ];
         for (owners, key, span) in of_modes {
             if let Some(span) = span
@@ -233,12 +239,17 @@ impl check::Check {
                 let s = Duration::from_secs;
                 let mode = self.relay_mode(service);
                 let idle = match mode {
-                    RelayMode::Splice | RelayMode::Join { .. } => IDLE,
+                    RelayMode::Splice | RelayMode::Join { .. } | RelayMode::Mirror { .. } => IDLE,
                     RelayMode::Masked { .. } => IDLE_REQUESTS,
                 };
+                let list = backends.span();
+                let backends = self.backends(backends, addresses);
+                if matches!(mode, RelayMode::Mirror { .. }) {
+                    self.twins(list, &backends);
+                }
                 Some(ServiceKind::Relay {
                     mode,
-                    backends: self.backends(backends, addresses),
+                    backends,
                     check: self.health_check(service.check.as_ref().map(Spanned::get_ref)),
                     idle: self.time(
                         "idle-timeout",
@@ -267,6 +278,9 @@ impl check::Check {
             Some(Mode::Join) => return RelayMode::Join { connect },
             Some(Mode::Replay) => Masking::Replay,
             Some(Mode::Journal) => Masking::Journal,
+            Some(Mode::Mirror) => {
+                return RelayMode::Mirror { rules: self.mirror_rules(service), connect };
+            }
         };
         let default = Rules::of(masking);
         let again = service.execute_again.as_ref().map(Spanned::get_ref);
@@ -298,6 +312,43 @@ impl check::Check {
                 FIRST_BYTE,
                 s(1)..=s(86_400),
             ),
+        }
+    }
+
+    /// When one of two servers has failed, and what becomes of two that differ.
+    fn mirror_rules(&mut self, service: &raw::Service) -> MirrorRules {
+        let MirrorRules { lag_time, lag_bytes, on_difference } = MirrorRules::default();
+        let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+        MirrorRules {
+            lag_time: self.time("lag-time", &service.lag_time, lag_time, range),
+            lag_bytes: match &service.lag_bytes {
+                // By time alone.
+                Some(size) if size.get_ref().0 == 0 => 0,
+                size => self.length("lag-bytes", size, lag_bytes),
+            },
+            on_difference: match service.on_difference.as_ref().map(Spanned::get_ref) {
+                None => on_difference,
+                Some(raw::OnDifference::Elder) => OnDifference::Elder,
+                Some(raw::OnDifference::Reset) => OnDifference::Reset,
+            },
+        }
+    }
+
+    /// Two of each family that there is one of, and both to be used.
+    fn twins(&mut self, list: Range<usize>, backends: &[Backend]) {
+        for (family, is_ipv6) in [("IPv4", false), ("IPv6", true)] {
+            let count = backends.iter().filter(|one| one.address.is_ipv6() == is_ipv6).count();
+            if count != 0 && count != 2 {
+                let what = format!(
+                    "a relay with mode \"mirror\" has two backends of a family, which get the same \
+                     input; of {family} it has {count}"
+                );
+                self.complain(list.clone(), what);
+            }
+        }
+        if backends.iter().any(|backend| backend.weight == 0) {
+            let what = "a relay with mode \"mirror\" needs both of its backends: none has weight 0";
+            self.complain(list, what);
         }
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::service::{Again, Oversize};
+use crate::service::{Again, OnDifference, Oversize};
 
 const RELAY: &str = r#"[pair]
 key-file = "pair.key"
@@ -220,7 +220,7 @@ fn a_relay_may_join_and_then_has_a_time_for_its_servers_to_answer() {
     assert_eq!(
         with("connect-timeout = \"9s\""),
         "pair.toml:19:19: connect-timeout belongs to a relay with mode \"join\" or \"replay\" or \
-         \"journal\""
+         \"journal\" or \"mirror\""
     );
     assert!(
         with("mode = \"both\"").contains("unknown variant `both`"),
@@ -278,6 +278,73 @@ fn a_relay_may_mask_the_death_of_its_servers_and_says_of_which_requests() {
     let [join, replay, journal] =
         ["join", "replay", "journal"].map(|mode| parts(&format!("mode = \"{mode}\"")));
     assert!(join != replay && replay != journal, "both nodes must agree");
+}
+
+/// Two backends of a family, and more of the relay.
+fn mirror(more: &str) -> Result<Config, ConfigError> {
+    let two = "backends = [\"10.77.0.21:80\", \"10.77.0.22:80\"]";
+    let list = RELAY.lines().find(|line| line.starts_with("backends")).unwrap();
+    parse(&format!("{}mode = \"mirror\"\n{more}\n", RELAY.replacen(list, two, 1)))
+}
+
+#[test]
+fn a_relay_may_mirror_two_backends_and_says_when_one_of_them_has_failed() {
+    let meant = |more: &str| match mirror(more).unwrap().services[0].kind.clone() {
+        ServiceKind::Relay { mode: RelayMode::Mirror { rules, connect }, idle, .. } => {
+            (rules, connect, idle)
+        }
+        other => panic!("{other:?}"),
+    };
+    let s = Duration::from_secs;
+    let rules = MirrorRules { lag_time: s(3), lag_bytes: 0, on_difference: OnDifference::Elder };
+    assert_eq!(meant(""), (rules, s(3), s(7440)));
+    assert_eq!(meant("lag-bytes = \"0B\"\non-difference = \"elder\"").0, rules);
+    let set = "lag-time = \"100ms\"\nlag-bytes = \"64KiB\"\non-difference = \"reset\"\n\
+               connect-timeout = \"1s\"\nidle-timeout = \"1h\"";
+    let rules = MirrorRules {
+        lag_time: Duration::from_millis(100),
+        lag_bytes: 64 << 10,
+        on_difference: OnDifference::Reset,
+    };
+    assert_eq!(meant(set), (rules, s(1), s(3600)));
+    let parts = |more: &str| mirror(more).unwrap().parts();
+    assert_eq!(parts(""), parts(set), "rules go with each session");
+    assert_ne!(parts(""), parse(RELAY).unwrap().parts(), "both nodes must agree");
+}
+
+#[test]
+fn a_mirror_that_makes_no_sense_is_refused() {
+    let says = |more: &str| mirror(more).unwrap_err().to_string();
+    for (more, complaint) in [
+        ("lag-time = \"1ms\"", "20:12: lag-time is 100ms to 1h, not 1ms"),
+        ("lag-bytes = \"1KiB\"", "20:13: lag-bytes is 4 KiB to 32 MiB, not 1.0 KiB"),
+        ("reply-max = \"1MiB\"", "20:13: reply-max belongs to a relay with mode \"journal\""),
+        (
+            "execute-again = \"all\"",
+            "20:17: execute-again belongs to a relay with mode \"replay\" or \"journal\"",
+        ),
+    ] {
+        assert_eq!(says(more), format!("pair.toml:{complaint}"));
+    }
+    for key in ["lag-time = \"3s\"", "lag-bytes = \"4KiB\"", "on-difference = \"reset\""] {
+        let complaint = with(&format!("mode = \"join\"\n{key}"));
+        assert!(complaint.ends_with("belongs to a relay with mode \"mirror\""), "{complaint}");
+    }
+    assert_eq!(
+        with("mode = \"mirror\""),
+        "pair.toml:18:12: a relay with mode \"mirror\" has two backends of a family, which get the \
+         same input; of IPv4 it has 1\npair.toml:18:12: a relay with mode \"mirror\" has two backends \
+         of a family, which get the same input; of IPv6 it has 1"
+    );
+    let text = RELAY.replacen(
+        "[\"10.77.0.21:80\", { address = \"[fd77::21]:80\", weight = 2 }]",
+        "[\"10.77.0.21:80\", { address = \"10.77.0.22:80\", weight = 0 }]",
+        1,
+    );
+    assert_eq!(
+        parse(&format!("{text}mode = \"mirror\"\n")).unwrap_err().to_string(),
+        "pair.toml:18:12: a relay with mode \"mirror\" needs both of its backends: none has weight 0"
+    );
 }
 
 #[test]

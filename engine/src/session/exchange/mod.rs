@@ -23,7 +23,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use super::{BACKEND, CLIENT, Call, Effect, Event, LEGS, Leg, Legs, other};
+use super::{BACKEND, CLIENT, Call, Effect, Event, Leg, Legs, other};
 use crate::codec::{Reader, put_number};
 #[cfg(feature = "defects")]
 use crate::defects::Defect;
@@ -101,7 +101,7 @@ pub struct Exchange {
     /// It cannot go on.
     broken: bool,
     /// What was taken from each leg without opening its window.
-    debts: [u64; LEGS],
+    debts: [u64; 2],
     /// Leading: since when nothing has happened.
     since: Option<Instant>,
     /// Leading: when a server is looked for again, there having been none.
@@ -127,7 +127,7 @@ impl Exchange {
             tunnel: false,
             over: false,
             broken: false,
-            debts: [0; LEGS],
+            debts: [0; 2],
             since: None,
             again_at: None,
             look_at: None,
@@ -167,7 +167,7 @@ impl Exchange {
 
     fn note(&mut self, event: Event, legs: &mut dyn Legs, call: &mut Call<'_>) {
         match event {
-            Event::Moved | Event::Stands(CLIENT) => {}
+            Event::Moved | Event::Stands(CLIENT) | Event::GivenUp { .. } => {}
             Event::Stands(_) => {
                 if self.server == Server::Wanted {
                     self.server = Server::Stands;

@@ -1,8 +1,8 @@
 //! A request as it is kept, so that it can be sent again: its head as servers get it, and its body as it
 //! came.
 
-use super::Effect;
 use super::reply::Rest;
+use super::{BACKEND, Effect};
 use crate::codec::{Reader, put_bytes};
 use crate::http::{
     Asked, Fields, Framing, Persist, RequestHead, Scan, is_hop_by_hop, rewrite, scan,
@@ -106,7 +106,7 @@ impl Request {
 
     /// How a server is asked for.
     pub(super) const fn dial(&self) -> Effect {
-        if self.fruitless > 1 { Effect::DialOnceMore } else { Effect::Dial }
+        if self.fruitless > 1 { Effect::DialOnceMore } else { Effect::Dial(BACKEND) }
     }
 
     /// Whether all of it came.

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::service::{Again, App, Edition, Env, Kind, Limits, MemoryStore};
+use crate::session::LEGS;
 
 const PATIENCE: HttpPatience = HttpPatience {
     connect: Duration::from_secs(3),
@@ -33,7 +34,7 @@ fn app() -> App {
 
 impl Node {
     fn new(rules: Rules, lead: bool) -> Self {
-        let legs = [Some(app()), None];
+        let legs = [Some(app()), None, None];
         let exchange = Exchange::new(rules, [7; 16]);
         let mut node = Self { exchange, legs, lead, outcomes: Vec::new(), told: Vec::new() };
         assert_eq!(node.event(Event::Stands(CLIENT)), []);
@@ -43,7 +44,7 @@ impl Node {
     /// A leader whose client has said `text`, and whose server stands.
     fn asked(rules: Rules, text: &str) -> Self {
         let mut node = Self::new(rules, true);
-        assert_eq!(node.say(CLIENT, text), [Effect::Dial]);
+        assert_eq!(node.say(CLIENT, text), [Effect::Dial(BACKEND)]);
         assert_eq!(node.answer_dial(), []);
         node
     }
@@ -66,7 +67,8 @@ impl Node {
                 self.outcomes.push(*outcome);
                 false
             }
-            Effect::Dial | Effect::DialOnceMore | Effect::Reset(_) => true,
+            Effect::Dial(_) | Effect::DialOnceMore | Effect::Reset(_) => true,
+            Effect::Lost(..) | Effect::Forsake(..) | Effect::Differs { .. } => true,
         });
         effects
     }
@@ -163,7 +165,7 @@ fn a_reply_goes_on_at_the_byte_wherever_its_server_dies() {
                 1 => assert_eq!(node.finish(BACKEND), [Effect::Reset(BACKEND)]),
                 _ => assert_eq!(node.event(Event::Moved), []),
             }
-            assert_eq!(node.close_server(how == 2), [Effect::Dial]);
+            assert_eq!(node.close_server(how == 2), [Effect::Dial(BACKEND)]);
             assert_eq!(node.answer_dial(), []);
             assert_eq!(node.said(BACKEND), GET, "asked again, once");
             let second = format!("Date: now\r\nServer: other\r\n{head}").replacen(head, "", 1);
@@ -277,7 +279,7 @@ fn of_a_long_reply_only_the_rest_is_read_again_and_a_stretch_before_it() {
     let begun = |masking, get: &str, head: &str| {
         let mut node = Node::asked(rules(masking), get);
         node.say(BACKEND, &format!("{head}{}", &body[..got]));
-        assert_eq!(node.close_server(false), [Effect::Dial]);
+        assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
         node.answer_dial();
         node
     };
@@ -393,11 +395,11 @@ fn a_request_that_a_server_may_have_seen_goes_to_another_only_if_it_may() {
             let mut node = Node::new(rules, true);
             node.say(CLIENT, text);
             node.legs[1] = Some(app());
-            assert_eq!(node.close_server(false), [Effect::Dial]);
+            assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
             node.answer_dial();
             let effects = node.close_server(false);
             if permitted >= place {
-                assert_eq!(effects, [Effect::Dial], "{again:?} {text}");
+                assert_eq!(effects, [Effect::Dial(BACKEND)], "{again:?} {text}");
                 assert_eq!(node.outcomes, [Outcome::Repeated]);
             } else {
                 assert_eq!(effects, [], "{again:?} {text}");
@@ -427,7 +429,7 @@ fn a_journal_gives_requests_a_key_that_stays_the_same() {
 fn attempts_are_bounded() {
     let mut node = Node::asked(rules(Masking::Replay), GET);
     // That of one server's death is for nobody to grudge, of those behind it for the budget.
-    for dial in [Effect::Dial, Effect::DialOnceMore, Effect::DialOnceMore] {
+    for dial in [Effect::Dial(BACKEND), Effect::DialOnceMore, Effect::DialOnceMore] {
         assert_eq!(node.close_server(false), [dial]);
         node.answer_dial();
     }
@@ -438,7 +440,7 @@ fn attempts_are_bounded() {
     let mut node = Node::asked(rules(Masking::Replay), GET);
     for turn in 1..=300 {
         node.say(BACKEND, &reply[..50 + turn]);
-        assert_eq!(node.close_server(false), [Effect::Dial]);
+        assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
         node.answer_dial();
     }
     node.say(BACKEND, &reply);
@@ -448,7 +450,7 @@ fn attempts_are_bounded() {
     node.say(CLIENT, GET);
     for _ in 1..REFUSALS {
         node.legs[1] = Some(app());
-        assert_eq!(node.close_server(false), [Effect::Dial]);
+        assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
     }
     node.legs[1] = Some(app());
     assert_eq!(node.close_server(false), []);
@@ -490,7 +492,7 @@ fn long_requests_pass_and_are_not_masked_or_are_refused() {
     for text in [&text, &chunked] {
         let pass = Rules { again: Again::All, ..rules(Masking::Replay) };
         let mut node = Node::new(pass, true);
-        assert_eq!(node.say(CLIENT, &text[..6000]), [Effect::Dial]);
+        assert_eq!(node.say(CLIENT, &text[..6000]), [Effect::Dial(BACKEND)]);
         node.answer_dial();
         node.say(CLIENT, &text[6000..]);
         assert_eq!(node.said(BACKEND), *text);
@@ -554,7 +556,7 @@ fn replies_without_a_measure_end_with_the_connection_and_not_with_a_reset() {
             assert_eq!(node.close_server(true), []);
             assert_eq!(node.outcomes, [Outcome::Answered]);
         } else {
-            assert_eq!(node.close_server(false), [Effect::Dial]);
+            assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
             node.answer_dial();
             node.say(BACKEND, &format!("{head}abcdef"));
             node.finish(BACKEND);
@@ -572,7 +574,7 @@ fn an_idle_server_that_leaves_is_replaced_with_the_next_request() {
     assert!(node.has_finished(BACKEND));
     // It comes before the old one is gone.
     assert_eq!(node.say(CLIENT, GET), [Effect::Reset(BACKEND)]);
-    assert_eq!(node.close_server(false), [Effect::Dial]);
+    assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
     node.answer_dial();
     node.say(BACKEND, reply);
     expect(&mut node, &reply.repeat(2));
@@ -605,7 +607,7 @@ fn whoever_keeps_the_pair_waiting_is_told_so() {
     let mut node = Node::asked(rules(Masking::Replay), GET);
     node.say(BACKEND, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
     assert_eq!(node.event(Event::Tick), [Effect::Reset(BACKEND)]);
-    assert_eq!(node.close_server(false), [Effect::Dial]);
+    assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
 }
 
 #[test]
@@ -704,7 +706,7 @@ fn take(node: &mut Node, step: &Step, size: usize) {
         Step::Tick => effects.extend(node.event(Event::Tick)),
     }
     // Of a leg that is there nobody dials another: the reset comes first.
-    let dials = effects.iter().any(|one| matches!(one, Effect::Dial | Effect::DialOnceMore));
+    let dials = effects.iter().any(|one| matches!(one, Effect::Dial(_) | Effect::DialOnceMore));
     if dials && node.legs[1].is_none() {
         node.legs[1] = Some(app());
     }
@@ -759,7 +761,7 @@ fn a_server_that_is_left_gets_no_other_request() {
     assert!(node.has_finished(BACKEND), "it has nothing to do");
     assert!(!node.exchange.can_leave());
     assert_eq!(node.close_server(true), []);
-    assert_eq!(node.say(CLIENT, GET), [Effect::Dial]);
+    assert_eq!(node.say(CLIENT, GET), [Effect::Dial(BACKEND)]);
     assert_eq!(node.answer_dial(), []);
     assert_eq!(node.said(BACKEND), GET);
     assert!(node.exchange.can_leave(), "the next one is another");
@@ -779,7 +781,7 @@ fn a_server_that_is_left_finishes_what_it_has_begun() {
     assert!(!node.exchange.can_leave(), "an heir knows that it is being left");
     assert_eq!(node.say(BACKEND, "i"), [Effect::Reset(BACKEND)], "the next request waits");
     assert_eq!(node.said(BACKEND), GET, "and goes to another");
-    assert_eq!(node.close_server(false), [Effect::Dial]);
+    assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
     assert_eq!(node.answer_dial(), []);
     assert_eq!(node.said(BACKEND), GET);
     assert_eq!(node.outcomes, [Outcome::Answered], "nothing was sent twice");
@@ -788,12 +790,12 @@ fn a_server_that_is_left_finishes_what_it_has_begun() {
 #[test]
 fn a_server_that_has_not_answered_yet_is_left_for_another() {
     let mut node = Node::new(rules(Masking::Replay), true);
-    assert_eq!(node.say(CLIENT, GET), [Effect::Dial]);
+    assert_eq!(node.say(CLIENT, GET), [Effect::Dial(BACKEND)]);
     node.legs[1] = Some(app());
     assert_eq!(node.event(Event::Leave), [Effect::Reset(BACKEND)]);
     assert_eq!(node.event(Event::Stands(BACKEND)), [], "it comes too late");
     assert_eq!(node.said(BACKEND), "");
-    assert_eq!(node.close_server(false), [Effect::Dial]);
+    assert_eq!(node.close_server(false), [Effect::Dial(BACKEND)]);
     assert_eq!(node.answer_dial(), []);
     assert_eq!(node.said(BACKEND), GET);
 }

@@ -229,12 +229,16 @@ impl Draft {
             (None, 7) => Kind::Echo,
             (None, 9) => Kind::Discard,
             (None, 19) => Kind::Chargen,
-            (Some(Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..)) | None, _)
-                if self.heard > said.saturating_mul(SOURCE) =>
-            {
-                Kind::Chargen
-            }
-            (Some(Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..)) | None, _) => Kind::Echo,
+            (
+                Some(Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) | Kind::Mirror(..))
+                | None,
+                _,
+            ) if self.heard > said.saturating_mul(SOURCE) => Kind::Chargen,
+            (
+                Some(Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) | Kind::Mirror(..))
+                | None,
+                _,
+            ) => Kind::Echo,
         };
         if self.cut {
             self.act.leaves = Leave::Reset;
@@ -242,7 +246,11 @@ impl Draft {
         self.act.wants = match self.act.kind {
             Kind::Chargen => self.heard.min(HEARD_MAX),
             Kind::Echo => said,
-            Kind::Discard | Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) => 0,
+            Kind::Discard
+            | Kind::Files { .. }
+            | Kind::Join(_)
+            | Kind::Exchange(..)
+            | Kind::Mirror(..) => 0,
         };
         self.act
     }

@@ -97,7 +97,8 @@ impl Living {
             | Kind::Discard
             | Kind::Files { .. }
             | Kind::Join(_)
-            | Kind::Exchange(..) => self.received,
+            | Kind::Exchange(..)
+            | Kind::Mirror(..) => self.received,
         }
     }
 
@@ -215,7 +216,11 @@ fn check(act: &Act, offset: u64, byte: u8) -> Result<(), String> {
     let expected = match act.kind {
         Kind::Echo => usize::try_from(offset).ok().and_then(|at| act.bytes.get(at).copied()),
         Kind::Chargen => Some(pattern(offset)),
-        Kind::Discard | Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) => None,
+        Kind::Discard
+        | Kind::Files { .. }
+        | Kind::Join(_)
+        | Kind::Exchange(..)
+        | Kind::Mirror(..) => None,
     };
     match expected {
         Some(expected) if expected == byte => Ok(()),

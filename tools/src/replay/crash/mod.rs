@@ -252,6 +252,7 @@ fn played(acts: &[Arc<Act>]) -> BTreeMap<&'static str, u64> {
             Kind::Files { .. } => "files",
             Kind::Join(_) => "join",
             Kind::Exchange(..) => "exchange",
+            Kind::Mirror(..) => "mirror",
         };
         *played.entry(name).or_default() += 1;
     }

@@ -106,7 +106,7 @@ fn ends(act: &Act, index: usize) -> (SocketAddr, SocketAddr) {
         Kind::Echo => 7,
         Kind::Discard => 9,
         Kind::Chargen => 19,
-        Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) => 80,
+        Kind::Files { .. } | Kind::Join(_) | Kind::Exchange(..) | Kind::Mirror(..) => 80,
     };
     let number = 10 + (index % MACHINES) as u8;
     let local: [IpAddr; 2] = if act.ends.client.is_ipv6() {
