@@ -29,9 +29,9 @@ write_config() {
         printf '\n[[service]]\nkind = "%s"\nport = %s\n' echo 7 discard 9 chargen 19 files 80
         printf 'root = "%s"\n' "$LAB_FILES"
         local mode
-        for mode in 8080:splice 8081:join 8082:replay 8083:journal; do
+        for mode in 8080:splice:80 8081:join:80 8082:replay:80 8083:journal:80 8084:mirror:8000; do
             printf '\n[[service]]\nkind = "relay"\nport = %s\nmode = "%s"\nbackends = [%s]\n' \
-                "${mode%:*}" "${mode#*:}" "$(backends 80)"
+                "${mode%%:*}" "$(cut -d: -f2 <<< "$mode")" "$(backends "${mode##*:}")"
             # Quick, for those who wait for a backend to come or go.
             printf 'check = { interval = "500ms", timeout = "300ms" }\n'
         done

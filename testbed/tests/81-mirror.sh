@@ -133,9 +133,18 @@ differing() {
     wait_until 10 "$after to be primary" is_primary "$after"
     check "mirror, they differ, primary killed: it stays barred" says 3 redis_through incr x
     check "mirror, they differ, primary killed: the other has heard nothing" says 3 redis_own be2 get x
-    # An engine that starts alone knows of nothing.
-    "$LAB" stop "$after"
+    pair_ready || return 1
+    check "mirror, they differ: a newcomer knows" shown_barred "$before"
+    # Its state is the other one's again.
+    redis_own be2 set x 3 > /dev/null
+    check "mirror, it is admitted again" "$LAB" exec "si-$after" "$STANDIN" backend ready \
+        10.77.0.22:8000 --config "$LAB_STATE/standin.toml" --node "$after"
+    check "mirror, admitted: a word through both" says 4 redis_through incr x
+    check "mirror, admitted: both hold it" says 4 redis_own be2 get x
+    check "mirror, admitted: nobody is barred" not_barred
 }
+
+not_barred() { ! shown_barred a && ! shown_barred b; }
 
 for fault in kill freeze poweroff switchover; do
     without_primary "$fault" || echo "not ok mirror, $fault: could not be tried"
