@@ -11,7 +11,7 @@
 //!
 //! That it is ready admits a server again that was barred for saying something else than its twin (`twins`).
 //!
-//! It outlives takeovers: an owner tells its standby ([`Relays::state_of`], [`Relays::hold_state`]), and an heir
+//! It outlives takeovers: an owner tells its standby ([`Relays::states`], [`Relays::hold_state`]), and an heir
 //! goes on with what was to be done.
 
 use core::fmt;
