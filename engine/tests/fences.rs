@@ -29,7 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("session", &["codec", "defects", "http", "ids", "service", "time"]),
     ("replica", &["ids", "slots", "time", "wire"]),
     ("role", &["ids", "time"]),
-    ("relay", &["ids", "slots", "sources", "time", "wire"]),
+    ("relay", &["http", "ids", "slots", "sources", "time", "wire"]),
     ("neighbour", &["time", "wire"]),
     // Behind the feature of the same name.
     ("defects", &[]),
@@ -117,6 +117,7 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
             "CLIENT_MAX",
             "Check",
             "Counts",
+            "HttpCheck",
             "IDLE",
             "Mode",
             "Order",

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # An unmodified web server in a namespace of the lab: serves $LAB_FILES, stores what is put below
-# /up/ there, and says at /who where it runs. Sourced after paths.sh, common.sh; the lab is up.
+# /up/ there, says at /who where it runs, and at /health that it is well, unless there is a file `sick` in
+# $NGINX/HOST. Sourced after paths.sh, common.sh; the lab is up.
 
 NGINX=$LAB_STATE/nginx
 
@@ -36,6 +37,11 @@ END
         listen [::]:80 backlog=4096;
         root $LAB_FILES;
         location = /who { return 200 "$host\n"; }
+        location = /health {
+            open_file_cache off;
+            if (-f $NGINX/$host/sick) { return 503; }
+            return 200 "well\n";
+        }
         location /up/ { dav_methods PUT; }
     }
 }

@@ -11,16 +11,26 @@ here=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 . "$here/lib/nginx.sh"
 . "$here/lib/masked.sh"
 
-SPLICE=8080 REPLAY=8082
+SPLICE=8080 REPLAY=8082 ASKED=8090
 declare -A ADDRESS=([be1]=10.77.0.21:80 [be2]=10.77.0.22:80)
 
 clean_up() {
     give_up
     nginx_end be1
     nginx_end be2
-    rm -rf "$LAB_FILES"/backends.{bin,txt} "$LAB_FILES/up"
+    rm -rf "$LAB_FILES"/backends.{bin,txt} "$LAB_FILES/up" "$NGINX"/be?/sick
 }
 trap clean_up EXIT
+
+# configure [FILE]: both engines run with FILE behind the lab's configuration.
+configure() {
+    local node
+    for node in a b; do
+        "$LAB" stop "$node"
+    done
+    LAB_EXTRA=${1:-$LAB_EXTRA} "$LAB" up
+    pair_ready
+}
 
 # backend ACTION HOST [OPTION…]: said to the primary, or to NODE.
 backend() {
@@ -189,17 +199,65 @@ cut_off() {
     backend ready "$host" > /dev/null
 }
 
+log_says() { grep -qF "$2" "$(log_file "$1")"; } # NODE WORDS
+
+# Whether a server is well, by its own word.
+health() {
+    local node why='answered 503, 200-399 is wanted' pid
+    node=$("$LAB" primary)
+    wait_until 10 "both to be up" servers_up_at "$ASKED" || return 1
+    touch "$NGINX/be1/sick"
+    check "HTTP check: a server that says 503 is down" wait_until 5 "be1 to be down" \
+        is_said "$node" "$ASKED" be1 "up false"
+    check "HTTP check: the status says why" is_said "$node" "$ASKED" be1 "last_failure $why"
+    check "HTTP check: so does the log" log_says "$node" "relay $ASKED: backend ${ADDRESS[be1]} is down: $why"
+    check "HTTP check: new clients go to the other server" all_answered "$ASKED" be2
+    check "HTTP check: who is not asked is up" is_said "$node" "$SPLICE" be1 "up true"
+    check "HTTP check: the standby knows why" is_said "$(other "$node")" "$ASKED" be1 "last_failure $why"
+    "$LAB" kill "$node"
+    wait_until 10 "a takeover" is_primary "$(other "$node")"
+    check "HTTP check, takeover: new clients stay away from it" all_answered "$ASKED" be2
+    pair_ready
+    node=$("$LAB" primary)
+    rm "$NGINX/be1/sick"
+    check "HTTP check: a server that is well again is up" wait_until 5 "be1 to be up" \
+        is_said "$node" "$ASKED" be1 "up true"
+    pid=$(< "$NGINX/be1/pid")
+    kill -STOP "$pid"
+    check "HTTP check: a server that hangs is down" wait_until 5 "be1 to be down" \
+        is_said "$node" "$ASKED" be1 "last_failure took the connection, and no reply in 300 ms"
+    check "TCP check: it does not see that" is_said "$node" "$SPLICE" be1 "up true"
+    kill -CONT "$pid"
+    check "HTTP check: a server that goes on is up" wait_until 5 "be1 to be up" \
+        is_said "$node" "$ASKED" be1 "up true"
+}
+
+# Both servers are up at a relay of one family.
+servers_up_at() {
+    local host
+    for host in be1 be2; do
+        is_said "$("$LAB" primary)" "$1" "$host" "up true, known true" || return 1
+    done
+}
+
+cat ${LAB_EXTRA:+"$LAB_EXTRA"} - > "$SCENE/extra.toml" << END
+[[service]]
+kind = "relay"
+port = $ASKED
+backends = ["${ADDRESS[be1]}", "${ADDRESS[be2]}"]
+check = { http = "/health", interval = "500ms", timeout = "300ms", rise = 1, fall = 2 }
+END
 "$DRILL" make-file "$LAB_FILES/backends.bin" --bytes 16MiB --seed 5
 "$DRILL" make-file "$LAB_FILES/backends.txt" --bytes 1KiB --seed 6
 nginx_begin be1
 nginx_begin be2
-pair_ready
+configure "$SCENE/extra.toml"
 wait_until 10 "both servers to be up" servers_up "$SPLICE" "$REPLAY"
 check "an unknown backend is refused" fails_with 1 "$STANDIN" backend drain 10.77.0.99:80 \
     --config "$(config_file)" --node "$("$LAB" primary)"
 check "a weight beyond the largest is refused" fails_with 2 backend weight be1 257
-for part in drains leaves maintenance weights remembered cut_off; do
+for part in drains leaves maintenance weights remembered cut_off health; do
     "$part" || echo "not ok $part: could not be tried"
     give_up
 done
-check "the pair recovers" pair_ready
+check "the pair recovers" configure

@@ -120,7 +120,7 @@ fn settings() -> Vec<Settings> {
             backend("10.77.0.22:80", 2),
             backend("[fd77::21]:80", 1),
         ],
-        check,
+        check: check.clone(),
         idle: IDLE,
         client_max: CLIENT_MAX,
         mode: Mode::Splice,

@@ -181,8 +181,14 @@ impl Engine {
                 self.relays.hold_stage(splice, stage)
             }
             Record::Unspliced { splice } => self.relays.release(splice),
-            Record::Backend { port, address, up, barred, born } => {
-                self.relays.hold_health(port, address, Health { up, barred, born });
+            Record::Backend { port, address, up, barred, born, failed } => {
+                self.hold_health(
+                    now,
+                    port,
+                    address,
+                    Health { up, barred, born, failed: None },
+                    failed,
+                );
                 Ok(())
             }
             Record::BackendState { port, address, admin, weight, cut } => {

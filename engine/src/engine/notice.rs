@@ -118,6 +118,8 @@ pub enum Notice {
         address: Endpoint,
         /// Whether it is up now.
         up: bool,
+        /// Why it is not, in words.
+        why: Option<String>,
     },
     /// Two servers on the same input have said different things.
     TwinsDiffer {
@@ -328,9 +330,10 @@ impl fmt::Display for Notice {
                 }
                 left_out.fmt(f)
             }
-            Self::Backend { port, address, up } => {
+            Self::Backend { port, address, up, why } => {
                 let state = if *up { "up" } else { "down" };
-                write!(f, "relay {port}: backend {address} is {state}")
+                write!(f, "relay {port}: backend {address} is {state}")?;
+                why.iter().try_for_each(|why| write!(f, ": {why}"))
             }
             Self::TooLarge { tuple, why } => write!(f, "{tuple:?} is not protected: {why}"),
             Self::Obstacle(obstacle) => {
@@ -405,7 +408,8 @@ mod tests {
         let reset = FileNotice { fate, why, left_out: 2, ..file.clone() };
         let sysctl = "net.ipv4.ip_forward".to_owned();
         let text = || "a".to_owned();
-        let backend = |up| Notice::Backend { port: 8080, address: Endpoint::new(address, 80), up };
+        let backend =
+            |up, why| Notice::Backend { port: 8080, address: Endpoint::new(address, 80), up, why };
         let [one, other] = [21, 22].map(|last| Endpoint::new([10, 77, 0, last].into(), 6379));
         let twins = |barred| Notice::TwinsDiffer {
             port: 8084,
@@ -439,8 +443,8 @@ mod tests {
             Notice::Greedy { address, greed: Greed::Connections(100), left_out },
             Notice::Greedy { address, greed: Greed::Rate(20), left_out: LeftOut(0) },
             Notice::MemoryShort { mib: 64, left_out: LeftOut(0) },
-            backend(false),
-            backend(true),
+            backend(false, Some("no answer in 1 s".to_owned())),
+            backend(true, None),
             twins(Some(other)),
             twins(None),
             Notice::Obstacle(Obstacle::ForwardingOff { sysctl }),
@@ -485,7 +489,7 @@ Warn no room for new connections: there are 9 (7 more like it since the last lin
 Warn 10.77.0.100 has 100 connections, and may have no more (limits, connections-per-source) (7 more like it since the last line)
 Warn 10.77.0.100 begins more than 20 connections a second (limits, rate-per-source)
 Warn memory is short: what clients have sent and not read is more than 64 MiB (limits, memory); those that hold most are reset
-Warn relay 8080: backend 10.77.0.100:80 is down
+Warn relay 8080: backend 10.77.0.100:80 is down: no answer in 1 s
 Info relay 8080: backend 10.77.0.100:80 is up
 Warn relay 8084: two servers differ at byte 77 of a session: 10.77.0.21:6379 says ":7\r\n", 10.77.0.22:6379 says "\"\x07", and 10.77.0.22:6379 is barred: it gets no new clients until it is ready (standin backend ready 10.77.0.22:6379)
 Warn relay 8084: two servers differ at byte 77 of a session: 10.77.0.21:6379 says ":7\r\n", 10.77.0.22:6379 says "\"\x07", and the client was reset

@@ -68,8 +68,11 @@ impl Engine {
                 Some(self.write_loose(&loose, buffer))
             }
             Sender::Relays => {
-                let header = self.relays.poll_header()?;
-                Some(self.write_header(header, buffer))
+                if let Some(header) = self.relays.poll_header() {
+                    return Some(self.write_header(header, &[], buffer));
+                }
+                let (header, text) = self.relays.poll_request()?;
+                Some(self.write_header(header, &text, buffer))
             }
             Sender::Ready => self.poll_ready(now, buffer),
             Sender::Quiet => self.poll_quiet(now, buffer),
@@ -173,16 +176,18 @@ impl Engine {
         }
     }
 
-    /// A segment that relays send themselves, without text.
-    fn write_header(&mut self, header: TcpHeader, buffer: &mut [u8]) -> Range<usize> {
+    /// A segment that relays send themselves.
+    fn write_header(&mut self, header: TcpHeader, text: &[u8], buffer: &mut [u8]) -> Range<usize> {
         self.ip_id = self.ip_id.wrapping_add(1);
         let header = TcpHeader { ip_id: self.ip_id, ..header };
         let start = HEADROOM - header.len();
+        let end = HEADROOM + text.len();
+        buffer[HEADROOM..end].copy_from_slice(text);
         let offload = if self.setup.offload { Offload::Partial { mss: 0 } } else { Offload::Full };
-        let vnet = header.write(&mut buffer[start..], 0, offload);
+        let vnet = header.write(&mut buffer[start..], text.len(), offload);
         let start = start - VnetHeader::LEN;
         write_vnet(vnet, &mut buffer[start..]);
-        start..HEADROOM
+        start..end
     }
 
     /// Puts the headers before a payload that lies at the headroom's end.

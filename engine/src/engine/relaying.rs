@@ -13,9 +13,10 @@ use super::replicate::SNAPSHOT_BUDGET;
 use super::setup::Setup;
 use crate::ids::{Lsn, SpliceId};
 use crate::relay::{
-    Event, Fate, Health, Limits, Numbers, OPENING_MOST, Relays, Splice, Stage, TooBig, View,
+    Event, Failure, Fate, Health, Limits, Numbers, OPENING_MOST, Relays, Splice, Stage, TooBig,
+    View,
 };
-use crate::replica::Record;
+use crate::replica::{BackendFailure, Record};
 use crate::tcp;
 use crate::time::Instant;
 use crate::wire::{
@@ -197,10 +198,11 @@ impl Engine {
                 Event::Stage(id, stage) => self.replicate_stage(id, stage),
                 Event::Unspliced(id) => self.replicate_unspliced(id),
                 Event::Health { port, address, health } => {
-                    self.replicate_health(port, address, health);
+                    self.replicate_health(now, port, address, health);
                 }
-                Event::Backend { port, address, up } => {
-                    self.report(Notice::Backend { port, address, up });
+                Event::Backend { port, address, up, why } => {
+                    let why = why.map(|why| self.relays.words(port, why));
+                    self.report(Notice::Backend { port, address, up, why });
                 }
                 Event::State { .. } | Event::Cut(_) | Event::Leave(_) | Event::Break(_) => {
                     self.follow_backend(now, &event);
@@ -254,21 +256,43 @@ impl Engine {
 
     /// Tells the standby what a backend is, if it knows the word: it need not find out after a takeover,
     /// at the expense of those who connect then.
-    fn replicate_health(&mut self, port: u16, address: Endpoint, health: Health) {
+    fn replicate_health(&mut self, now: Instant, port: u16, address: Endpoint, health: Health) {
         if self.is_attached() && self.link.speaks(VERSION_BACKENDS) {
-            let Health { up, barred, born } = health;
-            self.append(&Record::Backend { port, address, up, barred, born });
+            let Health { up, barred, born, failed } = health;
+            let failed = failed.map(|(failure, at)| {
+                let (what, detail) = failure.code();
+                let ago = u32::try_from(now.since(at).as_millis()).unwrap_or(u32::MAX);
+                BackendFailure { what, detail, ago }
+            });
+            self.append(&Record::Backend { port, address, up, barred, born, failed });
         }
     }
 
+    /// Follower: what the owner has found out.
+    pub(super) fn hold_health(
+        &mut self,
+        now: Instant,
+        port: u16,
+        address: Endpoint,
+        health: Health,
+        failed: Option<BackendFailure>,
+    ) {
+        let failed = failed.and_then(|BackendFailure { what, detail, ago }| {
+            let ago = u64::from(ago) * 1_000_000;
+            let at = Instant::from_nanos(now.as_nanos().saturating_sub(ago));
+            Some((Failure::of_code(what, detail)?, at))
+        });
+        self.relays.hold_health(port, address, Health { failed, ..health });
+    }
+
     /// Tells a new standby what is known of every backend.
-    pub(super) fn replicate_backends(&mut self) {
+    pub(super) fn replicate_backends(&mut self, now: Instant) {
         let told = |of: &View| !of.removed && (of.known || of.barred || of.born > 0);
-        let health = |of: View| Health { up: of.up, barred: of.barred, born: of.born };
+        let health = |View { up, barred, born, failed, .. }| Health { up, barred, born, failed };
         let known = self.relays.backends().filter(told);
         let known: Vec<_> = known.map(|of| (of.port, of.address, health(of))).collect();
         for (port, address, health) in known {
-            self.replicate_health(port, address, health);
+            self.replicate_health(now, port, address, health);
         }
     }
 

@@ -236,7 +236,7 @@ impl Engine {
         owner.standby = Some(Box::new(standby));
         self.append(&Record::SnapshotBegin { connections });
         self.replicate_states();
-        self.replicate_backends();
+        self.replicate_backends(now);
     }
 
     /// The standby is gone for good: horizons open (simplex).

@@ -40,7 +40,7 @@ pub struct PeerStatus {
 }
 
 /// What is known of one backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendStatus {
     /// The relay's port.
     pub port: u16,
@@ -60,6 +60,8 @@ pub struct BackendStatus {
     pub sessions: u32,
     /// How many more are over, and kept for what may still be said.
     pub lingering: u32,
+    /// Why a check has failed last, in words, and how long ago.
+    pub failed: Option<(String, Duration)>,
     /// Whether it is no longer in the configuration, and only keeps what it has.
     pub removed: bool,
     /// Whether it gets no new clients, having said something else than its twin.
@@ -133,7 +135,7 @@ impl Engine {
             mirrored,
             unmirrored,
             relays: self.relays.counts(),
-            backends: self.backends(),
+            backends: self.backends(now),
             snapshot: self.duty.standby().and_then(Standby::snapshot_progress),
             log: (appended.0, confirmed.0),
             backlog_bytes: self.backlog_bytes(),
@@ -145,10 +147,43 @@ impl Engine {
         }
     }
 
-    fn backends(&self) -> Vec<BackendStatus> {
+    fn backends(&self, now: Instant) -> Vec<BackendStatus> {
         let mut backends = Vec::with_capacity(self.relays.backends().count());
-        backends.extend(self.relays.backends().map(backend_status));
+        backends.extend(self.relays.backends().map(|view| self.backend_status(now, view)));
         backends
+    }
+
+    fn backend_status(&self, now: Instant, view: relay::View) -> BackendStatus {
+        let relay::View {
+            port,
+            address,
+            up,
+            known,
+            state,
+            weight,
+            splices,
+            sessions,
+            lingering,
+            failed,
+            removed,
+            barred,
+            born: _,
+        } = view;
+        let failed = failed.map(|(why, at)| (self.relays.words(port, why), now.since(at)));
+        BackendStatus {
+            port,
+            address,
+            up,
+            known,
+            state,
+            weight,
+            splices,
+            sessions,
+            lingering,
+            failed,
+            removed,
+            barred,
+        }
     }
 
     /// I7: nothing to say only when the death of the primary at this moment would lose nothing.
@@ -177,35 +212,5 @@ impl Engine {
             obstacles: host.map_or(String::new(), |host| host.obstacles.clone()),
             incompatible: self.incompatible.why.clone(),
         }
-    }
-}
-
-fn backend_status(view: relay::View) -> BackendStatus {
-    let relay::View {
-        port,
-        address,
-        up,
-        known,
-        state,
-        weight,
-        splices,
-        sessions,
-        lingering,
-        removed,
-        barred,
-        born: _,
-    } = view;
-    BackendStatus {
-        port,
-        address,
-        up,
-        known,
-        state,
-        weight,
-        splices,
-        sessions,
-        lingering,
-        removed,
-        barred,
     }
 }

@@ -1,13 +1,14 @@
 //! A backend: whether it is up, how many splices it has, which of our ports come next.
 //!
 //! ```text
-//!   due ──► SYN ──┬── SYN-ACK ──► reset it, good ─┐
-//!                 ├── RST ──────► bad             ├──► `rise` or `fall` in a row: up, or down
-//!                 └── nothing in `timeout`: bad ──┘
+//!   due ──► a check (`probe`) ──┬── good ─┐
+//!                               └── bad ──┴──► `rise` or `fall` in a row: up, or down
 //! ```
 
 use core::net::IpAddr;
 
+use super::failure::Failure;
+use super::probe::{Outcome, Probe, Said};
 use super::settings::{Backend, Check};
 use super::state::{Admin, State};
 use super::twins::Health;
@@ -29,14 +30,6 @@ const TRIES_MAX: u8 = 2;
 
 /// Hop limit of what relays send themselves: servers that serve neighbours alone demand it, RFC 5082.
 pub(super) const HOP_LIMIT: u8 = 255;
-
-/// A check under way.
-#[derive(Debug, Clone, Copy)]
-struct Probe {
-    leg: FourTuple,
-    iss: SeqNum,
-    until: Instant,
-}
 
 /// What a check has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +67,8 @@ pub(super) struct Server {
     pub(super) born: u32,
     /// Results in a row that contradict `up`.
     contrary: u8,
+    /// Why a check has failed last, and when.
+    failed: Option<(Failure, Instant)>,
     due: Instant,
     probe: Option<Probe>,
     ports: Ports,
@@ -100,6 +95,8 @@ pub struct View {
     pub sessions: u32,
     /// Those that are over, and kept for what may still be said.
     pub lingering: u32,
+    /// Why a check has failed last, and when.
+    pub failed: Option<(Failure, Instant)>,
     /// Whether it is no longer in the configuration: it gets no new ones.
     pub removed: bool,
     /// Whether it has said something else than its twin: it gets no new ones.
@@ -168,6 +165,7 @@ impl Server {
             barred,
             born,
             contrary,
+            failed: None,
             due,
             probe,
             ports,
@@ -186,7 +184,9 @@ impl Server {
 
     /// What is to be seen of it; nothing if it is not in the configuration and has no splice.
     pub(super) fn view(&self, port: u16) -> Option<View> {
-        let Self { address, state, load, legs, kept, up, known, removed, barred, born, .. } = *self;
+        let Self {
+            address, state, load, legs, kept, up, known, failed, removed, barred, born, ..
+        } = *self;
         let view = View {
             port,
             address,
@@ -197,6 +197,7 @@ impl Server {
             splices: load - legs,
             sessions: legs,
             lingering: kept - load,
+            failed,
             removed,
             barred,
             born,
@@ -211,15 +212,16 @@ impl Server {
 
     /// The owner says what it is.
     pub(super) fn told(&mut self, health: Health) {
-        let Health { up, barred, born } = health;
+        let Health { up, barred, born, failed } = health;
         (self.up, self.known, self.contrary) = (up, true, 0);
         (self.barred, self.born) = (barred, born);
+        self.failed = failed.or(self.failed);
     }
 
     /// What an heir is to know.
     pub(super) const fn health(&self) -> Health {
-        let Self { up, barred, born, .. } = *self;
-        Health { up, barred, born }
+        let Self { up, barred, born, failed, .. } = *self;
+        Health { up, barred, born, failed }
     }
 
     /// Nothing is known of it, and it has nothing.
@@ -302,8 +304,8 @@ impl Server {
 
     /// When a check begins or ends.
     pub(super) fn deadline(&self, check: &Check) -> Instant {
-        match self.probe {
-            Some(probe) => probe.until,
+        match &self.probe {
+            Some(probe) => probe.deadline(),
             None if check.interval.is_zero() || self.removed => Instant::NEVER,
             None if self.state.admin == Admin::Maint => Instant::NEVER,
             None => self.due,
@@ -329,19 +331,20 @@ impl Server {
         iss: SeqNum,
         mss: u16,
     ) -> TcpHeader {
-        self.probe = Some(Probe { leg, iss, until: now + check.timeout });
-        let options = TcpOptions { mss: Some(mss), ..TcpOptions::default() };
-        TcpHeader { window: u16::MAX, options, ..bare(leg, iss, Flags::SYN) }
+        let (probe, syn) = Probe::begin(now, check, leg, iss, mss);
+        self.probe = Some(probe);
+        syn
     }
 
-    /// Ends a check that nobody has answered.
-    pub(super) fn on_timer(&mut self, now: Instant, check: &Check) -> Option<News> {
-        let probe = self.probe?;
-        if now < probe.until {
-            return None;
+    /// Time has passed: a check may be over, or repeat what it has said.
+    pub(super) fn on_timer(&mut self, now: Instant, check: &Check) -> (Option<News>, Option<Said>) {
+        match self.probe.as_mut().filter(|probe| now >= probe.deadline()) {
+            Some(probe) => {
+                let outcome = probe.on_timer(now);
+                self.follow(now, check, outcome)
+            }
+            None => (None, None),
         }
-        self.probe = None;
-        self.judge(check, false)
     }
 
     /// Whether a check is under way.
@@ -351,31 +354,32 @@ impl Server {
 
     /// Whether a check goes on between these two ends.
     pub(super) fn probes(&self, leg: &FourTuple) -> bool {
-        self.probe.is_some_and(|probe| probe.leg == *leg)
+        self.probe.as_ref().is_some_and(|probe| probe.leg() == leg)
     }
 
     /// The answer to a check: what it shows, and what to say to it.
     pub(super) fn on_answer(
         &mut self,
+        now: Instant,
         check: &Check,
         segment: &Segment<'_>,
-    ) -> (Option<News>, Option<TcpHeader>) {
-        let Some(probe) = self.probe else { return (None, None) };
-        let flags = segment.flags;
-        if !flags.contains(Flags::ACK) || segment.ack != probe.iss.add(1) {
-            // Of a connection from before, RFC 9293 §3.10.7.3: it is reset, and the check goes on.
-            let stale = flags.contains(Flags::ACK) && !flags.contains(Flags::RST);
-            return (None, stale.then(|| bare(probe.leg, segment.ack, Flags::RST)));
-        }
-        if flags.contains(Flags::RST) {
+    ) -> (Option<News>, Option<Said>) {
+        let Some(probe) = &mut self.probe else { return (None, None) };
+        let outcome = probe.on_segment(now, segment);
+        self.follow(now, check, outcome)
+    }
+
+    fn follow(
+        &mut self,
+        now: Instant,
+        check: &Check,
+        outcome: Outcome,
+    ) -> (Option<News>, Option<Said>) {
+        let Outcome { verdict, said, over } = outcome;
+        if over {
             self.probe = None;
-            return (self.judge(check, false), None);
         }
-        if !flags.contains(Flags::SYN) {
-            return (None, None);
-        }
-        self.probe = None;
-        (self.judge(check, true), Some(bare(probe.leg, segment.ack, Flags::RST)))
+        (verdict.and_then(|verdict| self.judge(now, check, verdict)), said)
     }
 
     /// A client's SYN was refused.
@@ -384,10 +388,12 @@ impl Server {
             return None;
         }
         self.due = self.due.min(now);
-        self.judge(check, false)
+        self.judge(now, check, Err(Failure::Refused))
     }
 
-    fn judge(&mut self, check: &Check, good: bool) -> Option<News> {
+    fn judge(&mut self, now: Instant, check: &Check, verdict: Result<(), Failure>) -> Option<News> {
+        let good = verdict.is_ok();
+        self.failed = verdict.err().map(|failure| (failure, now)).or(self.failed);
         if good == self.up {
             self.contrary = 0;
             let confirmed = good && !core::mem::replace(&mut self.known, true);

@@ -21,14 +21,16 @@ impl Relays {
         numbers: &dyn Fn(&FourTuple) -> Numbers,
     ) {
         let Relay { settings, servers, .. } = &mut self.relays[relay];
-        let (check, port) = (settings.check, settings.port);
+        let (check, port) = (&settings.check, settings.port);
         let one = &mut servers[server];
-        let (address, news) = (one.address, one.on_timer(now, &check));
-        let wants = one.wants_check(now, &check);
+        let (news, said) = one.on_timer(now, check);
+        let address = one.address;
+        let wants = one.wants_check(now, check);
         if wants {
             // Also if it cannot be made.
-            one.put_off(now, &check);
+            one.put_off(now, check);
         }
+        self.say(said);
         self.tell(port, address, news);
         if !wants {
             return;
@@ -36,8 +38,9 @@ impl Relays {
         let Some(ours) = source_for(&self.limits.addresses, address) else { return };
         let Some(leg) = self.free_leg(now, relay, server, ours) else { return };
         let (iss, mss) = (numbers(&leg).iss, mss_for(self.limits.mtu, &address));
-        let one = &mut self.relays[relay].servers[server];
-        self.headers.push_back(one.check(now, &check, leg, iss, mss));
+        let Relay { settings, servers, .. } = &mut self.relays[relay];
+        let syn = servers[server].check(now, &settings.check, leg, iss, mss);
+        self.headers.push_back(syn);
         self.probing = true;
     }
 
@@ -48,7 +51,12 @@ impl Relays {
     }
 
     /// Whether `segment` answers a check.
-    pub(super) fn on_check_answer(&mut self, leg: &FourTuple, segment: &Segment<'_>) -> bool {
+    pub(super) fn on_check_answer(
+        &mut self,
+        now: Instant,
+        leg: &FourTuple,
+        segment: &Segment<'_>,
+    ) -> bool {
         if !self.probing {
             return false;
         }
@@ -56,13 +64,22 @@ impl Relays {
             let Some(server) = relay.servers.iter_mut().find(|server| server.probes(leg)) else {
                 continue;
             };
-            let (news, answer) = server.on_answer(&relay.settings.check, segment);
+            let (news, said) = server.on_answer(now, &relay.settings.check, segment);
             let (port, address) = (relay.settings.port, server.address);
-            self.headers.extend(answer);
+            self.say(said);
             self.tell(port, address, news);
             return true;
         }
         false
+    }
+
+    /// What a check says leaves with the next packets.
+    fn say(&mut self, said: Option<Said>) {
+        match said {
+            Some((header, Some(text))) => self.requests.push_back((header, text)),
+            Some((header, None)) => self.headers.push_back(header),
+            None => {}
+        }
     }
 
     pub(super) fn tell(&mut self, port: u16, address: Endpoint, news: Option<News>) {
@@ -79,7 +96,8 @@ impl Relays {
         let health = server.health();
         self.events.push_back(Event::Health { port, address, health });
         if news != News::Confirmed {
-            self.events.push_back(Event::Backend { port, address, up });
+            let why = health.failed.map(|(failure, _)| failure).filter(|_| !up);
+            self.events.push_back(Event::Backend { port, address, up, why });
         }
     }
 }

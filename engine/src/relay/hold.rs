@@ -92,6 +92,7 @@ impl Relays {
         self.table.begin_era(now);
         self.armed_at = now;
         self.headers.clear();
+        self.requests.clear();
         self.events.clear();
         for server in self.relays.iter_mut().flat_map(|relay| &mut relay.servers) {
             server.begin(now);
@@ -114,6 +115,7 @@ impl Relays {
             dialled: take(&mut self.dialled),
         };
         self.headers.clear();
+        self.requests.clear();
         self.events.clear();
         self.errands.clear();
         (self.half_open, self.lingering) = (0, 0);

@@ -34,9 +34,11 @@ mod counts;
 mod dialled;
 mod doubt;
 mod errand;
+mod failure;
 mod hold;
 mod open;
 mod path;
+mod probe;
 mod settings;
 mod splice;
 mod state;
@@ -49,6 +51,7 @@ mod twins;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::ids::SpliceId;
 use crate::slots::Roll;
@@ -61,13 +64,15 @@ use budget::Budget;
 use dialled::Dialled;
 use doubt::Doubts;
 use errand::Errand;
+use probe::Said;
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
 pub use backend::{OPENING_MOST, View};
+pub use failure::Failure;
 pub use hold::Remains;
 pub use path::TooBig;
-pub use settings::{Backend, CLIENT_MAX, Check, IDLE, Mode, Settings};
+pub use settings::{Backend, CLIENT_MAX, Check, HttpCheck, IDLE, Mode, Settings};
 pub use splice::{Splice, Stage};
 pub use state::{Admin, Order, State, WEIGHT_MAX};
 pub use twins::Health;
@@ -153,6 +158,8 @@ pub enum Event {
         address: Endpoint,
         /// What it is now.
         up: bool,
+        /// Why it is down.
+        why: Option<Failure>,
     },
     /// What has been said of a backend is another now: the standby has to know.
     State {
@@ -227,6 +234,8 @@ pub struct Relays {
     /// Whether more is due than was done.
     behind: bool,
     headers: VecDeque<TcpHeader>,
+    /// Segments of checks that have text.
+    requests: VecDeque<(TcpHeader, Arc<[u8]>)>,
     events: VecDeque<Event>,
     counts: Counts,
 }
@@ -282,6 +291,7 @@ impl Relays {
             sweep_left: 0,
             behind: false,
             headers: VecDeque::new(),
+            requests: VecDeque::new(),
             events: VecDeque::new(),
             counts: Counts::default(),
         }
@@ -356,14 +366,26 @@ impl Relays {
         self.events.pop_front()
     }
 
-    /// The next segment of our own: SYNs, and what checks need.
+    /// The next segment of our own without text: SYNs, and what checks need.
     pub fn poll_header(&mut self) -> Option<TcpHeader> {
         self.headers.pop_front()
     }
 
-    /// Whether [`Self::poll_header`] has something.
+    /// The next segment of our own with text: what checks ask.
+    pub fn poll_request(&mut self) -> Option<(TcpHeader, Arc<[u8]>)> {
+        self.requests.pop_front()
+    }
+
+    /// Whether [`Self::poll_header`] or [`Self::poll_request`] has something.
     pub fn has_headers(&self) -> bool {
-        !self.headers.is_empty()
+        !self.headers.is_empty() || !self.requests.is_empty()
+    }
+
+    /// In words, why a check of a backend of the relay on `port` has failed.
+    pub fn words(&self, port: u16, failure: Failure) -> String {
+        let relay = self.relays.iter().find(|relay| relay.settings.port == port);
+        let default = Check::default();
+        failure.words(relay.map_or(&default, |relay| &relay.settings.check))
     }
 
     /// A segment came in on `leg`. `numbers` says where a new leg's begin.
@@ -377,7 +399,7 @@ impl Relays {
         if let Some((id, side)) = self.table.find(&leg) {
             return self.on_splice(now, id, side, segment, numbers);
         }
-        if self.on_check_answer(&leg, segment) {
+        if self.on_check_answer(now, &leg, segment) {
             return Fate::Taken;
         }
         match self.relays.iter().position(|relay| relay.settings.port == leg.local.port()) {

@@ -1,5 +1,7 @@
 //! What a relay is configured to do.
 
+use std::sync::Arc;
+
 use crate::time::Duration;
 use crate::wire::Endpoint;
 
@@ -40,9 +42,9 @@ pub struct Backend {
     pub weight: u16,
 }
 
-/// Health checks: a SYN, whose SYN-ACK is answered with a reset. The server's application never
-/// hears of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Health checks: a SYN, whose SYN-ACK is answered with a reset, and the server's application never hears
+/// of it; or a request, and its reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// From one to the next; zero: there are none, and every backend counts as up.
     pub interval: Duration,
@@ -52,13 +54,60 @@ pub struct Check {
     pub rise: u8,
     /// Checks in a row that take it down. A client's SYN that is refused counts as one.
     pub fall: u8,
+    /// What is asked, and which answer is wanted; without it that a connection is taken is enough.
+    pub http: Option<Arc<HttpCheck>>,
+}
+
+/// A request by which a server shows that it serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// The target, from its slash on. With the host it fits into one segment of any path.
+    pub path: String,
+    /// The Host field; without it the backend's address.
+    pub host: Option<String>,
+    /// The status codes that are wanted: each from one to another.
+    pub wanted: Vec<(u16, u16)>,
+}
+
+impl HttpCheck {
+    /// The longest [`Self::path`], and the longest [`Self::host`], bytes.
+    pub const PATH_MAX: usize = 256;
+    /// See above.
+    pub const HOST_MAX: usize = 128;
+
+    /// Whether a reply with this status is a good one.
+    #[must_use]
+    pub fn wants(&self, status: u16) -> bool {
+        self.wanted.iter().any(|(from, to)| (*from..=*to).contains(&status))
+    }
+
+    /// What is wanted, for a person.
+    #[must_use]
+    pub fn wanted(&self) -> String {
+        let each = self.wanted.iter().map(|(from, to)| match from == to {
+            true => from.to_string(),
+            false => format!("{from}-{to}"),
+        });
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a backend is asked.
+    pub(super) fn request(&self, backend: &Endpoint) -> Arc<[u8]> {
+        let Self { path, host, wanted: _ } = self;
+        let host = host.clone().unwrap_or_else(|| backend.to_string());
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: standin\r\nAccept: */*\r\n\
+             Connection: close\r\n\r\n"
+        );
+        request.into_bytes().into()
+    }
 }
 
 impl Default for Check {
     /// Every 2 s, with an answer within 1 s; 2 up, 3 down.
     fn default() -> Self {
         let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-        Self { interval, timeout, rise: 2, fall: 3 }
+        Self { interval, timeout, rise: 2, fall: 3, http: None }
     }
 }
 

@@ -8,6 +8,7 @@ mod ends;
 mod hostile;
 mod kernels;
 mod paths;
+mod probes;
 mod room;
 mod states;
 
@@ -464,7 +465,9 @@ fn checks_take_a_backend_down_and_up_again() {
             world.wait(1);
             answer_checks(&mut world, |address| if *address == sick { answer } else { Some(true) });
         }
-        let down = Event::Backend { port: PORT, address: sick, up: false };
+        let why = answer.map_or(Failure::Silent, |_| Failure::Refused);
+        let why = Some(why);
+        let down = Event::Backend { port: PORT, address: sick, up: false, why };
         assert_eq!(world.events(), [down], "told once, for {answer:?}");
         let id = world.begin(1);
         assert_ne!(world.backend(id).remote, sick);
@@ -475,7 +478,7 @@ fn checks_take_a_backend_down_and_up_again() {
             world.wait(1);
             resets += answer_checks(&mut world, |_| Some(true));
         }
-        let up = Event::Backend { port: PORT, address: sick, up: true };
+        let up = Event::Backend { port: PORT, address: sick, up: true, why: None };
         assert!(world.events().contains(&up));
         assert!(resets > 0, "a check leaves nothing open");
     }

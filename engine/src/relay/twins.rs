@@ -16,6 +16,8 @@ pub struct Health {
     /// When it came up, in the order in which those of its relay did: 0 for those that were up when the
     /// first owner began.
     pub born: u32,
+    /// Why a check has failed last, and when.
+    pub failed: Option<(Failure, Instant)>,
 }
 
 impl Relays {
@@ -164,10 +166,10 @@ mod tests {
         assert_eq!((relays.younger_twin(PORT, false), relays.younger_twin(PORT, true)), (0, 1));
         // Thousands of sessions may lose it at once: it is told once.
         relays.on_twin_lost(PORT, false, 0);
-        assert_eq!(told(&mut relays), [Health { up: true, barred: false, born: 1 }]);
+        assert_eq!(told(&mut relays), [Health { up: true, born: 1, ..Health::default() }]);
         relays.on_twin_lost(PORT, false, 1);
         assert_eq!(relays.younger_twin(PORT, false), 1);
-        assert_eq!(told(&mut relays), [Health { up: true, barred: false, born: 2 }]);
+        assert_eq!(told(&mut relays), [Health { up: true, born: 2, ..Health::default() }]);
     }
 
     #[test]
@@ -198,11 +200,11 @@ mod tests {
         heir.obey(Instant::ZERO, &order(Admin::Drain)).unwrap();
         assert_eq!(told(&mut heir), []);
         heir.obey(Instant::ZERO, &order(Admin::Ready)).unwrap();
-        assert_eq!(told(&mut heir), [Health { up: true, barred: false, born: 1 }]);
+        assert_eq!(told(&mut heir), [Health { up: true, born: 1, ..Health::default() }]);
         assert_eq!(dial(&mut heir, 1).as_deref(), Some("10.0.0.2:7"));
         assert_eq!(heir.younger_twin(PORT, false), 1);
         // And whoever comes up later is the younger there, too.
         heir.on_twin_lost(PORT, false, 0);
-        assert_eq!(told(&mut heir), [Health { up: true, barred: false, born: 2 }]);
+        assert_eq!(told(&mut heir), [Health { up: true, born: 2, ..Health::default() }]);
     }
 }

@@ -6,8 +6,8 @@
 use core::net::SocketAddr;
 
 use super::{
-    BackendAdmin, Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record, Refusal, ServiceRef,
-    Versions, Violation,
+    BackendAdmin, BackendFailure, Frame, Heartbeat, Hello, HostFacts, HostWord, Part, Record,
+    Refusal, ServiceRef, Versions, Violation,
 };
 use crate::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use crate::wire::FourTuple;
@@ -160,12 +160,24 @@ fn splice() {
     expect_record(Record::Tick { conn: ConnId(0x0102_0304_0506_0708) }, "0d 0807060504030201");
     let address = "10.77.0.21:80".parse().unwrap();
     expect_record(
-        Record::Backend { port: 8080, address, up: false, barred: true, born: 0x0102_0304 },
+        Record::Backend {
+            port: 8080,
+            address,
+            up: false,
+            barred: true,
+            born: 0x0102_0304,
+            failed: None,
+        },
         "0c 901f 04 0a4d0015 5000 02 04030201",
     );
     expect_record(
-        Record::Backend { port: 8080, address, up: true, barred: false, born: 0 },
+        Record::Backend { port: 8080, address, up: true, barred: false, born: 0, failed: None },
         "0c 901f 04 0a4d0015 5000 01 00000000",
+    );
+    let failed = Some(BackendFailure { what: 7, detail: 503, ago: 0x1122 });
+    expect_record(
+        Record::Backend { port: 8080, address, up: false, barred: false, born: 1, failed },
+        "0c 901f 04 0a4d0015 5000 04 01000000 07 f701 22110000",
     );
     let state =
         |admin, weight, cut| Record::BackendState { port: 8080, address, admin, weight, cut };

@@ -47,7 +47,7 @@ pub use hello::{Difference, Hello, Mismatch, Part, Side, Versions};
 pub use host::{HostFacts, HostWord};
 pub use log::{Log, TooLarge};
 pub use reader::FrameReader;
-pub use record::{BackendAdmin, Record, ServiceRef};
+pub use record::{BackendAdmin, BackendFailure, Record, ServiceRef};
 pub use snapshot::{Snapshot, SnapshotProgress};
 pub use violation::Violation;
 

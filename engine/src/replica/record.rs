@@ -154,6 +154,8 @@ pub enum Record<'a> {
         barred: bool,
         /// When it came up, in the order in which those of its relay did.
         born: u32,
+        /// Why a check has failed last.
+        failed: Option<BackendFailure>,
     },
     /// What an operator has said of a server behind a relay. From version 4 on. Once it is confirmed no takeover
     /// forgets it.
@@ -174,6 +176,17 @@ pub enum Record<'a> {
         /// The leg to the server.
         conn: ConnId,
     },
+}
+
+/// Why a check of a server behind a relay has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackendFailure {
+    /// What, as relays number it.
+    pub what: u8,
+    /// What of it.
+    pub detail: u16,
+    /// How long ago, milliseconds.
+    pub ago: u32,
 }
 
 /// What a server behind a relay is there for.
@@ -220,6 +233,7 @@ const FLAG_UP: u8 = 1;
 const FLAG_CUT: u8 = 1;
 const FLAG_WEIGHT: u8 = 2;
 const FLAG_BARRED: u8 = 2;
+const FLAG_FAILED: u8 = 4;
 const FLAG_FIN_ACKED: u8 = 1;
 const FLAG_HANDSHAKE_DONE: u8 = 2;
 
@@ -246,7 +260,10 @@ impl<'a> Record<'a> {
             }
             Self::SpliceStage { .. } => 8 + 1,
             Self::Unspliced { .. } | Self::Tick { .. } | Self::Leave { .. } => 8,
-            Self::Backend { address, .. } => 2 + address_len(*address) + 1 + 4,
+            Self::Backend { address, failed, .. } => {
+                let failed = if failed.is_some() { 1 + 2 + 4 } else { 0 };
+                2 + address_len(*address) + 1 + 4 + failed
+            }
             Self::BackendState { address, .. } => 2 + address_len(*address) + 1 + 1 + 2,
         }
     }
@@ -328,13 +345,19 @@ impl<'a> Record<'a> {
                 out.push(kind::UNSPLICED);
                 out.extend_from_slice(&splice.0.to_le_bytes());
             }
-            Self::Backend { port, address, up, barred, born } => {
+            Self::Backend { port, address, up, barred, born, failed } => {
                 out.push(kind::BACKEND);
                 out.extend_from_slice(&port.to_le_bytes());
                 put_address(out, address);
                 let barred = if barred { FLAG_BARRED } else { 0 };
-                out.push(if up { FLAG_UP } else { 0 } | barred);
+                let told = if failed.is_some() { FLAG_FAILED } else { 0 };
+                out.push(if up { FLAG_UP } else { 0 } | barred | told);
                 out.extend_from_slice(&born.to_le_bytes());
+                if let Some(BackendFailure { what, detail, ago }) = failed {
+                    out.push(what);
+                    out.extend_from_slice(&detail.to_le_bytes());
+                    out.extend_from_slice(&ago.to_le_bytes());
+                }
             }
             Self::BackendState { port, address, admin, weight, cut } => {
                 out.push(kind::BACKEND_STATE);
@@ -384,12 +407,7 @@ impl<'a> Record<'a> {
             kind::TICK => Self::Tick { conn: ConnId(fields.u64()?) },
             kind::LEAVE => Self::Leave { conn: ConnId(fields.u64()?) },
             kind::UNSPLICED => Self::Unspliced { splice: SpliceId(fields.u64()?) },
-            kind::BACKEND => {
-                let (port, address) = (fields.u16()?, fields.address()?);
-                let flags = fields.flags("the flags of a backend", FLAG_UP | FLAG_BARRED)?;
-                let (up, barred) = (flags & FLAG_UP != 0, flags & FLAG_BARRED != 0);
-                Self::Backend { port, address, up, barred, born: fields.u32()? }
-            }
+            kind::BACKEND => Self::backend(&mut fields)?,
             kind::BACKEND_STATE => Self::backend_state(&mut fields)?,
             value => {
                 let what = "the kind of a record";
@@ -412,6 +430,20 @@ impl<'a> Record<'a> {
             hard: fields.run()?,
             app: fields.run()?,
         })
+    }
+
+    fn backend(fields: &mut Fields<'a>) -> Result<Self, Violation> {
+        let (port, address) = (fields.u16()?, fields.address()?);
+        let known = FLAG_UP | FLAG_BARRED | FLAG_FAILED;
+        let flags = fields.flags("the flags of a backend", known)?;
+        let (up, barred, born) = (flags & FLAG_UP != 0, flags & FLAG_BARRED != 0, fields.u32()?);
+        let failed = if flags & FLAG_FAILED != 0 {
+            let (what, detail, ago) = (fields.u8()?, fields.u16()?, fields.u32()?);
+            Some(BackendFailure { what, detail, ago })
+        } else {
+            None
+        };
+        Ok(Self::Backend { port, address, up, barred, born, failed })
     }
 
     fn backend_state(fields: &mut Fields<'a>) -> Result<Self, Violation> {

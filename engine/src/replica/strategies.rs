@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::{
-    BackendAdmin, Frame, Heartbeat, Hello, HostFacts, HostWord, MAX_LSN, MAX_OFFSET, Part, Record,
-    Refusal, ServiceRef, Versions,
+    BackendAdmin, BackendFailure, Frame, Heartbeat, Hello, HostFacts, HostWord, MAX_LSN,
+    MAX_OFFSET, Part, Record, Refusal, ServiceRef, Versions,
 };
 use crate::ids::{ConnId, Epoch, Lsn, Node, ServiceName, SpliceId};
 use crate::wire::{Endpoint, FourTuple};
@@ -76,6 +76,7 @@ pub(super) enum OwnedRecord {
         up: bool,
         barred: bool,
         born: u32,
+        failed: Option<BackendFailure>,
     },
     BackendState {
         port: u16,
@@ -123,8 +124,8 @@ impl OwnedRecord {
             Self::Tick { conn } => Record::Tick { conn: ConnId(conn) },
             Self::Stood { conn, ref hard } => Record::Stood { conn: ConnId(conn), hard },
             Self::Unspliced { splice } => Record::Unspliced { splice: SpliceId(splice) },
-            Self::Backend { port, address, up, barred, born } => {
-                Record::Backend { port, address, up, barred, born }
+            Self::Backend { port, address, up, barred, born, failed } => {
+                Record::Backend { port, address, up, barred, born, failed }
             }
             Self::BackendState { port, address, admin, weight, cut } => {
                 Record::BackendState { port, address, admin, weight, cut }
@@ -204,13 +205,10 @@ pub(super) fn record() -> impl Strategy<Value = OwnedRecord> {
         backend_state(),
         (any::<u64>(), prop::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(conn, hard)| OwnedRecord::Stood { conn, hard }),
-        (address(), any::<(u16, bool, bool, u32)>()).prop_map(
-            |(address, (port, up, barred, born))| OwnedRecord::Backend {
-                port,
-                address,
-                up,
-                barred,
-                born
+        (address(), any::<(u16, bool, bool, u32, Option<(u8, u16, u32)>)>()).prop_map(
+            |(address, (port, up, barred, born, failed))| {
+                let failed = failed.map(|(what, detail, ago)| BackendFailure { what, detail, ago });
+                OwnedRecord::Backend { port, address, up, barred, born, failed }
             }
         ),
     ]

@@ -308,7 +308,7 @@ fn relays(config: &Config) -> Vec<relay::Settings> {
                 }
             },
             backends: backends.clone(),
-            check: *check,
+            check: check.clone(),
             idle: *idle,
             client_max: *client_max,
         }),

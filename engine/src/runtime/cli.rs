@@ -393,6 +393,7 @@ fn describe(status: &Value) -> String {
                     for values in items.iter().filter_map(Value::as_object) {
                         let values: Vec<String> = values
                             .iter()
+                            .filter(|(_, value)| !value.is_null())
                             .map(|(key, value)| format!("{key} {}", item(value)))
                             .collect();
                         out.push_str(&format!("{indent}  {}\n", values.join(", ")));
@@ -544,7 +545,7 @@ mod tests {
             "log": { "sent": 3, "confirmed_lsn": 2 },
             "addresses": ["10.0.0.1", "fd00::1"],
             "backends": [
-                { "port": 80, "address": "10.0.0.2:80", "up": true },
+                { "port": 80, "address": "10.0.0.2:80", "up": true, "last_failure": null },
                 { "port": 80, "address": "10.0.0.3:80", "up": false },
             ],
             "others": [],

@@ -83,6 +83,10 @@ pub struct BackendReport {
     pub splices_over: u32,
     /// Whether what it has is being ended.
     pub cut: bool,
+    /// Why a check has failed last.
+    pub last_failure: Option<String>,
+    /// How many milliseconds ago.
+    pub last_failure_ms: Option<u64>,
     /// Whether it is no longer in the configuration, and only keeps what it has.
     pub removed: bool,
     /// Whether it gets no new clients, having said something else than its twin.
@@ -247,6 +251,7 @@ fn backend(status: &BackendStatus) -> BackendReport {
         splices,
         sessions,
         lingering,
+        ref failed,
         removed,
         barred,
     } = *status;
@@ -261,6 +266,8 @@ fn backend(status: &BackendStatus) -> BackendReport {
         sessions,
         splices_over: lingering,
         cut,
+        last_failure: failed.as_ref().map(|(why, _)| why.clone()),
+        last_failure_ms: failed.as_ref().map(|(_, ago)| millis(*ago)),
         removed,
         barred,
     }

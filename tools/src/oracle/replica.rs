@@ -183,7 +183,11 @@ fn record<'a>(fields: &mut Fields<'a>) -> Result<Record<'a>, Unreadable> {
         12 => {
             fields.take(2)?;
             fields.address()?;
-            fields.take(1 + 4)?;
+            let flags = fields.u8()?;
+            fields.take(4)?;
+            if flags & 4 != 0 {
+                fields.take(1 + 2 + 4)?;
+            }
             Record::Backend
         }
         13 => {

@@ -2,8 +2,8 @@
 
 use super::client::Mode;
 use super::world::{DISCARD, ECHO, FILES, RELAYED, World};
-use crate::engine::{BackendStatus, Known, Obeyed, ServicePort, Setup};
-use crate::relay::{self, Admin, Order, State};
+use crate::engine::{BackendStatus, Known, Notice, Obeyed, ServicePort, Setup};
+use crate::relay::{self, Admin, Check, HttpCheck, Order, State};
 use crate::service::{HttpPatience, JoinPatience, Kind, Masking, Rules};
 use crate::time::Duration;
 use crate::wire::Endpoint;
@@ -161,6 +161,23 @@ fn a_standby_says_whom_to_ask_and_so_does_a_node_without_a_role() {
     assert_eq!(states(&mut world, 0), []);
 }
 
+/// A standby of the version before is not told what it cannot read.
+#[test]
+fn an_older_standby_is_not_told_and_the_operator_is() {
+    let mut world = duplex();
+    let engine = world.engine(0);
+    engine.link.version = 3;
+    let position = engine.for_standby().log.appended();
+    let Obeyed { text, lsn } = obey(&mut world, 0, order(0, PORT, Admin::Drain));
+    assert_eq!(lsn, None);
+    assert!(text.ends_with(
+        "\nthe standby is of a version that does not know of it: a takeover forgets it"
+    ));
+    let engine = world.engine(0);
+    engine.replicate_states();
+    assert_eq!(engine.for_standby().log.appended(), position);
+}
+
 #[test]
 fn whoever_empties_the_last_backend_is_told() {
     let mut world = duplex();
@@ -264,6 +281,65 @@ fn what_is_cut_off_ends_for_both_ends_where_nothing_masks_it() {
             assert!(!status(&mut world, host, 0, port).state.cut, "it is done");
         }
     }
+}
+
+/// Asked for a file that is not there, a server is no good.
+fn asked_over_http(setup: &mut Setup) {
+    mixed(setup);
+    for relay in setup.relays.iter_mut().filter(|relay| relay.port == HTTP) {
+        let http = HttpCheck { path: "/none".into(), host: None, wanted: vec![(200, 399)] };
+        relay.check = Check { http: Some(http.into()), fall: 1, ..Check::default() };
+    }
+}
+
+/// Asked for one that is much longer than anybody waits for, it is.
+fn asked_for_much(setup: &mut Setup) {
+    asked_over_http(setup);
+    for relay in setup.relays.iter_mut().filter(|relay| relay.port == HTTP) {
+        let http = HttpCheck { path: "/big.bin".into(), host: None, wanted: vec![(200, 200)] };
+        relay.check.http = Some(http.into());
+    }
+}
+
+#[test]
+fn servers_are_asked_over_http_and_both_nodes_say_why_one_is_down() {
+    let mut world = World::duplex_with(asked_over_http);
+    world.start_backends();
+    let why = "answered 404, 200-399 is wanted";
+    for takeover in [false, true] {
+        if takeover {
+            world.kill(0);
+            world.run_until("host 1 owns", |world| world.is_primary(1));
+        }
+        for host in usize::from(takeover)..2 {
+            let BackendStatus { up, failed, .. } = status(&mut world, host, 0, HTTP);
+            let (words, ago) = failed.expect("it has failed");
+            assert_eq!((up, words.as_str()), (false, why), "host {host}");
+            assert!(ago <= Duration::from_secs(6), "{ago:?}");
+        }
+    }
+    let down = |notice: &&Notice| {
+        notice.to_string() == format!("relay 7080: backend 10.77.0.21:80 is down: {why}")
+    };
+    assert_eq!(world.told(0).filter(down).count(), 1);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.told(1).filter(down).count(), 0, "it was known");
+    assert!(status(&mut world, 1, 0, HTTP).failed.is_some_and(|(_, ago)| ago.as_secs() < 3));
+    assert!(status(&mut world, 1, 0, PORT).up, "others are not asked");
+}
+
+#[test]
+fn a_server_that_answers_at_length_serves() {
+    let mut world = World::duplex_with(asked_for_much);
+    world.start_backends();
+    world.connect(HTTP, Mode::Fetch);
+    world.finish();
+    for index in 0..2 {
+        let BackendStatus { up, known, failed, .. } = status(&mut world, 0, index, HTTP);
+        assert!(up && known && failed.is_none(), "{failed:?}");
+    }
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.backend_connections(), [0, 0], "no check has left anything behind");
 }
 
 #[test]

@@ -480,6 +480,6 @@ fn a_standby_that_joins_is_told_which_backends_are_down() {
     let engine = world.engine(0);
     engine.link.version = 3;
     let position = engine.for_standby().log.appended();
-    engine.replicate_backends();
+    engine.replicate_backends(now);
     assert_eq!(engine.for_standby().log.appended(), position);
 }

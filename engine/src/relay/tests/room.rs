@@ -151,7 +151,7 @@ fn choices(world: &mut World, count: u16) -> Vec<Endpoint> {
         .collect()
 }
 
-const UP: Health = Health { up: true, barred: false, born: 0 };
+const UP: Health = Health { up: true, barred: false, born: 0, failed: None };
 
 #[test]
 fn an_heir_knows_which_backends_are_down_and_asks_none_of_them() {

@@ -28,6 +28,7 @@
 
 mod arbiter;
 mod check;
+mod health;
 mod problem;
 mod raw;
 mod read;

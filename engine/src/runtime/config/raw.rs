@@ -235,6 +235,9 @@ pub(super) struct HealthCheck {
     pub(super) timeout: Option<Spanned<Span>>,
     pub(super) rise: Option<Spanned<u32>>,
     pub(super) fall: Option<Spanned<u32>>,
+    pub(super) http: Option<Spanned<String>>,
+    pub(super) host: Option<Spanned<String>>,
+    pub(super) status: Option<Spanned<String>>,
 }
 
 /// An address, or a table with one.

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use toml::Spanned;
 
-use super::check::{self, show};
+use super::check;
 use super::raw::{self, Kind, Mode};
 use super::{Config, RelayMode, Service, ServiceKind, id_of};
-use crate::relay::{Backend, CLIENT_MAX, Check, IDLE, WEIGHT_MAX};
+use crate::relay::{Backend, CLIENT_MAX, IDLE, WEIGHT_MAX};
 use crate::service::{Again, Masking, MirrorRules, OnDifference, Oversize, Patience, Rules};
 
 /// How long a server may take to answer where nothing else is configured: a SYN that was lost is
@@ -409,38 +409,7 @@ impl check::Check {
         }
     }
 
-    fn health_check(&mut self, check: Option<&raw::HealthCheck>) -> Check {
-        let default = Check::default();
-        let Some(raw::HealthCheck { interval, timeout, rise, fall }) = check else {
-            return default;
-        };
-        let ms = Duration::from_millis;
-        let zero = interval.as_ref().is_some_and(|interval| interval.get_ref().0.is_zero());
-        let every = if zero {
-            Duration::ZERO
-        } else {
-            self.time("interval", interval, default.interval, ms(100)..=ms(3_600_000))
-        };
-        let patience = if zero { default.timeout } else { default.timeout.min(every) };
-        let patience = self.time("timeout", timeout, patience, ms(10)..=ms(60_000));
-        if !zero && patience > every {
-            let message = format!(
-                "timeout ({}) is longer than interval ({}): a check must end before the next",
-                show(patience),
-                show(every)
-            );
-            let place = timeout.as_ref().or(interval.as_ref());
-            self.complain(place.map_or(0..0, Spanned::span), message);
-        }
-        Check {
-            interval: every,
-            timeout: patience,
-            rise: self.byte("rise", rise, default.rise, 1..=255),
-            fall: self.byte("fall", fall, default.fall, 1..=255),
-        }
-    }
-
-    fn byte(
+    pub(super) fn byte(
         &mut self,
         key: &str,
         value: &Option<Spanned<u32>>,

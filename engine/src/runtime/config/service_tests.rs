@@ -45,7 +45,7 @@ fn a_relay_has_the_documented_defaults() {
     let backend = |address: &str, weight| Backend { address: address.parse().unwrap(), weight };
     let backends = vec![backend("10.77.0.21:80", 1), backend("[fd77::21]:80", 2)];
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
-    let check = Check { interval: s(2), timeout: s(1), rise: 2, fall: 3 };
+    let check = Check { interval: s(2), timeout: s(1), rise: 2, fall: 3, http: None };
     let mode = RelayMode::Splice;
     let meant = ServiceKind::Relay {
         mode,
@@ -58,7 +58,7 @@ fn a_relay_has_the_documented_defaults() {
     assert_eq!(meant.name(), "relay");
     let set = "idle-timeout = \"1h\"\n\
                check = { interval = \"400ms\", timeout = \"300ms\", rise = 1, fall = 255 }\n";
-    let check = Check { interval: ms(400), timeout: ms(300), rise: 1, fall: 255 };
+    let check = Check { interval: ms(400), timeout: ms(300), rise: 1, fall: 255, http: None };
     let meant = ServiceKind::Relay { mode, backends, check, idle: s(3600), client_max: 16_128 };
     assert_eq!(relay(&format!("{RELAY}{set}")), meant);
 }
@@ -153,6 +153,63 @@ fn what_is_wrong_with_checks_is_said() {
         with("idle-timeout = \"0s\""),
         "pair.toml:19:16: idle-timeout is 1s to 30days, not 0s"
     );
+}
+
+#[test]
+fn servers_may_be_asked_over_http() {
+    let http = |set: &str| match relay(&format!("{RELAY}check = {{ {set} }}\n")) {
+        ServiceKind::Relay { check: Check { http: Some(http), .. }, .. } => {
+            (http.path.clone(), http.host.clone(), http.wanted.clone())
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(http("http = \"/\""), ("/".into(), None, vec![(200, 399)]));
+    let set =
+        "http = \"/health?deep=1\", host = \"www.example.org:8080\", status = \"200-299, 401\"";
+    let wanted = vec![(200, 299), (401, 401)];
+    assert_eq!(http(set), ("/health?deep=1".into(), Some("www.example.org:8080".into()), wanted));
+    assert_eq!(http("http = \"/\", status = \"204\"").2, [(204, 204)]);
+}
+
+#[test]
+fn what_is_wrong_with_checks_over_http_is_said_all_at_once() {
+    let path = "http is what is asked, such as \"/health\": it begins with a slash, has no blank and no \"#\", and at \
+                most 256 bytes";
+    let host = "host is a name or an address, with a port if need be, of at most 128 bytes";
+    let status = "status is codes from 200 to 599, such as \"200-399\" or \"200, 204, 401\", at most 16 of them";
+    let all =
+        with("check = { http = \"health\", host = \"two words\", status = \"OK\", rise = 0 }");
+    let mut lines: Vec<_> = all.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [host, path, "rise is 1 to 255, not 0", status]);
+    let long = format!("/{}", "x".repeat(256));
+    for wrong in ["", "/a b", "/a#b", "/\u{e4}", &long] {
+        assert_eq!(
+            with(&format!("check = {{ http = '{wrong}' }}")),
+            format!("pair.toml:19:18: {path}")
+        );
+    }
+    let long = "x".repeat(129);
+    for wrong in ["", "a/b", "a\u{e4}", &long] {
+        let told = with(&format!("check = {{ http = '/', host = '{wrong}' }}"));
+        assert_eq!(told, format!("pair.toml:19:30: {host}"));
+    }
+    let many = vec!["200"; 17].join(",");
+    for wrong in
+        ["", "200-", "-200", "399-200", "100", "600", "20", "+200", "200;204", "200,", &many]
+    {
+        let told = with(&format!("check = {{ http = '/', status = '{wrong}' }}"));
+        assert_eq!(told, format!("pair.toml:19:32: {status}"));
+    }
+    for (key, value) in [("host", "a"), ("status", "200")] {
+        assert_eq!(
+            with(&format!("check = {{ {key} = '{value}' }}")),
+            format!(
+                "pair.toml:19:{}: {key} belongs to a check over HTTP: say what is asked, http = \"/PATH\"",
+                14 + key.len()
+            )
+        );
+    }
 }
 
 #[test]

@@ -187,6 +187,7 @@ pub(super) fn relays(plan: &RelaysPlan) -> Vec<relay::Settings> {
                 timeout: Duration::from_micros(plan.timeout_us),
                 rise: plan.rise,
                 fall: plan.fall,
+                http: None,
             },
             idle: relay::IDLE,
             client_max: relay::CLIENT_MAX,
