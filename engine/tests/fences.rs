@@ -120,6 +120,7 @@ const RUNTIME_USES: &[(&str, &[&str])] = &[
             "HttpCheck",
             "IDLE",
             "Mode",
+            "OnDeath",
             "Order",
             "Settings",
             "State",

@@ -199,6 +199,23 @@ cut_off() {
     backend ready "$host" > /dev/null
 }
 
+# A server's host falls silent: its clients hear of it, and not only from their own timers.
+dies() {
+    local host begun took
+    download down "$SPLICE" 2MiB
+    ready down || return 1
+    host=$(serving) || return 1
+    begun=$(now_ms)
+    "$LAB" exec si-sw ip link set dev "$host" down
+    check "on-death cut: the client is told" fails_with 1 await down
+    took=$(($(now_ms) - begun))
+    check "on-death cut: as soon as checks have found nobody three times ($took ms)" test "$took" -lt 5000
+    check "on-death cut: the log says so" log_says "$("$LAB" primary)" \
+        "relay $SPLICE: nobody is at backend ${ADDRESS[$host]} any more: 1 connection to it ends"
+    "$LAB" exec si-sw ip link set dev "$host" up
+    wait_until 10 "both servers to be up" servers_up "$SPLICE" "$REPLAY"
+}
+
 log_says() { grep -qF "$2" "$(log_file "$1")"; } # NODE WORDS
 
 # Whether a server is well, by its own word.
@@ -256,7 +273,7 @@ wait_until 10 "both servers to be up" servers_up "$SPLICE" "$REPLAY"
 check "an unknown backend is refused" fails_with 1 "$STANDIN" backend drain 10.77.0.99:80 \
     --config "$(config_file)" --node "$("$LAB" primary)"
 check "a weight beyond the largest is refused" fails_with 2 backend weight be1 257
-for part in drains leaves maintenance weights remembered cut_off health; do
+for part in drains leaves maintenance weights remembered cut_off dies health; do
     "$part" || echo "not ok $part: could not be tried"
     give_up
 done

@@ -352,6 +352,7 @@ fn relay_settings() -> relay::Settings {
         check: Check::default(),
         idle: IDLE,
         client_max: CLIENT_MAX,
+        on_death: relay::OnDeath::Cut,
     }
 }
 

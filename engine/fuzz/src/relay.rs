@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arbitrary::{Arbitrary, Unstructured};
 use standin::ids::SpliceId;
 use standin::relay::{
-    Admin, Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Mode, Numbers, Order, Relays,
-    Settings, Splice, Stage, View, WEIGHT_MAX,
+    Admin, Backend, CLIENT_MAX, Check, Event, Fate, IDLE, Limits, Mode, Numbers, OnDeath, Order,
+    Relays, Settings, Splice, Stage, View, WEIGHT_MAX,
 };
 use standin::time::{Duration, Instant};
 use standin::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpOptions, Timestamps};
@@ -123,6 +123,7 @@ fn settings() -> Vec<Settings> {
         check: check.clone(),
         idle: IDLE,
         client_max: CLIENT_MAX,
+        on_death: OnDeath::Cut,
         mode: Mode::Splice,
     };
     let backends = vec![backend("10.77.0.21:80", 1), backend("10.77.0.23:80", 0)];
@@ -135,6 +136,7 @@ fn settings() -> Vec<Settings> {
             check,
             idle: Duration::from_secs(100),
             client_max: 3,
+            on_death: OnDeath::Keep,
             mode: Mode::Splice,
         },
     ]
@@ -424,7 +426,7 @@ impl World {
             Event::Health { port, address, health } => {
                 self.standby.hold_health(port, address, health);
             }
-            Event::Backend { .. } => {}
+            Event::Backend { .. } | Event::Dead { .. } => {}
         }
         for ended in [&mut self.ended, &mut self.ended_clients] {
             let surplus = ended.len().saturating_sub(16);

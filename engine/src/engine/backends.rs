@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   on_backend_order ─► Event::State ─► Record::BackendState ─► … confirmed ─► the operator is answered
+//!   or a death
 //!        a walk ─┬─► Event::Leave(leg) ─► Record::Leave ─► the session leaves its server, on both nodes
 //!                ├─► Event::Break(leg) ─► the leg ends, and its session goes elsewhere, or ends
 //!                └─► Event::Cut(splice) ─► both ends are asked where they are, and reset for their answer
@@ -100,6 +101,7 @@ impl Engine {
             | RelayEvent::Stage(..)
             | RelayEvent::Unspliced(_)
             | RelayEvent::Backend { .. }
+            | RelayEvent::Dead { .. }
             | RelayEvent::Health { .. } => {}
         }
     }

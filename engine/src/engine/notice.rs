@@ -121,6 +121,15 @@ pub enum Notice {
         /// Why it is not, in words.
         why: Option<String>,
     },
+    /// Checks find nobody at a backend: what it has is ended.
+    BackendDead {
+        /// The relay's port.
+        port: u16,
+        /// Which backend.
+        address: Endpoint,
+        /// How many splices and connections of sessions it has.
+        left: u32,
+    },
     /// Two servers on the same input have said different things.
     TwinsDiffer {
         /// The relay's port.
@@ -247,6 +256,7 @@ impl Notice {
             | Self::TwinsDiffer { .. }
             | Self::TooLarge { .. }
             | Self::Obstacle(_)
+            | Self::BackendDead { .. }
             | Self::PeerObstacles { .. } => false,
             // The end of a hand-over is as it should be.
             Self::StoodDown(change) => change.from == role::Role::Silent,
@@ -334,6 +344,15 @@ impl fmt::Display for Notice {
                 let state = if *up { "up" } else { "down" };
                 write!(f, "relay {port}: backend {address} is {state}")?;
                 why.iter().try_for_each(|why| write!(f, ": {why}"))
+            }
+            Self::BackendDead { port, address, left } => {
+                let s = if *left == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "relay {port}: nobody is at backend {address} any more: {left} connection{s} to it end{} \
+                     (on-death)",
+                    if *left == 1 { "s" } else { "" }
+                )
             }
             Self::TooLarge { tuple, why } => write!(f, "{tuple:?} is not protected: {why}"),
             Self::Obstacle(obstacle) => {
@@ -445,6 +464,8 @@ mod tests {
             Notice::MemoryShort { mib: 64, left_out: LeftOut(0) },
             backend(false, Some("no answer in 1 s".to_owned())),
             backend(true, None),
+            Notice::BackendDead { port: 8080, address: one, left: 1 },
+            Notice::BackendDead { port: 8080, address: one, left: 2 },
             twins(Some(other)),
             twins(None),
             Notice::Obstacle(Obstacle::ForwardingOff { sysctl }),
@@ -491,6 +512,8 @@ Warn 10.77.0.100 begins more than 20 connections a second (limits, rate-per-sour
 Warn memory is short: what clients have sent and not read is more than 64 MiB (limits, memory); those that hold most are reset
 Warn relay 8080: backend 10.77.0.100:80 is down: no answer in 1 s
 Info relay 8080: backend 10.77.0.100:80 is up
+Warn relay 8080: nobody is at backend 10.77.0.21:6379 any more: 1 connection to it ends (on-death)
+Warn relay 8080: nobody is at backend 10.77.0.21:6379 any more: 2 connections to it end (on-death)
 Warn relay 8084: two servers differ at byte 77 of a session: 10.77.0.21:6379 says ":7\r\n", 10.77.0.22:6379 says "\"\x07", and 10.77.0.22:6379 is barred: it gets no new clients until it is ready (standin backend ready 10.77.0.22:6379)
 Warn relay 8084: two servers differ at byte 77 of a session: 10.77.0.21:6379 says ":7\r\n", 10.77.0.22:6379 says "\"\x07", and the client was reset
 Warn this host cannot carry the service: this host does not forward (net.ipv4.ip_forward=0): set it to 1

@@ -204,6 +204,9 @@ impl Engine {
                     let why = why.map(|why| self.relays.words(port, why));
                     self.report(Notice::Backend { port, address, up, why });
                 }
+                Event::Dead { port, address, left } => {
+                    self.report(Notice::BackendDead { port, address, left });
+                }
                 Event::State { .. } | Event::Cut(_) | Event::Leave(_) | Event::Break(_) => {
                     self.follow_backend(now, &event);
                 }

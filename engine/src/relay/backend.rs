@@ -40,6 +40,16 @@ pub(super) enum News {
     Confirmed,
 }
 
+/// What a check has come to.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) news: Option<News>,
+    /// What is to be said to the server.
+    pub(super) said: Option<Said>,
+    /// As many checks in a row as take it down have found nobody there.
+    pub(super) dead: bool,
+}
+
 /// One backend.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -67,6 +77,8 @@ pub(super) struct Server {
     pub(super) born: u32,
     /// Results in a row that contradict `up`.
     contrary: u8,
+    /// Checks in a row that have found nobody.
+    deaths: u8,
     /// Why a check has failed last, and when.
     failed: Option<(Failure, Instant)>,
     due: Instant,
@@ -165,6 +177,7 @@ impl Server {
             barred,
             born,
             contrary,
+            deaths: 0,
             failed: None,
             due,
             probe,
@@ -208,6 +221,7 @@ impl Server {
     /// An owner looks at once. Of what it was not told it hopes for the best.
     pub(super) fn begin(&mut self, now: Instant) {
         (self.contrary, self.tries, self.due, self.probe) = (0, 0, now, None);
+        self.deaths = 0;
     }
 
     /// The owner says what it is.
@@ -222,6 +236,12 @@ impl Server {
     pub(super) const fn health(&self) -> Health {
         let Self { up, barred, born, failed, .. } = *self;
         Health { up, barred, born, failed }
+    }
+
+    /// Whether nobody serves there, as far as is known: one that answers, and not as is wanted, may go on with
+    /// what it has.
+    pub(super) fn is_gone(&self) -> bool {
+        !self.up && self.failed.is_none_or(|(failure, _)| failure.is_death())
     }
 
     /// Nothing is known of it, and it has nothing.
@@ -241,7 +261,7 @@ impl Server {
         match (was, state.admin == Admin::Maint) {
             // Nobody has looked for a while: one that served is hoped to serve.
             (true, false) => (self.known, self.due) = (!self.up, now),
-            (false, true) => (self.probe, self.contrary) = (None, 0),
+            (false, true) => (self.probe, self.contrary, self.deaths) = (None, 0, 0),
             (true, true) | (false, false) => {}
         }
     }
@@ -337,13 +357,13 @@ impl Server {
     }
 
     /// Time has passed: a check may be over, or repeat what it has said.
-    pub(super) fn on_timer(&mut self, now: Instant, check: &Check) -> (Option<News>, Option<Said>) {
+    pub(super) fn on_timer(&mut self, now: Instant, check: &Check) -> Judged {
         match self.probe.as_mut().filter(|probe| now >= probe.deadline()) {
             Some(probe) => {
                 let outcome = probe.on_timer(now);
                 self.follow(now, check, outcome)
             }
-            None => (None, None),
+            None => Judged::default(),
         }
     }
 
@@ -363,23 +383,23 @@ impl Server {
         now: Instant,
         check: &Check,
         segment: &Segment<'_>,
-    ) -> (Option<News>, Option<Said>) {
-        let Some(probe) = &mut self.probe else { return (None, None) };
+    ) -> Judged {
+        let Some(probe) = &mut self.probe else { return Judged::default() };
         let outcome = probe.on_segment(now, segment);
         self.follow(now, check, outcome)
     }
 
-    fn follow(
-        &mut self,
-        now: Instant,
-        check: &Check,
-        outcome: Outcome,
-    ) -> (Option<News>, Option<Said>) {
+    fn follow(&mut self, now: Instant, check: &Check, outcome: Outcome) -> Judged {
         let Outcome { verdict, said, over } = outcome;
         if over {
             self.probe = None;
         }
-        (verdict.and_then(|verdict| self.judge(now, check, verdict)), said)
+        let Some(verdict) = verdict else { return Judged { said, ..Judged::default() } };
+        let nobody = verdict.is_err_and(Failure::is_death);
+        self.deaths = if nobody { self.deaths.saturating_add(1) } else { 0 };
+        // Told once.
+        let dead = nobody && self.deaths == check.fall;
+        Judged { news: self.judge(now, check, verdict), said, dead }
     }
 
     /// A client's SYN was refused.

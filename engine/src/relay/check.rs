@@ -23,15 +23,14 @@ impl Relays {
         let Relay { settings, servers, .. } = &mut self.relays[relay];
         let (check, port) = (&settings.check, settings.port);
         let one = &mut servers[server];
-        let (news, said) = one.on_timer(now, check);
+        let judged = one.on_timer(now, check);
         let address = one.address;
         let wants = one.wants_check(now, check);
         if wants {
             // Also if it cannot be made.
             one.put_off(now, check);
         }
-        self.say(said);
-        self.tell(port, address, news);
+        self.follow_check((relay as u16, server as u16), port, address, judged);
         if !wants {
             return;
         }
@@ -60,25 +59,31 @@ impl Relays {
         if !self.probing {
             return false;
         }
-        for relay in &mut self.relays {
-            let Some(server) = relay.servers.iter_mut().find(|server| server.probes(leg)) else {
+        for (place, relay) in self.relays.iter_mut().enumerate() {
+            let Some(server) = relay.servers.iter().position(|server| server.probes(leg)) else {
                 continue;
             };
-            let (news, said) = server.on_answer(now, &relay.settings.check, segment);
+            let at = (place as u16, server as u16);
+            let server = &mut relay.servers[server];
+            let judged = server.on_answer(now, &relay.settings.check, segment);
             let (port, address) = (relay.settings.port, server.address);
-            self.say(said);
-            self.tell(port, address, news);
+            self.follow_check(at, port, address, judged);
             return true;
         }
         false
     }
 
-    /// What a check says leaves with the next packets.
-    fn say(&mut self, said: Option<Said>) {
+    /// What a check says leaves with the next packets, and what it has shown is told.
+    fn follow_check(&mut self, at: (u16, u16), port: u16, address: Endpoint, judged: Judged) {
+        let Judged { news, said, dead } = judged;
         match said {
             Some((header, Some(text))) => self.requests.push_back((header, text)),
             Some((header, None)) => self.headers.push_back(header),
             None => {}
+        }
+        self.tell(port, address, news);
+        if dead {
+            self.on_dead(at);
         }
     }
 

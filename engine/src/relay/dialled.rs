@@ -153,11 +153,11 @@ impl Relays {
         }
     }
 
-    /// Whether the backend of the dialled `leg` counts as up.
+    /// Whether the backend of the dialled `leg` may still serve.
     pub fn serves_leg(&mut self, leg: &FourTuple) -> bool {
         let slot = self.dialled.find(&self.limits.key, leg);
         let at = slot.and_then(|slot| self.dialled.slots.get(slot)?.1);
-        self.server(at).is_some_and(|server| server.up)
+        self.server(at).is_some_and(|server| !server.is_gone())
     }
 
     /// Whether `leg` is one that was dialled.

@@ -5,7 +5,7 @@
 //! many:
 //!
 //! ```text
-//!   State, or a death ─► Errand ─┬─► Event::Leave(leg), Event::Break(leg)   a session's
+//!   State, or Dead ────► Errand ─┬─► Event::Leave(leg), Event::Break(leg)   a session's
 //!                                └─► Event::Cut(splice)
 //! ```
 //!
@@ -22,35 +22,67 @@ pub(super) struct Errand {
     at: (u16, u16),
     /// Places in the list are given away when a backend is not configured.
     address: Endpoint,
-    /// Ends what it has; else sessions are told to leave it.
-    cut: bool,
+    wish: Wish,
     /// Slots before these have been looked at.
     splice: usize,
     leg: usize,
+}
+
+/// What is to become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Sessions leave it.
+    Leave,
+    /// It ends, as an operator wants.
+    Cut,
+    /// It ends, as nobody is there any more.
+    Bury,
+}
+
+impl Errand {
+    /// From the beginning.
+    const fn new(at: (u16, u16), address: Endpoint, wish: Wish) -> Self {
+        Self { at, address, wish, splice: 0, leg: 0 }
+    }
+
+    /// What has been said of a backend, if that asks for anything.
+    fn of(at: (u16, u16), server: &Server) -> Option<Self> {
+        let State { admin, cut, .. } = server.state();
+        let wish = if cut { Wish::Cut } else { Wish::Leave };
+        (admin != Admin::Ready).then(|| Self::new(at, server.address, wish))
+    }
 }
 
 impl Relays {
     /// Sees to it that what `at` has is treated as has been said of it, from the beginning.
     pub(super) fn plan_errand(&mut self, at: (u16, u16)) {
         self.errands.retain(|errand| errand.at != at);
-        let Some(server) = self.server(Some(at)) else { return };
-        let (address, State { admin, cut, .. }) = (server.address, server.state());
-        if admin != Admin::Ready {
-            self.errands.push_back(Errand { at, address, cut, splice: 0, leg: 0 });
+        let errand = self.server(Some(at)).and_then(|server| Errand::of(at, server));
+        self.errands.extend(errand);
+    }
+
+    /// Checks have found nobody at a backend: what it has is ended, if its relay says so.
+    pub(super) fn on_dead(&mut self, at: (u16, u16)) {
+        let Some(relay) = self.relays.get(usize::from(at.0)) else { return };
+        let Settings { port, on_death, .. } = relay.settings;
+        let Some(server) = relay.servers.get(usize::from(at.1)) else { return };
+        let (address, left, cut) = (server.address, server.load, server.state().cut);
+        if on_death == OnDeath::Keep || left == 0 || cut {
+            return;
         }
+        self.errands.retain(|errand| errand.at != at);
+        self.errands.push_back(Errand::new(at, address, Wish::Bury));
+        self.events.push_back(Event::Dead { port, address, left });
     }
 
     /// Goes on with what is to be done.
     pub(super) fn plan_errands(&mut self) {
         self.errands.clear();
         for (relay, of) in self.relays.iter().enumerate() {
-            for (server, one) in of.servers.iter().enumerate() {
-                let State { admin, cut, .. } = one.state();
-                if admin != Admin::Ready {
-                    let (at, address) = ((relay as u16, server as u16), one.address);
-                    self.errands.push_back(Errand { at, address, cut, splice: 0, leg: 0 });
-                }
-            }
+            let servers = of.servers.iter().enumerate();
+            let errands =
+                servers.filter_map(|(server, one)| Errand::of((relay as u16, server as u16), one));
+            self.errands.extend(errands);
         }
     }
 
@@ -58,8 +90,10 @@ impl Relays {
     pub(super) fn run_errands(&mut self) {
         let mut left = SHARE;
         while let Some(mut errand) = self.errands.pop_front() {
-            let here = self.server(Some(errand.at)).map(|server| server.address);
-            if here != Some(errand.address) {
+            let of = |server: &&mut Server| server.address == errand.address;
+            let Some(server) = self.server(Some(errand.at)).filter(of) else { continue };
+            if errand.wish == Wish::Bury && server.up {
+                // It is back, and what it has may be new.
                 continue;
             }
             if !self.run_errand(&mut errand, &mut left) {
@@ -72,7 +106,8 @@ impl Relays {
 
     /// Whether it is done.
     fn run_errand(&mut self, errand: &mut Errand, left: &mut usize) -> bool {
-        while errand.cut && errand.splice < self.table.slots() {
+        let cut = errand.wish != Wish::Leave;
+        while cut && errand.splice < self.table.slots() {
             if *left == 0 {
                 return false;
             }
@@ -88,14 +123,15 @@ impl Relays {
             let leg = self.dialled.leg_at(errand.leg, errand.at);
             *left = left.saturating_sub(if leg.is_some() { LEG } else { 1 });
             errand.leg += 1;
-            let wish = if errand.cut { Event::Break } else { Event::Leave };
+            let wish = if cut { Event::Break } else { Event::Leave };
             self.events.extend(leg.map(wish));
         }
         true
     }
 
     fn end_errand(&mut self, errand: &Errand) {
-        let Some(server) = self.server(Some(errand.at)).filter(|_| errand.cut) else { return };
+        let cut = errand.wish == Wish::Cut;
+        let Some(server) = self.server(Some(errand.at)).filter(|_| cut) else { return };
         let (address, state) = (server.address, State { cut: false, ..server.state() });
         server.end_cut();
         let port = self.relays[usize::from(errand.at.0)].settings.port;

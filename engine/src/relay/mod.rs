@@ -59,12 +59,11 @@ use crate::sources::Sources;
 use crate::time::{Duration, Instant};
 use crate::wire::{Endpoint, Flags, FourTuple, Rewrite, Segment, SeqNum, TcpHeader, Timestamps};
 
-use backend::{News, Ports, Server, bare, source_for};
+use backend::{Judged, News, Ports, Server, bare, source_for};
 use budget::Budget;
 use dialled::Dialled;
 use doubt::Doubts;
 use errand::Errand;
-use probe::Said;
 use splice::{Entry, Phase, Side, Syn, is_syn, mss_for};
 use table::Table;
 
@@ -72,7 +71,7 @@ pub use backend::{OPENING_MOST, View};
 pub use failure::Failure;
 pub use hold::Remains;
 pub use path::TooBig;
-pub use settings::{Backend, CLIENT_MAX, Check, HttpCheck, IDLE, Mode, Settings};
+pub use settings::{Backend, CLIENT_MAX, Check, HttpCheck, IDLE, Mode, OnDeath, Settings};
 pub use splice::{Splice, Stage};
 pub use state::{Admin, Order, State, WEIGHT_MAX};
 pub use twins::Health;
@@ -169,6 +168,15 @@ pub enum Event {
         address: Endpoint,
         /// What it is now.
         state: State,
+    },
+    /// Checks find nobody at a backend, and what it has is ended.
+    Dead {
+        /// Whose.
+        port: u16,
+        /// Which.
+        address: Endpoint,
+        /// How many splices and legs it has.
+        left: u32,
     },
     /// A splice has been ended in the middle: both ends are to be asked where they are, and reset.
     Cut(Splice),

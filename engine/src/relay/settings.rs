@@ -20,6 +20,17 @@ pub struct Settings {
     pub idle: Duration,
     /// How many splices the clients of one address may have at a time, and with IPv6 those of one /64.
     pub client_max: u32,
+    /// What becomes of what a backend has when checks find nobody there.
+    pub on_death: OnDeath,
+}
+
+/// What becomes of the connections of a backend that checks call dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDeath {
+    /// They are ended, at both ends.
+    Cut,
+    /// They are left to their ends.
+    Keep,
 }
 
 /// How clients and backends come together.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::wire::TcpOptions;
 
+mod deaths;
 mod doubts;
 mod ends;
 mod hostile;
@@ -24,6 +25,7 @@ fn settings() -> Settings {
         check: Check::default(),
         idle: IDLE,
         client_max: CLIENT_MAX,
+        on_death: OnDeath::Keep,
     }
 }
 

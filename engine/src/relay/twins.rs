@@ -126,6 +126,7 @@ mod tests {
             check: Check::default(),
             idle: IDLE,
             client_max: CLIENT_MAX,
+            on_death: OnDeath::Keep,
         };
         let limits = Limits {
             splices_max: 100,

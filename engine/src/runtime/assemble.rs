@@ -299,19 +299,22 @@ fn services(config: &Config) -> Vec<ServicePort> {
 
 fn relays(config: &Config) -> Vec<relay::Settings> {
     let relays = config.services.iter().filter_map(|service| match &service.kind {
-        ServiceKind::Relay { mode, backends, check, idle, client_max } => Some(relay::Settings {
-            port: service.port,
-            mode: match mode {
-                RelayMode::Splice => relay::Mode::Splice,
-                RelayMode::Join { .. } | RelayMode::Masked { .. } | RelayMode::Mirror { .. } => {
-                    relay::Mode::Join
-                }
-            },
-            backends: backends.clone(),
-            check: check.clone(),
-            idle: *idle,
-            client_max: *client_max,
-        }),
+        ServiceKind::Relay { mode, backends, check, idle, client_max, on_death } => {
+            Some(relay::Settings {
+                port: service.port,
+                mode: match mode {
+                    RelayMode::Splice => relay::Mode::Splice,
+                    RelayMode::Join { .. }
+                    | RelayMode::Masked { .. }
+                    | RelayMode::Mirror { .. } => relay::Mode::Join,
+                },
+                backends: backends.clone(),
+                check: check.clone(),
+                idle: *idle,
+                client_max: *client_max,
+                on_death: *on_death,
+            })
+        }
         ServiceKind::Echo
         | ServiceKind::Discard
         | ServiceKind::Chargen

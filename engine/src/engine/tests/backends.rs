@@ -283,6 +283,39 @@ fn what_is_cut_off_ends_for_both_ends_where_nothing_masks_it() {
     }
 }
 
+fn kept(setup: &mut Setup) {
+    mixed(setup);
+    setup.relays.iter_mut().for_each(|relay| relay.on_death = relay::OnDeath::Keep);
+}
+
+#[test]
+fn what_a_server_has_whose_host_goes_dark_is_ended_or_kept() {
+    for (tweak, ends) in [(mixed as fn(&mut Setup), true), (kept, false)] {
+        for takeover in [false, true] {
+            let mut world = World::duplex_with(tweak);
+            world.start_backends();
+            let talks = [PORT, PORT, RELAYED + DISCARD, RELAYED + DISCARD]
+                .map(|port| world.connect(port, Mode::Talk));
+            talks.iter().for_each(|talk| world.say(*talk, 100, false));
+            world.run_for(Duration::from_millis(50));
+            world.poweroff_backend(0);
+            world.run_for(Duration::from_secs(1));
+            if takeover {
+                world.kill(0);
+            }
+            world.run_for(Duration::from_secs(11));
+            let reset = |world: &World, of: &[usize]| {
+                of.iter().filter(|talk| world.clients[**talk].was_reset()).count()
+            };
+            let both = (reset(&world, &talks[..2]), reset(&world, &talks[2..]));
+            assert_eq!(both, if ends { (1, 1) } else { (0, 0) }, "{ends} {takeover}");
+            let host = usize::from(takeover);
+            let told = world.told(host).filter(|told| matches!(told, Notice::BackendDead { .. }));
+            assert_eq!(told.count(), if ends { 2 } else { 0 });
+        }
+    }
+}
+
 /// Asked for a file that is not there, a server is no good.
 fn asked_over_http(setup: &mut Setup) {
     mixed(setup);

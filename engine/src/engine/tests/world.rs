@@ -206,6 +206,7 @@ fn relays() -> Vec<relay::Settings> {
         check: relay::Check::default(),
         idle: relay::IDLE,
         client_max: relay::CLIENT_MAX,
+        on_death: relay::OnDeath::Cut,
     };
     [ECHO, DISCARD, CHARGEN, FILES].map(relay).to_vec()
 }

@@ -51,7 +51,7 @@ use serde::Deserialize;
 
 use crate::ids::Node;
 use crate::ids::ServiceName;
-use crate::relay::{Backend, Check};
+use crate::relay::{Backend, Check, OnDeath};
 use crate::service::{Masking, MirrorRules, Patience, Rules};
 
 pub use arbiter::{Arbiter, Identity, Login, LostArbiter};
@@ -277,6 +277,8 @@ pub enum ServiceKind {
         idle: Duration,
         /// How many splices the clients of one address may have, 1 to 1,000,000.
         client_max: u32,
+        /// What becomes of what a server has when checks find nobody there.
+        on_death: OnDeath,
     },
 }
 

@@ -156,6 +156,7 @@ pub(super) struct Service {
     pub(super) check: Option<Spanned<HealthCheck>>,
     pub(super) idle_timeout: Option<Spanned<Span>>,
     pub(super) client_max: Option<Spanned<u32>>,
+    pub(super) on_death: Option<Spanned<OnDeath>>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +190,13 @@ impl Mode {
             Self::Mirror => "mirror",
         }
     }
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnDeath {
+    Cut,
+    Keep,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::check;
 use super::raw::{self, Kind, Mode};
 use super::{Config, RelayMode, Service, ServiceKind, id_of};
-use crate::relay::{Backend, CLIENT_MAX, IDLE, WEIGHT_MAX};
+use crate::relay::{Backend, CLIENT_MAX, IDLE, OnDeath, WEIGHT_MAX};
 use crate::service::{Again, Masking, MirrorRules, OnDifference, Oversize, Patience, Rules};
 
 /// How long a server may take to answer where nothing else is configured: a SYN that was lost is
@@ -142,6 +142,7 @@ impl check::Check {
             check,
             idle_timeout,
             client_max,
+            on_death,
         } = service;
         let (files, relay) = (&[Kind::Files][..], &[Kind::Relay][..]);
         let keys = [
@@ -155,6 +156,7 @@ impl check::Check {
             (relay, "check", check.as_ref().map(Spanned::span)),
             (&[Kind::Files, Kind::Relay], "idle-timeout", idle_timeout.as_ref().map(Spanned::span)),
             (relay, "client-max", client_max.as_ref().map(Spanned::span)),
+            (relay, "on-death", on_death.as_ref().map(Spanned::span)),
         ];
         let mode = mode.as_ref().map_or(Mode::Splice, |mode| *mode.get_ref());
         let masked = &[Mode::Replay, Mode::Journal][..];
@@ -247,7 +249,9 @@ impl check::Check {
                 if matches!(mode, RelayMode::Mirror { .. }) {
                     self.twins(list, &backends);
                 }
+                let on_death = on_death(service, &mode);
                 Some(ServiceKind::Relay {
+                    on_death,
                     mode,
                     backends,
                     check: self.health_check(service.check.as_ref().map(Spanned::get_ref)),
@@ -418,6 +422,17 @@ impl check::Check {
     ) -> u8 {
         let number = self.number(key, value, default.into(), range);
         u8::try_from(number).unwrap_or(default)
+    }
+}
+
+/// What becomes of what a dead server has: without a word about it, it is ended where nothing else would end
+/// it.
+fn on_death(service: &raw::Service, mode: &RelayMode) -> OnDeath {
+    match (service.on_death.as_ref().map(Spanned::get_ref), mode) {
+        (Some(raw::OnDeath::Cut), _) => OnDeath::Cut,
+        (Some(raw::OnDeath::Keep), _) => OnDeath::Keep,
+        (None, RelayMode::Splice | RelayMode::Join { .. }) => OnDeath::Cut,
+        (None, RelayMode::Masked { .. } | RelayMode::Mirror { .. }) => OnDeath::Keep,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::relay::OnDeath;
 use crate::service::{Again, OnDifference, Oversize};
 
 const RELAY: &str = r#"[pair]
@@ -53,13 +54,16 @@ fn a_relay_has_the_documented_defaults() {
         check,
         idle: s(7440),
         client_max: 16_128,
+        on_death: OnDeath::Cut,
     };
     assert_eq!(relay(RELAY), meant);
     assert_eq!(meant.name(), "relay");
     let set = "idle-timeout = \"1h\"\n\
                check = { interval = \"400ms\", timeout = \"300ms\", rise = 1, fall = 255 }\n";
+    let on_death = OnDeath::Cut;
     let check = Check { interval: ms(400), timeout: ms(300), rise: 1, fall: 255, http: None };
-    let meant = ServiceKind::Relay { mode, backends, check, idle: s(3600), client_max: 16_128 };
+    let meant =
+        ServiceKind::Relay { mode, backends, check, idle: s(3600), client_max: 16_128, on_death };
     assert_eq!(relay(&format!("{RELAY}{set}")), meant);
 }
 
@@ -254,6 +258,28 @@ fn a_family_whose_clients_a_relay_has_to_refuse_is_warned_of() {
     let one_family = RELAY.replacen(", \"fd77::100\"", "", 1);
     let one_family = one_family.replacen(", { address = \"[fd77::21]:80\", weight = 2 }", "", 1);
     assert_eq!(parse(&one_family).unwrap().warnings(), [""; 0]);
+}
+
+/// Where something masks it, the death of a server is told by what its requests meet.
+#[test]
+fn what_a_dead_server_has_ends_where_nothing_masks_it() {
+    let on_death = |set: &str| match relay(&format!("{RELAY}{set}\n")) {
+        ServiceKind::Relay { on_death, .. } => on_death,
+        other => panic!("{other:?}"),
+    };
+    let (cut, keep) = (OnDeath::Cut, OnDeath::Keep);
+    for (mode, default) in [("splice", cut), ("join", cut), ("replay", keep), ("journal", keep)] {
+        let mode = format!("mode = \"{mode}\"");
+        assert_eq!(on_death(&mode), default, "{mode}");
+        for (word, meant) in [("cut", cut), ("keep", keep)] {
+            assert_eq!(on_death(&format!("{mode}\non-death = \"{word}\"")), meant, "{mode}");
+        }
+    }
+    let told = with("on-death = \"kill\"");
+    assert!(told.contains("unknown variant `kill`, expected `cut` or `keep`"), "{told}");
+    let echo = RELAY.replace("\"relay\"", "\"echo\"");
+    let told = parse(&format!("{echo}on-death = \"cut\"\n")).unwrap_err().to_string();
+    assert!(told.ends_with("service \"echo\" has no on-death"), "{told}");
 }
 
 #[test]

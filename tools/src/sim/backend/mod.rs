@@ -191,6 +191,7 @@ pub(super) fn relays(plan: &RelaysPlan) -> Vec<relay::Settings> {
             },
             idle: relay::IDLE,
             client_max: relay::CLIENT_MAX,
+            on_death: relay::OnDeath::Keep,
         }
     };
     served(plan).map(relay).collect()
