@@ -161,8 +161,7 @@ impl Engine {
                 let orderly = cause == CloseCause::Done.code();
                 let cause = if orderly { CloseCause::Done } else { CloseCause::Aborted };
                 self.leave_session(now, &mut connection, cause, None);
-                let mut app = connection.app;
-                self.store.close(conn, &mut app);
+                self.part_with(conn, connection.app);
                 Ok(())
             }
             Record::SnapshotBegin { connections: _ } => {

@@ -17,6 +17,7 @@ use super::sessions::Session;
 use super::table::Remnant;
 use crate::ids::ConnId;
 use crate::relay::{self, Splice};
+use crate::service::App;
 use crate::slots::{Queue, Slots};
 use crate::sources::Sources;
 use crate::tcp::{self, Transmit};
@@ -27,6 +28,11 @@ use crate::wire::Timestamps;
 pub(super) const SHARE: usize = 512;
 /// As many connections a piece of anything else counts for.
 const PIECE: usize = 4;
+
+/// Bytes that take about as long as a connection to free.
+const BYTES: usize = 16 << 10;
+/// A connection that ends with more than this is not freed at once, in bytes.
+const MUCH: usize = 64 << 10;
 
 /// Something that was dropped.
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub(super) enum Remains {
     Queues(Box<Queues>),
     /// Those that waited for a standby.
     Released(Box<Released>),
+    /// What one connection kept, if that is much.
+    Hoard(Box<App>),
 }
 
 /// What was dropped, the oldest first.
@@ -92,6 +100,7 @@ impl Graveyard {
             | Remains::Owner(_)
             | Remains::Sessions(_)
             | Remains::Queues(_)
+            | Remains::Hoard(_)
             | Remains::Released(_) => 0,
         };
         self.remains.iter().map(count).sum()
@@ -105,8 +114,9 @@ impl Engine {
         while left > 0
             && let Some(mut remains) = self.graveyard.remains.pop_front()
         {
+            let hoard = if let Remains::Hoard(app) = &remains { app.memory() / BYTES } else { 0 };
             let cost = self.bury_piece(now, &mut remains);
-            left = left.saturating_sub(cost.unwrap_or(1));
+            left = left.saturating_sub(cost.unwrap_or(1) + hoard);
             if cost.is_some() {
                 self.graveyard.remains.push_front(remains);
             }
@@ -142,8 +152,17 @@ impl Engine {
             Remains::Owner(owner) => owner.pop_piece(),
             Remains::Queues(queues) => queues.pop_piece(),
             Remains::Released(released) => released.pop_piece(),
+            Remains::Hoard(_) => false,
         };
         more.then_some(PIECE)
+    }
+
+    /// The application of a connection that has ended is done with.
+    pub(super) fn part_with(&mut self, id: ConnId, mut app: App) {
+        self.store.close(id, &mut app);
+        if app.memory() > MUCH {
+            self.graveyard.take(Remains::Hoard(Box::new(app)));
+        }
     }
 
     fn bury_connection(&mut self, now: Instant, mut connection: Box<Connection>, asked: bool) {

@@ -298,6 +298,7 @@ impl Engine {
     fn open(&mut self, now: Instant, tuple: FourTuple, syn: &Segment<'_>, least: Option<SeqNum>) {
         let Some(service) = self.listener(tuple.local.port()) else { return };
         let clock = self.clock.at(now);
+        let kind = self.setup.services[usize::from(service)].kind;
         if self.lacks_backend(service, &tuple) {
             // As a port where nobody listens.
             self.stats.refused += 1;
@@ -318,7 +319,7 @@ impl Engine {
             self.stats.cookies_sent += 1;
             self.cookies.note_sent(now);
             let answer = tcp::cookie::syn_ack(
-                &self.setup.tcp,
+                self.tcp_for.of(kind, false),
                 &self.secret,
                 &tuple,
                 syn,
@@ -346,8 +347,8 @@ impl Engine {
         {
             iss = least;
         }
-        let tcb =
-            Tcb::accept(&self.setup.tcp, now, syn, iss, offset, self.setup.mtu, tuple.is_ipv6());
+        let settings = self.tcp_for.of(kind, false);
+        let tcb = Tcb::accept(settings, now, syn, iss, offset, self.setup.mtu, tuple.is_ipv6());
         self.begin(now, id, tuple, service, tcb);
     }
 
@@ -367,8 +368,9 @@ impl Engine {
             return;
         };
         let offset = self.secret.ts_offset(&tuple).wrapping_add(self.clock.ahead_millis());
+        let kind = self.setup.services[usize::from(service)].kind;
         let tcb = Tcb::accept_cookie(
-            &self.setup.tcp,
+            self.tcp_for.of(kind, false),
             now,
             ack,
             facts,
@@ -420,6 +422,13 @@ impl Engine {
     /// Hands a segment to its connection, its bytes to the log and to the application.
     fn feed(&mut self, now: Instant, id: ConnId, segment: &Segment<'_>) {
         let (crowded, edition) = (self.is_crowded(), self.edition());
+        if !segment.payload.is_empty() && self.is_put_off(now, id) {
+            // What it acknowledges counts.
+            let flags = segment.flags.difference(Flags::FIN);
+            let segment = &Segment { payload: &[], flags, ..segment.clone() };
+            self.stats.tcp_dropped += 1;
+            return self.feed(now, id, segment);
+        }
         let Self { table, duty, store, pins, stats, wall, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Live(tcb) = &mut connection.body else { return };

@@ -6,13 +6,16 @@
 //!
 //! ```text
 //!   0 ──────────── 1/2 ──────────── 3/4 ──────────── the budget ────────►
-//!     as they like │ windows grow no │ windows shut,  │ whoever holds most, and
-//!                  │ further         │ no more out of │ has for longest, is reset
-//!                  │                 │ order is kept  │
+//!     as they like │ windows grow no │ windows shut,  │ whoever holds most
+//!                  │ further         │ what comes all │ is reset
+//!                  │                 │ the same is    │
+//!                  │                 │ dropped        │
 //! ```
 //!
 //! Only those that hold something are asked to do with less: whoever asks and reads the answer notices
-//! nothing. A window never shrinks (RFC 9293 §3.8.6), so what was advertised may come all the same.
+//! nothing. A window never shrinks (RFC 9293 §3.8.6), so what was advertised may come all the same: it is
+//! not kept then, nor acknowledged, and its sender tries again, slower. While somebody is put off in this
+//! way, those give way that make us keep something and do not listen.
 //! A standby holds what its primary does, less what is out of order; it resets nobody.
 
 use std::collections::VecDeque;
@@ -22,6 +25,7 @@ use super::Engine;
 use super::connection::{Body, Connection};
 use super::notice::Notice;
 use crate::ids::ConnId;
+use crate::service::Place;
 use crate::session::CLIENT;
 use crate::tcp::Room;
 use crate::time::{Duration, Instant};
@@ -33,6 +37,9 @@ const KIB: u64 = 1024;
 const LEG_SCARCE: u32 = 64 * 1024;
 /// The same when it is short: enough that everybody gets on.
 const LEG_SHORT: u32 = 16 * 1024;
+/// Who holds as much says nothing more while memory is short, in bytes: more than is asked for of anybody
+/// who waits for room.
+const ENOUGH: u64 = 24 * 1024;
 /// Connections that are reset, and windows that are opened again, in one call.
 const RESETS: usize = 16;
 const OPENINGS: usize = 256;
@@ -43,10 +50,12 @@ const LIMITED: u16 = 1 << CLASSES;
 /// Entries of a class that are looked at when one is added: more than one, so that those of
 /// connections that are gone do not pile up.
 const TIDIES: usize = 2;
-/// Entries that are looked at for somebody who has been idle, before anybody is reset.
+/// Entries that are looked at in one call for somebody to be reset.
 const LOOKS: usize = 64;
 /// Whoever has got nothing acknowledged for so long, and has something to be, is idle.
 const IDLE: Duration = Duration::from_millis(500);
+/// The same of a server, which is no stranger.
+const SERVER_IDLE: Duration = Duration::from_secs(5);
 
 /// What all connections hold.
 #[derive(Debug)]
@@ -57,6 +66,8 @@ pub(super) struct Memory {
     holders: [VecDeque<ConnId>; CLASSES],
     /// Whose windows were limited, each once; and some that have ended.
     limited: VecDeque<ConnId>,
+    /// Somebody who listens could not say something, since it was last looked for those who give way.
+    put_off: bool,
 }
 
 /// How much there is of it.
@@ -70,7 +81,7 @@ enum Supply {
 impl Memory {
     pub(super) fn new(budget: u64) -> Self {
         let holders = core::array::from_fn(|_| VecDeque::new());
-        Self { budget, held: 0, holders, limited: VecDeque::new() }
+        Self { budget, held: 0, holders, limited: VecDeque::new(), put_off: false }
     }
 
     /// Bytes that are held.
@@ -111,8 +122,18 @@ impl Memory {
         }
     }
 
+    /// Whether no more is to come than has to.
+    pub(super) const fn is_short(&self) -> bool {
+        matches!(self.supply(), Supply::Short)
+    }
+
     const fn is_over(&self) -> bool {
         self.held > self.budget
+    }
+
+    /// By so much that there is no waiting for somebody to be idle.
+    const fn is_far_over(&self) -> bool {
+        self.held > self.budget / 8 * 9
     }
 }
 
@@ -148,11 +169,23 @@ impl Engine {
         let memory = &mut self.memory;
         connection.holds = holds;
         memory.held = memory.held - u64::from(before) * KIB + u64::from(holds) * KIB;
+        let place = connection.place();
+        let set_aside = place.is_some_and(|Place { slot, .. }| {
+            self.sessions.get_mut(slot).is_some_and(|session| session.has_share())
+        });
+        if set_aside {
+            return;
+        }
         let supply = if holds < SMALL { Supply::Plenty } else { memory.supply() };
         if supply != Supply::Plenty
             && let Body::Live(tcb) = &mut connection.body
         {
-            tcb.limit_room(if supply == Supply::Short { Room::Shut } else { Room::Frugal });
+            // Whoever waits for room is asked for less anyway.
+            match supply {
+                Supply::Short => tcb.limit_room(Room::Shut),
+                _ if tcb.asked_room() == Room::Head => {}
+                _ => tcb.limit_room(Room::Frugal),
+            }
             if connection.lists & LIMITED == 0 {
                 connection.lists |= LIMITED;
                 memory.limited.push_back(id);
@@ -167,11 +200,34 @@ impl Engine {
         }
     }
 
+    /// Whether what a connection says cannot be kept: memory is short, and it, or its session, has more
+    /// than enough of it already. What is dropped was not acknowledged, and is sent again.
+    pub(super) fn is_put_off(&mut self, now: Instant, id: ConnId) -> bool {
+        if !self.memory.is_short() {
+            return false;
+        }
+        let place = self.table.get_mut(id).and_then(|connection| connection.place());
+        let has_share = place.is_some_and(|Place { slot, .. }| {
+            self.sessions.get_mut(slot).is_some_and(|session| session.has_share())
+        });
+        let (mut held, mut listens) = (0, true);
+        for leg in self.legs_with(id) {
+            let Some(connection) = self.table.get_mut(leg) else { continue };
+            held += u64::from(connection.holds) * KIB;
+            listens &= connection.tcb_mut().is_none_or(|tcb| tcb.moves(now, IDLE));
+        }
+        let enough = if self.memory.is_over() { KIB } else { ENOUGH };
+        let put_off = !has_share && held >= enough;
+        self.memory.put_off |= put_off && listens;
+        put_off
+    }
+
     /// Whether there is something to do for want of memory, or because there is enough again.
     pub(super) fn memory_due(&self) -> bool {
         let Memory { limited, .. } = &self.memory;
         self.owns()
             && (self.memory.is_over()
+                || self.memory.put_off
                 || (self.memory.supply() == Supply::Plenty && !limited.is_empty()))
     }
 
@@ -179,6 +235,8 @@ impl Engine {
     pub(super) fn advance_memory(&mut self, now: Instant) {
         if self.memory.is_over() {
             self.reset_holders(now);
+        } else if core::mem::take(&mut self.memory.put_off) {
+            self.reset_some(now, true);
         }
         for _ in 0..OPENINGS {
             if self.memory.supply() != Supply::Plenty {
@@ -189,6 +247,7 @@ impl Engine {
             connection.lists &= !LIMITED;
             if let Body::Live(tcb) = &mut connection.body {
                 tcb.limit_room(Room::Buffer);
+                self.make_leg_room(id);
                 self.touch(now, id);
             }
         }
@@ -196,23 +255,29 @@ impl Engine {
 
     /// Resets some of those that hold most; if it can be, some that have been idle.
     fn reset_holders(&mut self, now: Instant) {
-        if self.reset_some(now, LOOKS) == 0 {
-            self.reset_some(now, 0);
+        self.memory.put_off = false;
+        if self.reset_some(now, true) == 0 && self.memory.is_far_over() {
+            self.reset_some(now, false);
         }
     }
 
-    /// The same; so many that are not idle are passed over. Returns how many were reset.
-    fn reset_some(&mut self, now: Instant, mut spared: usize) -> usize {
-        let mut resets = 0;
+    /// The same, until memory is not short any more; `spares`: those that are not idle. Returns how many
+    /// were reset.
+    fn reset_some(&mut self, now: Instant, spares: bool) -> usize {
+        let (mut resets, mut looks) = (0, LOOKS);
         for class in (0..CLASSES).rev() {
             for _ in 0..self.memory.holders[class].len() {
-                if resets == RESETS || !self.memory.is_over() {
+                if resets == RESETS || looks == 0 || !self.memory.is_short() {
                     return resets;
                 }
+                looks -= 1;
                 let Some(id) = self.next_holder(class) else { continue };
                 let Some(connection) = self.table.get_mut(id) else { continue };
-                if spared > 0 && connection.tcb_mut().is_some_and(|tcb| tcb.moves(now, IDLE)) {
-                    spared -= 1;
+                let idle = match connection.place() {
+                    Some(Place { leg: CLIENT, .. }) | None => IDLE,
+                    Some(_) => SERVER_IDLE,
+                };
+                if spares && connection.tcb_mut().is_some_and(|tcb| tcb.moves(now, idle)) {
                     connection.lists |= 1 << class;
                     self.memory.holders[class].push_back(id);
                     continue;
@@ -243,7 +308,7 @@ impl Engine {
         }
     }
 
-    fn reset_for_memory(&mut self, now: Instant, id: ConnId) {
+    pub(super) fn reset_for_memory(&mut self, now: Instant, id: ConnId) {
         self.reset(now, id);
         self.stats.memory_short += 1;
         if let Some(left_out) = self.complaints.permit(now, Complaint::Memory) {

@@ -37,6 +37,7 @@ mod owner;
 mod questions;
 mod relaying;
 mod replicate;
+mod reserve;
 mod rota;
 mod sessions;
 mod settle;
@@ -55,7 +56,6 @@ mod why;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::ids::{ConnId, Lsn};
 use crate::limiter::Limiter;
@@ -65,7 +65,7 @@ use crate::replica::Heartbeat;
 use crate::role::{Path, Reply, Roles, Timing};
 use crate::service::{PinBytes, Store};
 use crate::sources::Sources;
-use crate::tcp::{self, isn::Secret};
+use crate::tcp::isn::Secret;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
@@ -78,7 +78,8 @@ use lingering::Lingering;
 use link::Link;
 use memory::Memory;
 use owner::{Duty, Owner};
-use sessions::Sessions;
+use reserve::Reserve;
+use sessions::{Sessions, TcpFor};
 use setup::PairClock;
 use shelf::Shelf;
 use table::Table;
@@ -120,7 +121,7 @@ enum Complaint {
 pub struct Engine {
     setup: Setup,
     /// TCP's settings for connections that sessions have dialled.
-    dialled_tcp: Arc<tcp::Settings>,
+    tcp_for: TcpFor,
     store: Shelf,
     roles: Roles,
     neighbour: Neighbour,
@@ -136,6 +137,7 @@ pub struct Engine {
     table: Table,
     half_open: usize,
     memory: Memory,
+    reserve: Reserve,
     /// What each client's address has of the connections, and how fast it begins more.
     sources: Sources,
     cookies: Cookies,
@@ -200,6 +202,7 @@ impl Engine {
             table: Table::new(setup.table_key, setup.connections_max, setup.live_max),
             half_open: 0,
             memory: Memory::new(setup.memory_max),
+            reserve: Reserve::new(setup.memory_max),
             sources: Sources::new(setup.table_key),
             cookies: Cookies::default(),
             lingering: Lingering::default(),
@@ -224,7 +227,7 @@ impl Engine {
             pins: Vec::new(),
             scratch: Vec::new(),
             stats: Stats::default(),
-            dialled_tcp: sessions::dialled_tcp(&setup.tcp),
+            tcp_for: TcpFor::new(&setup.tcp),
             setup,
         };
         engine.follow_roles(now);
@@ -315,6 +318,7 @@ impl Engine {
                 owner.questions.on_timer(now);
             }
             self.advance_memory(now);
+            self.advance_reserve(now);
             self.sources.expire(now);
             self.table.park_surplus();
             self.advance_snapshot(now);
@@ -342,14 +346,19 @@ impl Engine {
     fn owners_deadline(&self, owner: &Owner) -> Instant {
         // A snapshot that waits for confirmations goes on when they come.
         let commits = self.commits_due() || self.splices_due();
-        if self.snapshot_due() || self.waking_due() || commits || self.memory_due() {
+        if self.snapshot_due()
+            || self.waking_due()
+            || commits
+            || self.memory_due()
+            || self.reserve.is_due()
+        {
             return Instant::ZERO;
         }
         let relays = if owner.announced { self.relays.deadline() } else { Instant::NEVER };
         let progress = owner.standby.as_ref().map_or(Instant::NEVER, |standby| standby.deadline());
         let alarms = owner.queues.wheel.next().unwrap_or(Instant::NEVER);
         let fragments = owner.reassembler.deadline().unwrap_or(Instant::NEVER);
-        [relays, progress, alarms, fragments]
+        [relays, progress, alarms, fragments, self.reserve.deadline()]
             .into_iter()
             .fold(owner.questions.deadline(), Instant::min)
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::connection::{Body, Connection};
+use super::reserve::Share;
 use super::settle::Before;
 use super::setup::ServicePort;
 use super::table::Table;
@@ -21,8 +22,8 @@ use crate::ids::{ConnId, Lsn, SessionId};
 use crate::replica::Record;
 use crate::service::{App, Kind, Place};
 use crate::session::{
-    BACKEND, CLIENT, Call, Effect, Event, LEGS, Leg, Legs, Loss, Machine, Membership, Outcome,
-    TWINS,
+    BACKEND, CLIENT, Call, Effect, Event, Keep, LEGS, Leg, Legs, Loss, Machine, Membership,
+    Outcome, TWINS,
 };
 use crate::slots::Slots;
 use crate::tcp::{self, CloseCause, Tcb};
@@ -38,23 +39,67 @@ const VERSION_SESSIONS: u16 = 4;
 /// longer hears a reset, which ends what had ended.
 const TIME_WAIT: Duration = Duration::from_secs(1);
 
-/// TCP's settings for connections that sessions have dialled.
-pub(super) fn dialled_tcp(tcp: &tcp::Settings) -> Arc<tcp::Settings> {
-    Arc::new(tcp::Settings { time_wait: tcp.time_wait.min(TIME_WAIT), ..tcp.clone() })
+/// TCP's settings, by what a connection is for.
+#[derive(Debug)]
+pub(super) struct TcpFor {
+    clients: Arc<tcp::Settings>,
+    /// Clients of whom a head is awaited, and then it is seen how much more there may be.
+    exchanges: Arc<tcp::Settings>,
+    /// Connections that sessions have dialled: what they may say at first they say behind our ACK.
+    dialled: Arc<tcp::Settings>,
+}
+
+impl TcpFor {
+    pub(super) fn new(tcp: &Arc<tcp::Settings>) -> Self {
+        let exchanges =
+            tcp::Settings { first_window: tcp::FOR_A_HEAD, ..tcp::Settings::clone(tcp) };
+        let time_wait = tcp.time_wait.min(TIME_WAIT);
+        let dialled = tcp::Settings { time_wait, ..exchanges.clone() };
+        let (exchanges, dialled) = (exchanges.into(), dialled.into());
+        Self { clients: Arc::clone(tcp), exchanges, dialled }
+    }
+
+    /// Those of a service's client, or of a leg that its session has dialled.
+    pub(super) const fn of(&self, kind: Kind, dialled: bool) -> &Arc<tcp::Settings> {
+        match kind {
+            _ if dialled => &self.dialled,
+            Kind::Exchange(..) => &self.exchanges,
+            _ => &self.clients,
+        }
+    }
 }
 
 /// A session, and its legs.
 #[derive(Debug)]
 pub(super) struct Session {
-    id: SessionId,
+    pub(super) id: SessionId,
     /// Which of the configured services it is.
     pub(super) service: u16,
     pub(super) legs: [Option<ConnId>; LEGS],
     pub(super) machine: Machine,
+    /// Leading: what memory is set aside for it.
+    pub(super) shares: [Share; 2],
     /// Leading: the server whose leg has broken last, which is not asked next.
     broke: Option<Endpoint>,
     /// As what it is counted: see [`Machine::is_mirrored`].
     counts: Option<bool>,
+}
+
+impl Session {
+    fn new(id: SessionId, service: u16, legs: [Option<ConnId>; LEGS], machine: Machine) -> Self {
+        let shares = Default::default();
+        Self { id, service, legs, machine, shares, broke: None, counts: None }
+    }
+
+    /// What is to be set aside for it, of which a client that has not heard it yet keeps its part.
+    fn keeps(&self, legs: &mut dyn Legs) -> [u64; 2] {
+        let mut keeps = self.machine.keeps();
+        if self.shares[Keep::Reply as usize].has_some() {
+            let told = legs.leg(CLIENT).map_or(0, |app| app.unheard());
+            keeps[Keep::Reply as usize] = keeps[Keep::Reply as usize].max(told);
+        }
+        keeps
+    }
 }
 
 /// Every session of this engine, its own or held for the peer.
@@ -108,8 +153,7 @@ impl Sessions {
         let slot = u32::try_from(self.slots.vacant()).ok()?;
         self.serial = self.serial.wrapping_add(1);
         let id = SessionId(u64::from(self.serial) << 32 | u64::from(slot));
-        let legs = [Some(client), None, None];
-        self.insert(Session { id, service, legs, machine, broke: None, counts: None })
+        self.insert(Session::new(id, service, [Some(client), None, None], machine))
             .then_some(Place { slot, leg: CLIENT })
     }
 
@@ -182,6 +226,7 @@ impl Engine {
         };
         let place = self.sessions.begin(service, id, machine);
         place.into_iter().for_each(|place| connection.app.take_place(place));
+        self.make_leg_room(id);
     }
 
     /// Whether a service needs a server for the client of `tuple`, none serves, and it has no words of its
@@ -224,7 +269,7 @@ impl Engine {
         let before = legs.map(|id| self.stands_at(id?));
         let mut effects = Vec::new();
         let buffer = self.memory.leg_buffer(self.setup.limits.output_buffer);
-        let Self { sessions, table, .. } = self;
+        let Self { sessions, table, reserve, .. } = self;
         let mut scratch = core::mem::take(&mut sessions.scratch);
         let Some(session) = sessions.get_mut(slot) else { return };
         let mut call = Call {
@@ -236,7 +281,14 @@ impl Engine {
             #[cfg(feature = "defects")]
             defect: self.setup.defect,
         };
-        session.machine.on_event(event, &mut There { table, legs, gone }, &mut call);
+        let mut there = There { table, legs, gone };
+        session.machine.on_event(event, &mut there, &mut call);
+        let mut waits = [false; 2];
+        if lead {
+            let keeps = session.keeps(&mut there);
+            waits = reserve.ask(session.id, &mut session.shares, keeps);
+        }
+        session.machine.open_windows(waits, &mut there, &call);
         sessions.scratch = scratch;
         sessions.recount(slot);
         for (id, before) in legs.into_iter().zip(before) {
@@ -263,6 +315,9 @@ impl Engine {
         if let Some(connection) = self.table.get_mut(id) {
             connection.settle();
         }
+        if lead {
+            self.make_leg_room(id);
+        }
         self.note_memory(id);
         if lead {
             self.touch(now, id);
@@ -281,6 +336,9 @@ impl Engine {
                     self.relays.on_answered(port);
                 }
             }
+            // It comes when there is memory for it.
+            Effect::Dial(_) | Effect::DialOnceMore
+                if session.shares[Keep::Request as usize].waits() => {}
             Effect::Dial(to) => self.dial_for(now, slot, to, true),
             Effect::DialOnceMore => {
                 let port = self.setup.services[usize::from(session.service)].port;
@@ -339,14 +397,16 @@ impl Engine {
         let clock = self.clock.at(now);
         let offset = self.secret.ts_offset(&leg).wrapping_add(self.clock.ahead_millis());
         let iss = self.secret.isn(&leg, clock);
-        let (tcp, mtu) = (&self.dialled_tcp, self.setup.mtu);
+        let kind = self.setup.services[usize::from(service)].kind;
+        let (tcp, mtu) = (self.tcp_for.of(kind, true), self.setup.mtu);
         let tcb = Tcb::connect(tcp, now, iss, offset, mtu, leg.is_ipv6());
-        let app = App::new(self.setup.services[usize::from(service)].kind, &self.setup.limits);
+        let app = App::new(kind, &self.setup.limits);
         let mut connection = Connection::new(id, leg, service, app, Body::Live(Box::new(tcb)));
         connection.app.take_place(Place { slot, leg: of });
         let inserted = self.table.insert(Box::new(connection));
         assert!(inserted.is_ok(), "a vacant slot takes a connection of a free leg");
         self.sessions.get_mut(slot)?.legs[usize::from(of)] = Some(id);
+        self.make_leg_room(id);
         self.replicate_opened(now, id);
         self.touch(now, id);
         Some(Dialled::Yes)
@@ -382,6 +442,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.legs[usize::from(leg)] = None;
         if session.legs == [None; LEGS] {
+            self.reserve.release(session.id, &mut session.shares);
             self.sessions.remove(slot);
             return;
         }
@@ -413,7 +474,7 @@ impl Engine {
         self.call_session(now, place.slot, Event::Lead, None, None);
     }
 
-    /// The session of a connection may have waited for long enough: it is told, and the standby, too.
+    /// The session of a connection may have waited for long enough.
     pub(super) fn tick(&mut self, now: Instant, id: ConnId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let (service, Some(place)) = (connection.service, connection.place()) else { return };
@@ -434,9 +495,15 @@ impl Engine {
         {
             return;
         }
+        self.end_wait(now, id, place.slot);
+    }
+
+    /// The session in `slot`, of which `id` is a leg, has waited for long enough: it is told, and the
+    /// standby, too.
+    pub(super) fn end_wait(&mut self, now: Instant, id: ConnId, slot: u32) {
         let told = self.table.get_mut(id).is_some_and(|connection| connection.replicated);
         let last = if told { self.append(&Record::Tick { conn: id }) } else { None };
-        self.call_session(now, place.slot, Event::Tick, None, last);
+        self.call_session(now, slot, Event::Tick, None, last);
     }
 
     /// A server has been silent for a while: the session is told which of its backends count as up.
@@ -497,8 +564,7 @@ impl Engine {
         if let Some(state) = state {
             let kind = self.setup.services[usize::from(service)].kind;
             let machine = Machine::decode(kind, state).ok_or("session does not decode")?;
-            let (legs, broke, counts) = ([None; LEGS], None, None);
-            let held = Session { id: session, service, legs, machine, broke, counts };
+            let held = Session::new(session, service, [None; LEGS], machine);
             // As many as there may be connections: no name leads farther.
             if slot as usize >= self.setup.connections_max.saturating_mul(2)
                 || !self.sessions.insert(held)

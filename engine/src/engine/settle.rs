@@ -265,7 +265,6 @@ impl Engine {
             false => None,
         };
         self.leave_session(now, &mut connection, cause, last);
-        let mut app = connection.app;
-        self.store.close(id, &mut app);
+        self.part_with(id, connection.app);
     }
 }

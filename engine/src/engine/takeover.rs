@@ -201,6 +201,7 @@ impl Engine {
         self.again.clear();
         self.store.forget_all();
         self.memory.clear();
+        self.reserve.clear();
         self.half_open = 0;
         self.unprotected = 0;
         self.bury(now);

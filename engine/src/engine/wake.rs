@@ -157,7 +157,7 @@ impl Engine {
     pub(super) fn wake(&mut self, now: Instant, id: ConnId) {
         assert!(self.owns(), "only an owner speaks");
         let edition = self.edition();
-        let Self { table, store, pins, wall, setup, dialled_tcp, clock, work, .. } = self;
+        let Self { table, store, pins, wall, setup, tcp_for, clock, work, .. } = self;
         let Some(connection) = table.get_mut(id) else { return };
         let Body::Held(hard) = &connection.body else { return };
         *work += 1;
@@ -167,7 +167,8 @@ impl Engine {
         #[cfg(feature = "defects")]
         mistakes::err_in_state(setup, &mut hard);
         let dialled = connection.place().is_some_and(|place| place.leg != CLIENT);
-        let settings = if dialled { dialled_tcp } else { &setup.tcp };
+        let kind = setup.services[usize::from(connection.service)].kind;
+        let settings = tcp_for.of(kind, dialled);
         #[cfg(feature = "defects")]
         let settings = &mistakes::mistaken_settings(setup, settings);
         connection.fin_logged = hard.fin_acked;

@@ -436,8 +436,7 @@ impl App {
     /// Of a session's leg: bytes of output that are not acknowledged, beyond `most`.
     #[must_use]
     pub const fn excess(&self, most: u32) -> u64 {
-        let unheard = self.output.end().saturating_sub(self.output.acked());
-        unheard.saturating_sub(most as u64)
+        self.unheard().saturating_sub(most as u64)
     }
 
     /// Of a session's leg: whether the connection says nothing more.
@@ -457,10 +456,16 @@ impl App {
         self.peer_finished && self.input.is_none()
     }
 
+    /// Of a session's leg: bytes of output that were not acknowledged.
+    #[must_use]
+    pub const fn unheard(&self) -> u64 {
+        self.output.end().saturating_sub(self.output.acked())
+    }
+
     /// Of a session's leg: whether there is output that was not acknowledged.
     #[must_use]
     pub const fn is_awaited(&self) -> bool {
-        self.output.acked() < self.output.end()
+        self.unheard() > 0
     }
 
     /// Of a session's leg: the next bytes for the connection.

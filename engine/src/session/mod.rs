@@ -103,6 +103,29 @@ pub enum Effect {
     },
 }
 
+/// Something that a session keeps whole, and is long enough that memory is set aside for it first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// What comes by [`CLIENT`].
+    Request,
+    /// What comes by [`BACKEND`].
+    Reply,
+}
+
+impl Keep {
+    /// All of them, as an array of one value each has them.
+    pub const ALL: [Self; 2] = [Self::Request, Self::Reply];
+
+    /// By which leg it comes.
+    #[must_use]
+    pub const fn leg(self) -> Leg {
+        match self {
+            Self::Request => CLIENT,
+            Self::Reply => BACKEND,
+        }
+    }
+}
+
 /// What a session may use while it is called.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -190,6 +213,43 @@ impl Machine {
         match self {
             Self::Join(_) | Self::Exchange(_) => Default::default(),
             Self::Mirror(mirror) => mirror.excerpts(legs),
+        }
+    }
+
+    /// How much memory is to be set aside for what is kept, in bytes, for each [`Keep`]. 0: nothing to
+    /// speak of.
+    #[must_use]
+    pub fn keeps(&self) -> [u64; 2] {
+        match self {
+            Self::Join(_) | Self::Mirror(_) => [0; 2],
+            Self::Exchange(exchange) => exchange.keeps(),
+        }
+    }
+
+    /// Behind each event: opens the windows of legs as far as there is room for what they say. `waits`:
+    /// for which [`Keep`] there is no memory yet.
+    pub fn open_windows(&mut self, waits: [bool; 2], legs: &mut dyn Legs, call: &Call<'_>) {
+        match self {
+            Self::Join(_) | Self::Mirror(_) => {}
+            Self::Exchange(exchange) => exchange.open_windows(waits, legs, call),
+        }
+    }
+
+    /// Whether more than a head is to be expected of a leg.
+    #[must_use]
+    pub fn is_wide(&self, leg: Leg) -> bool {
+        match self {
+            Self::Join(_) | Self::Mirror(_) => true,
+            Self::Exchange(exchange) => exchange.is_wide(leg),
+        }
+    }
+
+    /// Leading: since when nothing has happened.
+    #[must_use]
+    pub const fn idle_since(&self) -> Option<Instant> {
+        match self {
+            Self::Join(_) | Self::Mirror(_) => None,
+            Self::Exchange(exchange) => exchange.request_idle_since(),
         }
     }
 

@@ -68,7 +68,7 @@ pub use ecn::Ecn;
 pub use hard::{Hard, HardError};
 pub use park::Parked;
 pub use path::{PathSignal, plateau_below};
-pub use receive::Room;
+pub use receive::{FOR_A_HEAD, Room};
 pub use reset::{farewell, inquiry, reset_for};
 pub use settings::{Keepalive, Settings};
 pub use state::State;

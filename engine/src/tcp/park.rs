@@ -79,6 +79,7 @@ pub struct Parked {
     ts_recent: u32,
     ts_recent_at: Instant,
     heard_at: Instant,
+    room: Room,
 
     /// The keepalive's deadline.
     idle: Instant,
@@ -153,6 +154,7 @@ impl Tcb {
             ts_recent: self.rcv.ts_recent,
             ts_recent_at: self.rcv.ts_recent_at,
             heard_at: self.rcv.heard_at,
+            room: self.rcv.room,
             idle: self.timers.idle,
         })
     }
@@ -262,7 +264,7 @@ impl Receiving {
             room,
         } = self;
         nxt == acked
-            && *room == Room::Buffer
+            && matches!(room, Room::Buffer | Room::Head)
             && consumed <= nxt
             && fin.is_none()
             && assembler.is_none()
@@ -351,7 +353,7 @@ impl Parked {
                 ts_recent: self.ts_recent,
                 ts_recent_at: self.ts_recent_at,
                 heard_at: self.heard_at,
-                room: Room::Buffer,
+                room: self.room,
             },
             timers: Timers {
                 resend: Instant::NEVER,

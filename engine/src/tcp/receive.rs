@@ -33,6 +33,8 @@ pub enum Room {
     Buffer,
     /// 64 KiB: memory is scarce.
     Frugal,
+    /// [`FOR_A_HEAD`]: what is to be expected is short, or has to wait.
+    Head,
     /// Nothing, so that the window shuts by and by, and what is out of order is not kept: memory is
     /// short.
     Shut,
@@ -167,6 +169,7 @@ impl Tcb {
         let room = match self.rcv.room {
             Room::Buffer => self.settings.receive_buffer,
             Room::Frugal => self.settings.receive_buffer.min(FRUGAL),
+            Room::Head => self.settings.receive_buffer.min(FOR_A_HEAD.into()),
             Room::Shut => 0,
         };
         self.edge_base() + u64::from(room)
@@ -174,6 +177,11 @@ impl Tcb {
 
     fn edge_base(&self) -> u64 {
         self.rcv.consumed.min(self.horizon.received)
+    }
+
+    /// How much that nobody has read is asked for.
+    pub const fn asked_room(&self) -> Room {
+        self.rcv.room
     }
 
     /// How much that nobody has read is asked for from now on. What was advertised is taken all the
@@ -262,6 +270,8 @@ impl Tcb {
 
 /// What may be unread while memory is scarce.
 const FRUGAL: u32 = 65_536;
+/// What may be unread of a peer that has a message's head to say: the longest fits.
+pub const FOR_A_HEAD: u16 = 20 << 10;
 /// Most answers owed at a time to a peer without SACK.
 const DUPLICATES_MAX: u8 = 8;
 /// With more window left than this the peer is not about to stall.

@@ -9,6 +9,8 @@ pub struct Settings {
     /// Bytes of input a connection may hold that its application has not consumed.
     /// 4 KiB to 1 GiB; the window scale follows from it.
     pub receive_buffer: u32,
+    /// Bytes that a peer may send before it has heard more than our SYN, if `receive_buffer` is not less.
+    pub first_window: u16,
     /// How long an acknowledgment may wait for a second segment. RFC 9293 §3.8.6.3: below 500 ms.
     pub delayed_ack: Duration,
     /// Least variance term of the retransmission timeout: RTO is never below SRTT plus this.
@@ -66,6 +68,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             receive_buffer: 1 << 20,
+            first_window: u16::MAX,
             delayed_ack: Duration::from_millis(40),
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(120),

@@ -433,9 +433,11 @@ impl Tcb {
         self.state.synchronized()
     }
 
-    /// Whether its peer has acknowledged something new within `lately`.
+    /// Whether its peer has acknowledged something new within `lately`, or there is nothing that it could,
+    /// and it would take more.
     pub fn moves(&self, now: Instant, lately: Duration) -> bool {
-        now.since(self.snd.progress_at) < lately
+        let is_asked = self.snd.una < self.snd.nxt || self.snd.wnd == 0;
+        !is_asked || now.since(self.snd.progress_at) < lately
     }
 
     /// The connection is over.

@@ -86,7 +86,7 @@ pub(super) fn mss_for(mtu: u16, ipv6: bool) -> u16 {
 
 /// The window field of a SYN: never scaled, RFC 7323 §2.2.
 pub(super) fn syn_window(settings: &Settings) -> u16 {
-    u16::try_from(settings.receive_buffer).unwrap_or(u16::MAX)
+    u16::try_from(settings.receive_buffer).unwrap_or(u16::MAX).min(settings.first_window)
 }
 
 /// The least MSS we work with, so that a tiny offer cannot make us send headers only.

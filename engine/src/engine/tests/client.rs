@@ -240,7 +240,10 @@ impl Client {
     /// Where it stands, for a failure's message.
     pub(super) fn story(&self) -> String {
         let Self { tuple, tcb, mode, received, .. } = self;
-        format!("{tuple:?} {mode:?}: {:?}, received {received}, acked {}", tcb.state(), tcb.acked())
+        // A text may be long.
+        let mode = format!("{mode:?}");
+        let mode = mode.get(..40).unwrap_or(&mode);
+        format!("{tuple:?} {mode}: {:?}, received {received}, acked {}", tcb.state(), tcb.acked())
     }
 
     /// Where it received a byte that does not belong there.

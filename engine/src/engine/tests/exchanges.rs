@@ -7,7 +7,7 @@ use crate::relay;
 use crate::service::{HttpPatience, Kind, Masking, Rules};
 use crate::time::Duration;
 
-const PORT: u16 = RELAYED + FILES;
+pub(super) const PORT: u16 = RELAYED + FILES;
 
 fn masking(setup: &mut Setup, masking: Masking) {
     let s = Duration::from_secs;
@@ -22,7 +22,7 @@ fn replaying(setup: &mut Setup) {
     masking(setup, Masking::Replay);
 }
 
-fn journalling(setup: &mut Setup) {
+pub(super) fn journalling(setup: &mut Setup) {
     masking(setup, Masking::Journal);
 }
 

@@ -15,7 +15,7 @@ const ALL: [(u16, Mode); 4] = [
 ];
 
 /// Every relay joins.
-fn joining(setup: &mut Setup) {
+pub(super) fn joining(setup: &mut Setup) {
     let (connect, idle) = (Duration::from_secs(3), Duration::from_secs(50));
     let kind = Kind::Join(JoinPatience { connect, idle });
     for relay in &mut setup.relays {

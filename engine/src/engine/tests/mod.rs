@@ -17,6 +17,7 @@ mod parking;
 mod patience;
 mod properties;
 mod relays;
+mod reserve;
 mod returns;
 mod room;
 mod scenarios;

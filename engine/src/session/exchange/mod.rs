@@ -23,7 +23,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use super::{BACKEND, CLIENT, Call, Effect, Event, Leg, Legs, other};
+use super::{BACKEND, CLIENT, Call, Effect, Event, Keep, Leg, Legs, other};
 use crate::codec::{Reader, put_number};
 #[cfg(feature = "defects")]
 use crate::defects::Defect;
@@ -45,6 +45,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a server that has a request may say nothing before it is asked of its backend whether that
 /// still serves, and from one such question to the next.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// For less than this no memory is set aside, in bytes.
+const SMALL: u64 = 16 << 10;
+
+/// How long a request waits for memory before it counts as one that gets none.
+const MEMORY_WAIT: Duration = Duration::from_secs(60);
 
 /// What has become of a request, to be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +110,8 @@ pub struct Exchange {
     debts: [u64; 2],
     /// Leading: since when nothing has happened.
     since: Option<Instant>,
+    /// Leading: since when it waits for memory.
+    waits_since: Option<Instant>,
     /// Leading: when a server is looked for again, there having been none.
     again_at: Option<Instant>,
     /// Leading: when it is asked next whether a silent server's backend serves; `None`: after
@@ -129,6 +137,7 @@ impl Exchange {
             broken: false,
             debts: [0; 2],
             since: None,
+            waits_since: None,
             again_at: None,
             look_at: None,
         }
@@ -145,7 +154,6 @@ impl Exchange {
             call.effects.extend([CLIENT, BACKEND].map(Effect::Reset));
             return;
         }
-        self.open_windows(legs, call);
         if call.lead && (before != self.marks(legs) || self.since.is_none()) {
             self.since = Some(call.now);
             (self.again_at, self.look_at) = (None, None);
@@ -294,7 +302,7 @@ impl Exchange {
             request.bytes = Vec::new();
         }
         if request.kept {
-            request.bytes.extend_from_slice(&input[..at]);
+            append(&mut request.bytes, &input[..at]);
         }
         let pushes = request.pushed && self.server == Server::Stands;
         let piece = if pushes { input[..at].to_vec() } else { Vec::new() };
@@ -635,12 +643,49 @@ impl Exchange {
         !piece.is_empty()
     }
 
-    /// Opens each leg's window by what the other one has room for.
-    fn open_windows(&mut self, legs: &mut dyn Legs, call: &Call<'_>) {
-        for leg in [CLIENT, BACKEND] {
+    /// What of a request and a reply is kept at once, at most; it may grow.
+    pub fn keeps(&self) -> [u64; 2] {
+        let request = self.request.as_deref().filter(|request| request.kept);
+        let request = request.map_or(0, |request| request.keeps(self.rules.request_max));
+        let reply = if self.request.is_some() { self.reply.keeps(self.rules.reply_max) } else { 0 };
+        [request, reply].map(|keeps| if keeps < SMALL { 0 } else { keeps })
+    }
+
+    /// Whether more than a head is to be expected of a leg.
+    pub fn is_wide(&self, leg: Leg) -> bool {
+        let asked = self.request.as_deref();
+        match leg {
+            CLIENT => self.tunnel || asked.is_some_and(|request| !request.is_whole()),
+            _ => self.tunnel || self.reply.is_wide(),
+        }
+    }
+
+    /// Leading: since when there has been nothing more of a request that has begun.
+    pub const fn request_idle_since(&self) -> Option<Instant> {
+        match &self.request {
+            Some(request) if request.body.is_some() => self.since,
+            _ => None,
+        }
+    }
+
+    /// Opens each leg's window by what the other one has room for, and as far as there is memory for what
+    /// it brings.
+    pub fn open_windows(&mut self, waits: [bool; 2], legs: &mut dyn Legs, call: &Call<'_>) {
+        let waiting = call.lead && waits != [false; 2];
+        if self.waits_since.is_some() && !waiting {
+            // It may have waited for very long, and its client goes on now.
+            self.since = Some(call.now);
+        }
+        self.waits_since = waiting.then(|| self.waits_since.unwrap_or(call.now));
+        for keep in Keep::ALL {
+            let leg = keep.leg();
             let excess = legs.leg(other(leg)).map_or(0, |target| target.excess(call.buffer));
             let debt = &mut self.debts[usize::from(leg)];
-            let keeps = if call.lead { excess.min(*debt) } else { 0 };
+            let keeps = match call.lead {
+                true if waits[keep as usize] => *debt,
+                true => excess.min(*debt),
+                false => 0,
+            };
             if let Some(source) = legs.leg(leg) {
                 source.credit(core::mem::replace(debt, keeps) - keeps);
             }
@@ -657,6 +702,10 @@ impl Exchange {
     pub fn is_idle(&mut self, now: Instant, legs: &mut dyn Legs) -> bool {
         if self.again_at.is_some_and(|at| at <= now) {
             return true;
+        }
+        if self.waits_since.is_some_and(|since| now < since + MEMORY_WAIT) {
+            self.since = Some(now);
+            return false;
         }
         let awaited = |leg| legs.leg(leg).is_some_and(|app| app.is_awaited());
         let waits = [CLIENT, BACKEND].into_iter().any(awaited);
@@ -719,6 +768,7 @@ impl Exchange {
             broken,
             debts,
             since: _,
+            waits_since: _,
             again_at: _,
             look_at: _,
         } = self;
@@ -780,8 +830,18 @@ impl Exchange {
             broken: flags & 4 != 0,
             debts,
             since: None,
+            waits_since: None,
             again_at: None,
             look_at: None,
         })
     }
+}
+
+/// Appends to what may become long: with less room to grow than a vector takes by itself, as it counts.
+fn append(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let (length, count) = (kept.len(), bytes.len());
+    if kept.capacity() - length < count {
+        kept.reserve_exact(count.max(length / 4));
+    }
+    kept.extend_from_slice(bytes);
 }

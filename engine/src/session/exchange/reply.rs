@@ -16,6 +16,7 @@
 //! Chunks are made anew, as servers cut them where they like: a chunk that was begun is filled from
 //! whatever the next server sends, and where none is open, the next one ends where the server's does.
 
+use super::append;
 use super::digest::{Digest, Points};
 use super::promise::{Measure, Promise};
 use super::request::Request;
@@ -27,6 +28,9 @@ use crate::http::{
 /// How long a stretch of what a client has is read again at least, and half of what it is at most, in
 /// bytes. Below that, all is.
 const STRETCH: u64 = 256 << 10;
+
+/// How much is set aside at first for a reply of which nobody knows the length, in bytes.
+const STEP: u64 = 64 << 10;
 
 /// Interim replies that one server may send ahead of one reply.
 const INTERIMS_MAX: u8 = 16;
@@ -198,6 +202,24 @@ impl Reply {
     /// Whether the client cannot know its end but by that of the connection.
     pub(super) fn closes(&self) -> bool {
         self.promise.as_ref().is_some_and(|promise| promise.measure() == Measure::Close)
+    }
+
+    /// How much of it is gathered, in bytes; `most`: as much may be. Where nobody knows its length, as much
+    /// as it is, and as much again.
+    pub(super) fn keeps(&self, most: u32) -> u64 {
+        let (Some(promise), Some(gathered)) = (&self.promise, &self.gathered) else { return 0 };
+        let here = gathered.len() as u64;
+        match promise.measure() {
+            Measure::Nothing => here,
+            Measure::Length(length) if length > most.into() => here,
+            Measure::Length(length) => here.max(length),
+            Measure::Chunks | Measure::Close => (here * 2).next_power_of_two().max(STEP),
+        }
+    }
+
+    /// Whether more than a head is to be expected.
+    pub(super) const fn is_wide(&self) -> bool {
+        self.gathered.is_none() || self.promise.is_some()
     }
 
     /// What it takes in memory, bytes.
@@ -391,7 +413,7 @@ impl Reply {
         if in_chunks {
             self.put_chunks(new, chunk - old.len() as u64, out);
         } else {
-            self.sink(out).extend_from_slice(new);
+            append(self.sink(out), new);
         }
         self.check_size(scene, out)
     }
@@ -424,7 +446,7 @@ impl Reply {
             chunk -= count as u64;
             let ended = self.owed == 0;
             let sink = self.sink(out);
-            sink.extend_from_slice(now);
+            append(sink, now);
             if ended {
                 sink.extend_from_slice(b"\r\n");
             }

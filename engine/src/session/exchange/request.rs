@@ -109,6 +109,18 @@ impl Request {
         if self.fruitless > 1 { Effect::DialOnceMore } else { Effect::Dial(BACKEND) }
     }
 
+    /// How much of it is here when all of it has come, in bytes: kept, and once more on its way to a server.
+    /// `most`: of one whose length nobody knows.
+    pub(super) fn keeps(&self, most: u32) -> u64 {
+        let here = self.bytes.len() as u64;
+        let whole = match &self.body {
+            None => here,
+            Some(Framing::Length(left)) => here.saturating_add(*left),
+            Some(Framing::Chunked(_) | Framing::UntilEnd) => here.max(most.into()),
+        };
+        whole.saturating_mul(2)
+    }
+
     /// Whether all of it came.
     pub(super) const fn is_whole(&self) -> bool {
         self.body.is_none()

@@ -18,6 +18,8 @@ struct Node {
     exchange: Exchange,
     legs: [Option<App>; LEGS],
     lead: bool,
+    /// For what there is no memory.
+    waits: [bool; 2],
     outcomes: Vec<Outcome>,
     /// What each server was told, in order, but for the one that is there.
     told: Vec<String>,
@@ -36,7 +38,8 @@ impl Node {
     fn new(rules: Rules, lead: bool) -> Self {
         let legs = [Some(app()), None, None];
         let exchange = Exchange::new(rules, [7; 16]);
-        let mut node = Self { exchange, legs, lead, outcomes: Vec::new(), told: Vec::new() };
+        let (waits, outcomes, told) = ([false; 2], Vec::new(), Vec::new());
+        let mut node = Self { exchange, legs, lead, waits, outcomes, told };
         assert_eq!(node.event(Event::Stands(CLIENT)), []);
         node
     }
@@ -62,6 +65,7 @@ impl Node {
             defect: None,
         };
         self.exchange.on_event(event, &mut self.legs, &mut call);
+        self.exchange.open_windows(self.waits, &mut self.legs, &call);
         effects.retain(|effect| match effect {
             Effect::Count(outcome) => {
                 self.outcomes.push(*outcome);
@@ -809,4 +813,31 @@ fn a_tunnel_is_not_left() {
     assert!(!node.exchange.can_leave());
     assert_eq!(node.event(Event::Leave), []);
     assert!(!node.has_finished(BACKEND));
+}
+
+#[test]
+fn what_there_is_no_memory_for_opens_no_window_until_there_is() {
+    let head = "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    let rules = Rules { request_max: 1 << 20, reply_max: 1 << 20, ..rules(Masking::Journal) };
+    let mut node = Node::new(rules, true);
+    let consumed = |node: &mut Node, leg| node.legs.leg(leg).map(|app| app.consumed());
+    assert_eq!(node.say(CLIENT, head), [Effect::Dial(BACKEND)]);
+    assert!(node.exchange.keeps()[0] >= 100_000 && node.exchange.is_wide(CLIENT));
+    node.waits = [true, false];
+    node.say(CLIENT, "body");
+    assert_eq!(consumed(&mut node, CLIENT), Some(head.len() as u64));
+    node.waits = [false; 2];
+    node.event(Event::Lead);
+    assert_eq!(consumed(&mut node, CLIENT), Some(head.len() as u64 + 4));
+
+    let mut node = Node::asked(rules, GET);
+    assert_eq!((node.exchange.keeps(), node.exchange.is_wide(BACKEND)), ([0; 2], false));
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+    node.waits = [false, true];
+    node.say(BACKEND, head);
+    assert!(node.exchange.keeps()[1] >= 100_000 && node.exchange.is_wide(BACKEND));
+    assert_eq!(consumed(&mut node, BACKEND), Some(0));
+    node.waits = [false; 2];
+    node.say(BACKEND, "body");
+    assert_eq!(consumed(&mut node, BACKEND), Some(head.len() as u64 + 4));
 }
