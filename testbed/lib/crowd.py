@@ -3,6 +3,8 @@
 
   crowd.py probe HOST CONNECTIONS SECONDS        echo, a line every 20 ms each; prints 'count p50 p99 max' in ms
   crowd.py bursts HOST CLIENTS REQUESTS SECONDS  each pipelines so many HEADs of /small.txt, again and again
+  crowd.py puts HOST CLIENTS KIB SECONDS         each PUTs so much below /up/ by the relay at 8083, all at once, and
+                                                 tells how many answers of which status they have got
   crowd.py holes HOST CLIENTS SECONDS            echo: each sends a window of which the first byte never comes,
                                                  behind the TUN device swarm0 (swarm.sh)
 
@@ -17,7 +19,7 @@ import struct
 import sys
 import time
 
-ECHO, FILES = 7, 80
+ECHO, FILES, JOURNAL = 7, 80, 8083
 ACK, PSH, SYN = 0x10, 0x08, 0x02
 
 
@@ -102,6 +104,47 @@ def bursts(host, clients, requests, seconds):
     print(count, "bursts,", got, "bytes")
 
 
+def puts(host, clients, kib, seconds):
+    """A reply that is cut short counts as "cut"; a connection that breaks, under its error's name."""
+    size = int(kib) << 10
+    text = b"PUT /up/%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    body = memoryview(bytes(range(256)) * (size // 256))
+    poll, until, answers = select.poll(), time.monotonic() + float(seconds), {}
+    of = {}
+    for number, one in enumerate(connections(host, JOURNAL, int(clients))):
+        head = text % (number, size)
+        of[one.fileno()] = [one, head, -len(head), b""]
+        poll.register(one, select.POLLIN | select.POLLOUT)
+
+    def over(one, word):
+        answers[word] = answers.get(word, 0) + 1
+        poll.unregister(one)
+        del of[one.fileno()]
+        one.close()
+
+    while of and (left := until - time.monotonic()) > 0:
+        for number, event in poll.poll(left * 1000):
+            state = of[number]
+            one, head, at, heard = state
+            try:
+                if event & select.POLLOUT and at < size:
+                    at += one.send(head[at:] if at < 0 else body[at : at + (256 << 10)])
+                    state[2] = at
+                    if at == size:
+                        poll.modify(one, select.POLLIN)
+                elif event:
+                    part = one.recv(1 << 16)
+                    state[3] = heard + part
+                    if not part:
+                        over(one, heard[9:12].decode() if b"\r\n\r\n" in heard else "cut")
+            except OSError as error:
+                over(one, type(error).__name__)
+    if of:
+        answers["unanswered"] = len(of)
+    ready()
+    print(*(f"{word} {count}" for word, count in sorted(answers.items())), sep="\n")
+
+
 class Wire:
     """Packets of 10.99.0.1, with checksums and segments left to the kernel."""
 
@@ -170,4 +213,4 @@ def holes(host, clients, seconds):
 
 
 if __name__ == "__main__":
-    {"probe": probe, "bursts": bursts, "holes": holes}[sys.argv[1]](*sys.argv[2:])
+    {"probe": probe, "bursts": bursts, "puts": puts, "holes": holes}[sys.argv[1]](*sys.argv[2:])

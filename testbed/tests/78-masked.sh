@@ -30,7 +30,7 @@ counted() { engine_status "$("$LAB" primary)" | field "$1"; }
 
 download() { # NAME PORT FAMILY BYTES RATE
     begin "$1" files "${ADDRESS[$3]}" --port "$2" --path /masked.bin --seed-content 5 \
-        --length 16MiB --bytes "$4" --rate "$5" --stall 20s
+        --length 32MiB --bytes "$4" --rate "$5" --stall 20s
 }
 
 # both_serve: nginx runs on both, and the pair knows it.
@@ -42,13 +42,14 @@ both_serve() {
     wait_until 10 "both backends to be up" servers_up 8082 8083
 }
 
-# A download at whose middle its server dies; with it, if asked, the primary.
+# A download at whose middle its server dies; with it, if asked, the primary. It is so long that the server
+# cannot have handed all of it to its kernel by then.
 mid_reply() { # MODE FAMILY FAULT
     local mode=$1 family=$2 fault=$3 host old before killing
     pair_ready && both_serve || return 1
     old=$("$LAB" primary)
     before=$(counted requests_continued)
-    download down "${PORTS[$mode]}" "$family" 16MiB 8MiB
+    download down "${PORTS[$mode]}" "$family" 32MiB 16MiB
     ready down || return 1
     sleep 0.5
     host=$(serving) || { say "nobody serves"; return 1; }
@@ -142,7 +143,7 @@ once() { # MODE
     tellers_end
 }
 
-"$DRILL" make-file "$LAB_FILES/masked.bin" --bytes 16MiB --seed 5
+"$DRILL" make-file "$LAB_FILES/masked.bin" --bytes 32MiB --seed 5
 "$DRILL" make-file "$LAB_FILES/masked.txt" --bytes 1KiB --seed 6
 for mode in replay journal; do
     for family in 4 6; do

@@ -57,7 +57,7 @@ pair_ready
 wait_until 10 "both servers to be up" servers_up "$PORT"
 before=$(sent)
 begin down files "$SERVICE4" --port "$PORT" --path /ten-kills.bin --seed-content 9 --length "${MIB}MiB" \
-    --bytes "${MIB}MiB" --rate "$((MIB / 24))MiB" --stall 10s
+    --bytes "${MIB}MiB" --rate "$((MIB / 45))MiB" --stall 10s
 ready down
 for turn in 1 2 3 4 5 6 7 8 9 10; do
     kill_server || echo "not ok ten kills: server $turn: could not be killed"
