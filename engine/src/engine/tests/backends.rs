@@ -149,6 +149,22 @@ fn a_newcomer_is_told_what_was_said_and_says_so_after_its_own_takeover() {
     }
 }
 
+/// It is told what has been said, and not what has been taken back: all else is void.
+#[test]
+fn a_standby_that_was_away_forgets_what_was_taken_back_meanwhile() {
+    let mut world = duplex();
+    obey(&mut world, 0, order(0, PORT, Admin::Drain));
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(states(&mut world, 1).len(), 1);
+    world.freeze(1);
+    world.run_until("host 0 is alone", |world| !world.is_duplex());
+    world.run_for(Duration::from_secs(2));
+    obey(&mut world, 0, order(0, PORT, Admin::Ready));
+    world.thaw(1);
+    world.run_until("duplex again", World::is_duplex);
+    assert_eq!(states(&mut world, 1), []);
+}
+
 #[test]
 fn a_standby_says_whom_to_ask_and_so_does_a_node_without_a_role() {
     let mut world = duplex();
