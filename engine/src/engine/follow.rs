@@ -78,10 +78,18 @@ impl Engine {
 
     fn apply_record(&mut self, now: Instant, epoch: Epoch, record: &Record<'_>) -> Result<(), Why> {
         match *record {
-            Record::Opened { conn, snapshot: _, tuple, service, hard, app } => {
+            Record::Opened { conn, snapshot, tuple, service, hard, app } => {
                 let service = self.service_of(service).ok_or("service is unknown")?;
                 let hard = Hard::decode(hard).map_err(|_| "connection state does not decode")?;
-                self.apply_opened(conn, tuple, service, hard, app)
+                self.apply_opened(conn, tuple, service, hard, app)?;
+                if let Some(connection) = self.table.get_mut(conn).filter(|_| !snapshot)
+                    && connection.place().is_some()
+                    && core::mem::take(&mut connection.handshake_logged)
+                {
+                    // It came with a cookie, and its session is still to hear that it stands.
+                    self.half_open += usize::from(connection.is_half_open());
+                }
+                Ok(())
             }
             Record::Input { conn, offset, ts_recent, bytes } => {
                 let Held { app, hard, mut env, .. } = self.held(conn)?;

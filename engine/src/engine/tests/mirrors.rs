@@ -169,6 +169,23 @@ fn primary_killed_at_any_moment_of_a_mirror() {
     }
 }
 
+/// Its handshake is done when it begins: so the standby is told.
+#[test]
+fn a_client_that_came_with_a_cookie_goes_on_at_any_moment() {
+    fn with_cookies(setup: &mut Setup) {
+        mirroring(setup);
+        setup.backlog = 0;
+    }
+    for micros in (450..2000).step_by(100) {
+        let mut world = World::duplex_with(with_cookies);
+        world.start_backends();
+        world.connect(RELAYED + ECHO, Mode::Echo(100_000));
+        world.run_for(Duration::from_micros(micros));
+        world.kill(0);
+        world.finish();
+    }
+}
+
 #[test]
 fn after_a_takeover_a_server_may_die_and_after_a_server_the_primary() {
     for server_first in [false, true] {
