@@ -50,9 +50,7 @@ pub enum Defect {
     EarlyEndIsEnd,
     /// I2: what only one of two servers has said goes to their client.
     PassUnagreed,
-    /// I6: one of two servers that ends, ends its client's stream.
-    OneTwinEnds,
-    /// I2: a standby's sessions do not hear that a server's connection is no more.
+    /// I6: a standby's sessions do not hear that a server's connection is no more.
     ServerEndNotFollowed,
     /// I8: any request may be sent again.
     SendAgainUnasked,
@@ -66,7 +64,7 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 25] = [
         Self::AckBeforeCommit,
         Self::FinNotLogged,
         Self::OutputBeforeCommit,
@@ -87,7 +85,6 @@ impl Defect {
         Self::GoOnUnverified,
         Self::EarlyEndIsEnd,
         Self::PassUnagreed,
-        Self::OneTwinEnds,
         Self::ServerEndNotFollowed,
         Self::SendAgainUnasked,
         Self::AlwaysProtected,

@@ -25,7 +25,7 @@ const OFTEN: [&str; 16] = [
     "replies of a server",
 ];
 /// Limits of memory, and moments that are rare.
-const SOMETIMES: [&str; 23] = [
+const SOMETIMES: [&str; 25] = [
     "link ended amid a frame",
     "no room in the table",
     "no room in the log",
@@ -49,6 +49,8 @@ const SOMETIMES: [&str; 23] = [
     "requests that were sent again",
     "replies of the pair for want of a server",
     "replies that could not be continued",
+    "twins that a session went on without",
+    "twins that differed",
 ];
 
 fn swarm_of(start: u64, seeds: u64) -> Summary {

@@ -103,6 +103,7 @@ impl RelaysPlan {
             rise: 2,
             fall: 2,
             join: false,
+            mirror: None,
             http: None,
         }
     }

@@ -42,6 +42,8 @@ pub(super) enum Place {
     PressPlan,
     /// Whether backends speak HTTP, who asks them, and what befalls them.
     HttpPlan,
+    /// Whether two backends get the same input, and what befalls one of them.
+    MirrorPlan,
     /// Which recordings are played.
     Replay,
     /// A backend's line and cache, and its own randomness.
@@ -72,6 +74,7 @@ pub(super) fn dice(seed: u64, place: Place) -> Rng {
         Place::MemoryPlan => 0x60A,
         Place::PressPlan => 0x60B,
         Place::HttpPlan => 0x60C,
+        Place::MirrorPlan => 0x60D,
         Place::Backend(index) => 0x700 + index as u64,
         Place::Client(id) => 0x1_0000 + u64::from(id),
     };

@@ -42,6 +42,7 @@ impl Plan {
         plan.draw_what_is_rare(seed, lasts);
         plan.join_some();
         plan.speak_http(&mut dice(seed, Place::HttpPlan), lasts);
+        plan.mirror_some(&mut dice(seed, Place::MirrorPlan), lasts);
         plan
     }
 
@@ -386,6 +387,7 @@ pub(super) fn relays(rng: &mut Rng) -> RelaysPlan {
         rise: rng.u8(1..4),
         fall: rng.u8(1..4),
         join: false,
+        mirror: None,
         http: None,
     }
 }

@@ -232,13 +232,17 @@ pub(super) fn services(plan: &PairPlan) -> Vec<ServicePort> {
 }
 
 /// The relays that have connections of their own. Those that join wait for nobody in vain: nothing
-/// befalls the backends there.
+/// befalls the backends there, or one of two alone.
 fn sessions(behind: Option<&RelaysPlan>) -> impl Iterator<Item = ServicePort> + use<'_> {
     let patience = JoinPatience { connect: Duration::from_secs(9), idle: Duration::MAX };
     let behind = behind.into_iter().filter(|behind| behind.dials());
     behind.flat_map(move |behind| {
         served(behind).map(move |(port, _)| {
-            let kind = behind.http.map_or(Kind::Join(patience), |http| http.kind(port));
+            let kind = match (behind.http, behind.mirror) {
+                (Some(http), _) => http.kind(port),
+                (None, Some(mirror)) => super::mirrored::kind(mirror),
+                (None, None) => Kind::Join(patience),
+            };
             ServicePort::at(port, kind)
         })
     })

@@ -1,8 +1,8 @@
 //! Worlds in which two backends get the same input: one of them dies, is cut off, stands still or says
 //! something else, and no client has an excuse.
 //!
-//! It is one alone, in each world, that something befalls. Where it may die nobody is given up for
-//! anything but the end of a connection: else weather could leave a session with that one alone.
+//! It is one alone, in each world, that something befalls. Where it may die nobody is given up while
+//! there is weather for anything but the end of a connection: else a session could be left with that one alone.
 
 use super::backend::MirrorPlan;
 use super::draw::{CALM_US, client, one, rarely, relays};
@@ -11,8 +11,9 @@ use fastrand::Rng;
 use standin::service::{JoinPatience, Kind, MirrorRules, OnDifference};
 use standin::time::Duration;
 
-/// Longer than a world lasts.
-const NEVER_US: u64 = 3_600_000_000;
+/// Longer than anything befalls anybody, and shorter than a world waits for its clients after that: a
+/// backend that has come back knowing nothing is found out by its silence alone.
+const LONG_US: u64 = 20_000_000;
 
 /// What answers at the relays' ports.
 pub(super) fn kind(mirror: MirrorPlan) -> Kind {
@@ -23,7 +24,7 @@ pub(super) fn kind(mirror: MirrorPlan) -> Kind {
     };
     Kind::Mirror(
         rules,
-        JoinPatience { connect: Duration::from_micros(NEVER_US), idle: Duration::MAX },
+        JoinPatience { connect: Duration::from_micros(LONG_US), idle: Duration::MAX },
     )
 }
 
@@ -41,7 +42,7 @@ impl Plan {
         }
         let (victim, differs) = (rng.usize(..2), rarely(rng, 3));
         let dies = differs || rng.bool();
-        let mut mirror = MirrorPlan { lag_us: NEVER_US, differs_at: None };
+        let mut mirror = MirrorPlan { lag_us: LONG_US, differs_at: None, orderly: rng.bool() };
         if dies {
             // Nobody is held for down.
             relays.check_us = 0;

@@ -42,6 +42,7 @@ mod http;
 mod joined;
 mod lan;
 mod link;
+mod mirrored;
 mod narrow;
 mod neighbours;
 mod node;

@@ -70,6 +70,8 @@ impl World {
             ("splices moved to another backend", relays.moved),
             ("splices ended", relays.unspliced),
             ("clients refused for lack of a backend", relays.refused),
+            ("twins that a session went on without", stats.twins_lost),
+            ("twins that differed", stats.differences),
         ] {
             self.tally.add(what, count);
         }

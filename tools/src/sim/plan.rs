@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use super::backend::{BackendPlan, RelaysPlan};
+pub use super::backend::{BackendPlan, MirrorPlan, RelaysPlan};
 pub use super::fault::{Fault, Slip, Target, Trouble, Way, Wire};
 pub use super::http::{Again, Ask, Framing, HttpPlan, Method, Stage};
 

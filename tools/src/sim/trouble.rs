@@ -195,7 +195,8 @@ impl World {
                 self.relief_after(fault, 0, for_us);
             }
             Trouble::BackendDies { backend, restart_us } => {
-                self.backend_ends(backend, true, false);
+                let mirror = self.plan.relays.as_ref().and_then(|relays| relays.mirror);
+                self.backend_ends(backend, true, mirror.is_some_and(|mirror| mirror.orderly));
                 self.revive_after(backend, restart_us);
             }
             Trouble::BackendPoweroff { backend, restart_us } => {

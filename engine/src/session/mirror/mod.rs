@@ -306,8 +306,6 @@ impl Mirror {
             // Had it not died it would have said as much.
             [true, false] if more[1] => self.lose(TWINS[0], Loss::Ended, legs, call),
             [false, true] if more[0] => self.lose(TWINS[1], Loss::Ended, legs, call),
-            #[cfg(feature = "defects")]
-            [true, false] | [false, true] if call.errs(Defect::OneTwinEnds) => finish(legs),
             [true, false] | [false, true] | [false, false] => {}
         }
     }

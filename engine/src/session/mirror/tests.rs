@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::service::{App, Edition, Env, Kind, Limits, MemoryStore};
 use crate::time::Duration;
@@ -515,5 +517,23 @@ fn how_bytes_are_cut_makes_no_difference() {
             (effects, [CLIENT, ONE, OTHER].map(|leg| node.said(leg)), node.mirror)
         });
         assert_eq!(outcomes[0], outcomes[1], "seed {seed}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_mirror_or_none(
+        bytes in prop::collection::vec(0u8..5, 0..40),
+        rest in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut mixed = bytes.clone();
+        mixed.extend(rest);
+        for bytes in [bytes, mixed] {
+            if let Some(mirror) = Mirror::decode(&bytes) {
+                let mut again = Vec::new();
+                mirror.encode(&mut again);
+                prop_assert_eq!(Mirror::decode(&again), Some(mirror));
+            }
+        }
     }
 }

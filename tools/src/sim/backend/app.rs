@@ -37,12 +37,20 @@ pub(super) struct App {
     /// Bytes per millisecond; 0 is at once.
     rate: u64,
     since: u64,
+    /// From which byte on it says something else than it should.
+    differs: u64,
     /// It stands still.
     pub(super) still: bool,
 }
 
 impl App {
-    pub(super) fn new(now: u64, kind: Kind, http: Option<http::Server>, rate: u64) -> Self {
+    pub(super) fn new(
+        now: u64,
+        kind: Kind,
+        http: Option<http::Server>,
+        rate: u64,
+        differs: Option<u64>,
+    ) -> Self {
         Self {
             kind,
             http,
@@ -54,6 +62,7 @@ impl App {
             made: 0,
             rate,
             since: now,
+            differs: differs.unwrap_or(u64::MAX),
             still: false,
         }
     }
@@ -157,6 +166,12 @@ impl App {
 
     /// What it says from `offset` on.
     pub(super) fn speak(&self, offset: u64, into: &mut [u8]) {
+        self.speak_right(offset, into);
+        let right = self.differs.saturating_sub(offset).min(into.len() as u64);
+        into[right as usize..].iter_mut().for_each(|byte| *byte ^= 1);
+    }
+
+    fn speak_right(&self, offset: u64, into: &mut [u8]) {
         if self.kind == Kind::Chargen {
             for (byte, at) in into.iter_mut().zip(offset..) {
                 *byte = content::chargen(at);

@@ -31,7 +31,7 @@ use standin::time::Duration;
 use standin::wire::{ChecksumState, Flags, SeqNum, parse_ip, parse_tcp};
 
 pub(super) use app::Kind;
-pub use plan::{BackendPlan, RelaysPlan};
+pub use plan::{BackendPlan, MirrorPlan, RelaysPlan};
 
 /// The relays' ports, which are the backends' as well, and what answers there.
 pub(super) const RELAYS: [(u16, Kind); 5] = [
@@ -269,7 +269,9 @@ impl World {
         let (now, mtu, narrow) = (self.now, self.plan.pair.mtu, narrowest(&self.plan));
         let state = &mut self.backends[backend];
         let random = state.rng.u64(..);
-        let app = kind.map(|kind| app::App::new(now, kind, speaker, state.plan.reads));
+        let mirror = self.plan.relays.as_ref().and_then(|relays| relays.mirror);
+        let differs = mirror.filter(|_| backend == 1).and_then(|mirror| mirror.differs_at);
+        let app = kind.map(|kind| app::App::new(now, kind, speaker, state.plan.reads, differs));
         let server: Option<Box<dyn Server>> = app.and_then(|app| match state.plan.stack {
             Stack::Own => own::Own::accept(now, &state.plan, app, syn, mtu, random)
                 .map(|server| Box::new(server) as Box<dyn Server>),

@@ -22,9 +22,23 @@ pub struct RelaysPlan {
     /// no client has an excuse.
     #[serde(default)]
     pub join: bool,
+    /// Both get what each client says. Then one of them may die, and no client has an excuse.
+    #[serde(default)]
+    pub mirror: Option<MirrorPlan>,
     /// They speak HTTP, and whoever dies of them is masked. Nothing else is served by them then.
     #[serde(default)]
     pub http: Option<HttpPlan>,
+}
+
+/// Two backends on the same input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorPlan {
+    /// How long one may be silent where the other one is not.
+    pub lag_us: u64,
+    /// From which byte of each connection on the second one says something else.
+    pub differs_at: Option<u64>,
+    /// Whether the connections of one that dies end as if all had been said.
+    pub orderly: bool,
 }
 
 impl RelaysPlan {
