@@ -163,7 +163,7 @@ fn a_byte_that_one_of_two_servers_has_said() {
 
 #[test]
 fn a_server_whose_end_the_standby_does_not_follow() {
-    breaks(Defect::ServerEndNotFollowed, "I6 wrong bytes", 150);
+    breaks(Defect::ServerEndNotFollowed, "I8 once", 60);
 }
 
 #[test]

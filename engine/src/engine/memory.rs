@@ -130,11 +130,6 @@ impl Memory {
     const fn is_over(&self) -> bool {
         self.held > self.budget
     }
-
-    /// By so much that there is no waiting for somebody to be idle.
-    const fn is_far_over(&self) -> bool {
-        self.held > self.budget / 8 * 9
-    }
 }
 
 /// The class of whoever holds so much; `None` for those that are left alone.
@@ -216,8 +211,7 @@ impl Engine {
             held += u64::from(connection.holds) * KIB;
             listens &= connection.tcb_mut().is_none_or(|tcb| tcb.moves(now, IDLE));
         }
-        let enough = if self.memory.is_over() { KIB } else { ENOUGH };
-        let put_off = !has_share && held >= enough;
+        let put_off = !has_share && held >= ENOUGH;
         self.memory.put_off |= put_off && listens;
         put_off
     }
@@ -256,18 +250,18 @@ impl Engine {
     /// Resets some of those that hold most; if it can be, some that have been idle.
     fn reset_holders(&mut self, now: Instant) {
         self.memory.put_off = false;
-        if self.reset_some(now, true) == 0 && self.memory.is_far_over() {
-            self.reset_some(now, false);
-        }
+        self.reset_some(now, true);
+        self.reset_some(now, false);
     }
 
-    /// The same, until memory is not short any more; `spares`: those that are not idle. Returns how many
-    /// were reset.
+    /// The same. `spares`: those that are not idle, and goes on until memory is not short; else until the
+    /// budget is kept. Returns how many were reset.
     fn reset_some(&mut self, now: Instant, spares: bool) -> usize {
         let (mut resets, mut looks) = (0, LOOKS);
         for class in (0..CLASSES).rev() {
             for _ in 0..self.memory.holders[class].len() {
-                if resets == RESETS || looks == 0 || !self.memory.is_short() {
+                let enough = if spares { !self.memory.is_short() } else { !self.memory.is_over() };
+                if resets == RESETS || looks == 0 || enough {
                     return resets;
                 }
                 looks -= 1;

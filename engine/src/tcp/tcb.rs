@@ -434,10 +434,10 @@ impl Tcb {
     }
 
     /// Whether its peer has acknowledged something new within `lately`, or there is nothing that it could,
-    /// and it would take more.
+    /// and it would take more, and what it has said has no hole.
     pub fn moves(&self, now: Instant, lately: Duration) -> bool {
         let is_asked = self.snd.una < self.snd.nxt || self.snd.wnd == 0;
-        !is_asked || now.since(self.snd.progress_at) < lately
+        !is_asked && self.rcv.assembler.is_none() || now.since(self.snd.progress_at) < lately
     }
 
     /// The connection is over.
